@@ -1,0 +1,77 @@
+"""SegFormer's decode head with an upsampler by name."""
+
+from typing import Any
+
+import torch
+from mmengine.model import ModuleList
+from torch import Tensor
+
+from mmdysample.frameworks import require
+from mmdysample.registry import MODELS
+from mmdysample.upsamplers import build_upsampler
+from mmdysample.upsamplers.builder import named_config
+from mmdysample.upsamplers.fit import upsample_as
+
+require('mmseg', 'mmdysample.SegformerHead')
+
+from mmseg.models.decode_heads import SegformerHead as StockSegformerHead  # noqa: E402
+
+
+@MODELS.register_module()
+class SegformerHead(StockSegformerHead):
+    """mmseg's SegFormer head, with each x2 step from a stage to the finest one done by an upsampler.
+
+    ::
+
+        stage 4 -- embed -- x2 -- x2 -- x2 --.
+        stage 3 -- embed ------- x2 -- x2 --- concat -- fuse -- classify
+        stage 2 -- embed ------------- x2 --'|
+        stage 1 -- embed --------------------'
+
+    Every step has an upsampler of its own, six in all (``upsample_modules``: three of stage 4, two of stage 3, one of stage 2); a
+    guided one is guided by the embedded map of the next finer stage.
+
+    Args:
+        upsample_cfg: With a ``type``, or as a name or class: an upsampler, see :func:`~mmdysample.build_upsampler`. Absent, or without
+            a type (``dict(mode='bilinear')``, the same as ``interpolate_mode``): this is mmseg's head to the bit.
+        kwargs: As in mmseg's head.
+
+    Raises:
+        ValueError: The upsampler is unknown, or does not fit ``channels``.
+    """
+
+    def __init__(self, upsample_cfg: Any = None, **kwargs: Any) -> None:
+        named = named_config(upsample_cfg) if upsample_cfg else None
+        if upsample_cfg and not named:
+            kwargs['interpolate_mode'] = _mode_alone(**upsample_cfg)
+        super().__init__(**kwargs)
+        self.upsample_modules = ModuleList()
+        if named:
+            steps = len(self.convs) * (len(self.convs) - 1) // 2
+            self.upsample_modules.extend(build_upsampler(named, self.channels) for _ in range(steps))
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Segment.
+
+        Args:
+            inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.
+
+        Returns:
+            Logits ``(B, num_classes, H_0, W_0)``.
+        """
+        if not self.upsample_modules:
+            return super().forward(inputs)
+        stages = [embed(x) for embed, x in zip(self.convs, self._transform_inputs(inputs))]
+        upsamplers = iter(self.upsample_modules)
+        for i in reversed(range(len(stages))):
+            x = stages[i]
+            for finer in reversed(stages[:i]):
+                x = upsample_as(next(upsamplers), x, finer)
+            stages[i] = x
+        return self.cls_seg(self.fusion_conv(torch.cat(stages, dim=1)))
+
+
+def _mode_alone(mode: str = 'bilinear', **others: Any) -> str:
+    if others:
+        raise ValueError(f"upsample_cfg without a type may only hold a mode, as in dict(mode='bilinear'), got {', '.join(others)} besides")
+    return mode

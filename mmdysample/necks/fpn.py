@@ -1,0 +1,114 @@
+"""Feature Pyramid Network with an upsampler by name."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
+from mmengine.model import ModuleList
+from torch import Tensor
+
+from mmdysample.registry import MODELS
+from mmdysample.upsamplers import build_upsampler
+from mmdysample.upsamplers.builder import UpsampleConfig, named_config
+from mmdysample.upsamplers.fit import upsample_as
+
+from .stock import StockFPN
+
+
+@MODELS.register_module()
+class FPN(StockFPN):
+    """mmdet's FPN, with the upsampler of its top-down path by name.
+
+    ::
+
+        C5 -- lateral 3 ---------------------.
+        C4 -- lateral 2 -- + <-- upsampler 2 -'--- conv 3 -> P5
+        C3 -- lateral 1 -- + <-- upsampler 1 ----- conv 2 -> P4
+        C2 -- lateral 0 -- + <-- upsampler 0 ----- conv 1 -> P3      (conv 0 -> P2)
+
+    Each level has an upsampler of its own, called with the finer lateral if it is guided; where the finer map is odd, its output is
+    cropped. Extra levels above P5 are made as in mmdet, unless ``fuse_extra_levels``.
+
+    Args:
+        in_channels: Channels of the backbone's maps.
+        out_channels: Channels of the pyramid's maps.
+        num_outs: Number of levels of the pyramid.
+        upsample_cfg: With a ``type``, or as a name or class: an upsampler, see :func:`~mmdysample.build_upsampler`. Without one
+            (``dict(mode='nearest')``): arguments of ``F.interpolate``, and this is mmdet's FPN to the bit, state dict included.
+        fuse_extra_levels: Each extra level is a 3x3 convolution with stride 2, from C5 and then from the lateral below it, and takes
+            part in the top-down path through an upsampler of its own (the topology of mmdet's ``FPN_CARAFE``, which the tables of the
+            DySample paper for Faster and Mask R-CNN were made with: four upsamplers for P2 to P6). Images should then be padded to a
+            multiple of the stride of the last level, 64.
+        kwargs: As in mmdet's FPN: ``start_level``, ``end_level``, ``add_extra_convs``, ``relu_before_extra_convs``,
+            ``no_norm_on_lateral``, ``conv_cfg``, ``norm_cfg``, ``act_cfg``, ``init_cfg``.
+
+    Raises:
+        ValueError: The upsampler is unknown or does not fit ``out_channels``, or ``fuse_extra_levels`` meets ``add_extra_convs``.
+    """
+
+    def __init__(
+        self,
+        in_channels: list[int],
+        out_channels: int,
+        num_outs: int,
+        upsample_cfg: UpsampleConfig = dict(mode='nearest'),
+        fuse_extra_levels: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        named = named_config(upsample_cfg)
+        super().__init__(in_channels, out_channels, num_outs, upsample_cfg=dict(mode='nearest') if named else upsample_cfg, **kwargs)
+        self.fuse_extra_levels = fuse_extra_levels
+        if fuse_extra_levels:
+            if self.add_extra_convs:
+                raise ValueError(f'fuse_extra_levels makes the extra levels, so add_extra_convs must be off, got {self.add_extra_convs!r}')
+            self._add_fused_levels(**{key: kwargs.get(key) for key in ('conv_cfg', 'norm_cfg', 'act_cfg')})
+            named = named or {'type': self.upsample_cfg['mode']}
+        self.upsample_modules = ModuleList()
+        if named:
+            self.upsample_modules.extend(build_upsampler(named, out_channels) for _ in self.lateral_convs[1:])
+
+    def _add_fused_levels(self, **conv: Any) -> None:
+        """Append the laterals and output convolutions of the extra levels."""
+        below = self.in_channels[self.backbone_end_level - 1]
+        for _ in range(self.num_outs - len(self.lateral_convs)):
+            self.lateral_convs.append(ConvModule(below, self.out_channels, 3, stride=2, padding=1, inplace=False, **conv))
+            self.fpn_convs.append(ConvModule(self.out_channels, self.out_channels, 3, padding=1, inplace=False, **conv))
+            below = self.out_channels
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Build the pyramid.
+
+        Args:
+            inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.
+
+        Returns:
+            ``num_outs`` maps ``(B, out_channels, H_i, W_i)``, finest first.
+        """
+        if not self.upsample_modules:
+            return super().forward(inputs)
+        laterals = self._laterals(inputs)
+        for i, upsampler in reversed(list(enumerate(self.upsample_modules))):
+            laterals[i] = laterals[i] + upsample_as(upsampler, laterals[i + 1], laterals[i])
+        outs = [conv(lateral) for conv, lateral in zip(self.fpn_convs, laterals)]
+        return (*outs, *self._extra_levels(inputs, laterals, outs))
+
+    def _laterals(self, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+        sources = inputs[self.start_level : self.backbone_end_level]
+        laterals = [conv(x) for conv, x in zip(self.lateral_convs, sources)]
+        top = sources[-1]
+        for conv in self.lateral_convs[len(sources) :]:
+            top = conv(top)
+            laterals.append(top)
+        return laterals
+
+    def _extra_levels(self, inputs: tuple[Tensor, ...], laterals: list[Tensor], outs: list[Tensor]) -> list[Tensor]:
+        """The levels above the top-down path, as mmdet makes them."""
+        if not self.add_extra_convs:
+            return [F.max_pool2d(outs[-1], 1, stride=2**i) for i in range(1, self.num_outs - len(outs) + 1)]
+        sources = {'on_input': inputs[self.backbone_end_level - 1], 'on_lateral': laterals[-1], 'on_output': outs[-1]}
+        x = sources[self.add_extra_convs]
+        extra: list[Tensor] = []
+        for conv in self.fpn_convs[len(outs) :]:
+            x = conv(F.relu(x) if extra and self.relu_before_extra_convs else x)
+            extra.append(x)
+        return extra

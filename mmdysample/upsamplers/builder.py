@@ -1,0 +1,131 @@
+"""The one door to every upsampler, whatever its own arguments are called."""
+
+import inspect
+from difflib import get_close_matches
+from typing import Any, Optional, Union
+
+from mmcv.cnn import build_upsample_layer
+from mmengine.registry import MODELS
+from torch import nn
+
+# mmcv registers its upsamplers under these names, and declares nothing on them.
+MMCV_UPSAMPLERS = ('nearest', 'bilinear', 'deconv', 'pixel_shuffle', 'carafe')
+
+UpsampleConfig = Union[str, dict, type]
+
+
+def list_upsamplers() -> list[str]:
+    """The names that :func:`build_upsampler` takes: mmcv's, and every class in the root registry that declares ``guided``."""
+    ours = (name for name, cls in MODELS.module_dict.items() if hasattr(cls, 'guided'))
+    return [*MMCV_UPSAMPLERS, *sorted(ours)]
+
+
+def named_config(cfg: UpsampleConfig) -> Optional[dict[str, Any]]:
+    """Bring the config of an upsampler to one form.
+
+    Args:
+        cfg: A name, a config or a class.
+
+    Returns:
+        A config with a ``type``; None for a config without one, which in the stock modules holds the arguments of ``F.interpolate``.
+    """
+    config = dict(cfg) if isinstance(cfg, dict) else {'type': cfg}
+    return config if 'type' in config else None
+
+
+def build_upsampler(cfg: UpsampleConfig, channels: int, scale_factor: int = 2, guide_channels: Optional[int] = None) -> nn.Module:
+    """Build an upsampler that keeps the number of channels.
+
+    Args:
+        cfg: A name (``'DySample+'``), a config (``dict(type='DySample', groups=2)``) or a class. What the config says wins over what
+            is inferred from the other arguments.
+        channels: Channels ``C`` of the map.
+        scale_factor: Integer upsampling ratio ``s``.
+        guide_channels: Channels of the guide, for a guided upsampler; by default those of the map.
+
+    Returns:
+        A module from ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``; one whose class says ``guided = True`` takes the guide
+        ``(B, C_g, s*H, s*W)`` as its second argument.
+
+    Raises:
+        ValueError: The name is unknown, or an argument is unknown or out of its range.
+        ImportError: ``carafe`` without mmcv's compiled operators.
+    """
+    config = named_config(cfg)
+    if config is None:
+        raise ValueError(f"an upsampler's config needs a type, one of {', '.join(list_upsamplers())}, got {cfg}")
+    cls = _resolve(config['type'])
+    accepted = _parameters(cls)
+    for name in config.keys() - {'type'}:
+        if accepted is not None and name not in accepted:
+            raise ValueError(f'{config["type"]} takes no argument {name!r}{_suggest(name, accepted)}; it takes {", ".join(accepted)}')
+    return build_upsample_layer({**_infer_arguments(cls, accepted, config, channels, scale_factor, guide_channels), **config})
+
+
+def _resolve(kind: Union[str, type]) -> type:
+    """Find the class of a name."""
+    if inspect.isclass(kind):
+        return kind
+    if kind == 'carafe':
+        _import_carafe()
+    try:
+        # Where mmcv's build_upsample_layer looks: the current scope, then the root.
+        with MODELS.switch_scope_and_registry(None) as registry:
+            cls = registry.get(kind)
+    except RuntimeError:  # what newer versions of mmengine raise in place of answering None
+        cls = None
+    if cls is None:
+        known = list_upsamplers()
+        raise ValueError(f'unknown upsampler {kind!r}{_suggest(kind, known)}; registered are {", ".join(known)}')
+    if kind not in MMCV_UPSAMPLERS and not hasattr(cls, 'guided'):
+        raise ValueError(f'{kind!r} is no upsampler: its class {cls.__name__} does not declare `guided` (True or False)')
+    return cls
+
+
+def _import_carafe() -> None:
+    try:
+        import mmcv.ops  # noqa: F401  (registers carafe)
+    except ImportError as error:
+        raise ImportError("'carafe' needs mmcv's compiled operators; mmcv-lite has none. Run: pip install mmcv==2.1.0") from error
+
+
+def _parameters(cls: type) -> Optional[list[str]]:
+    """Names of a constructor's arguments; None where it takes any."""
+    parameters = inspect.signature(cls).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return [p.name for p in parameters]
+
+
+def _infer_arguments(
+    cls: type, accepted: Optional[list[str]], cfg: dict, channels: int, scale_factor: int, guide_channels: Optional[int]
+) -> dict[str, Any]:
+    if cls is nn.Upsample:
+        return {'scale_factor': scale_factor}
+    if issubclass(cls, nn.ConvTranspose2d):
+        return {'in_channels': channels, 'out_channels': channels, **_deconv_arguments(cfg, scale_factor)}
+    inferred = {
+        'in_channels': channels,
+        'channels': channels,
+        'out_channels': channels,
+        'guide_channels': channels if guide_channels is None else guide_channels,
+        'scale_factor': scale_factor,
+        'upsample_kernel': 3,  # pixel_shuffle, as in the tables of the field
+    }
+    if accepted is None:
+        accepted = ['in_channels', 'scale_factor']
+    return {name: value for name, value in inferred.items() if name in accepted}
+
+
+def _deconv_arguments(cfg: dict, scale_factor: int) -> dict[str, int]:
+    """A 3x3 kernel as in the tables of the field (no smaller than the stride), padded so that the output is exactly s times as large."""
+    kernel = cfg.get('kernel_size', max(3, scale_factor))
+    stride = cfg.get('stride', scale_factor)
+    padding = cfg.get('padding', (kernel - stride + 1) // 2)
+    return {'kernel_size': kernel, 'stride': stride, 'padding': padding, 'output_padding': stride + 2 * padding - kernel}
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    near = [by_lower[match] for match in get_close_matches(name.lower(), by_lower, cutoff=0.5)]
+    return f' (did you mean {" or ".join(map(repr, near))}?)' if near else ''
