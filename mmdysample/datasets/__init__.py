@@ -1,0 +1,1 @@
+"""Data: the built-in Shapes scenes, and COCO-format folders of the user's own."""

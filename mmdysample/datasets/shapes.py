@@ -1,0 +1,104 @@
+"""Shapes: built-in scenes, so that every experiment runs from nothing on a laptop.
+
+Circles, squares and triangles with thin rods stand before a wall on textured ground, overlapping and touching, so that where an edge
+lies is most of the task. From one scene come the image and all its labels. :func:`render` makes a scene; ``shapes_writer`` writes a
+data set of them.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+THINGS = ('circle', 'square', 'triangle')
+STUFF = ('wall', 'ground')
+WALL_DEPTH, NEAREST_DEPTH = 10.0, 2.0  # metres
+MIN_VISIBLE = 0.3  # share of an object that what stands before it leaves uncovered, at least
+
+
+class Instance(NamedTuple):
+    """An object of a scene."""
+
+    category: int  # index into THINGS
+    mask: np.ndarray  # (H, W), bool: what of it is visible
+
+
+@dataclass
+class Scene:
+    """An image and its labels."""
+
+    image: np.ndarray  # (H, W, 3), uint8, RGB
+    semantic: np.ndarray  # (H, W), uint8, index into THINGS + STUFF
+    depth: np.ndarray  # (H, W), float32, metres
+    instances: list[Instance]  # far to near
+
+
+def render(index: int, seed: int = 0, size: int = 128) -> Scene:
+    """Draw a scene, the same one for the same arguments.
+
+    Args:
+        index: Number of the scene.
+        seed: Seed of the whole data set.
+        size: Height and width in pixels.
+
+    Returns:
+        The scene. Between three and eight objects stand in it, each with at least 30 % of its area uncovered.
+    """
+    rng = np.random.default_rng((seed, index))
+    scene = _background(rng, size)
+    depths = np.sort(rng.uniform(NEAREST_DEPTH, 0.9 * WALL_DEPTH, rng.integers(3, 9)))[::-1]
+    full_areas: list[int] = []
+    for depth in depths:
+        category = int(rng.integers(len(THINGS)))
+        mask = _silhouette(rng, category, size, radius=size * rng.uniform(0.3, 0.5) / depth**0.7)
+        covered = [instance.mask & ~mask for instance in scene.instances]
+        if any(left.sum() < MIN_VISIBLE * area for left, area in zip(covered, full_areas)):
+            continue
+        scene.instances = [Instance(old.category, left) for old, left in zip(scene.instances, covered)]
+        scene.instances.append(Instance(category, mask))
+        full_areas.append(int(mask.sum()))
+        scene.image[mask] = _texture(rng, size, contrast=25)[mask]
+        scene.semantic[mask] = category
+        scene.depth[mask] = depth
+    noise = rng.normal(0, 6, scene.image.shape)
+    scene.image = np.clip(scene.image + noise, 0, 255).astype(np.uint8)
+    return scene
+
+
+def _background(rng: np.random.Generator, size: int) -> Scene:
+    horizon = int(size * rng.uniform(0.3, 0.6))
+    ground = np.arange(size) >= horizon
+    # A plane seen at an angle: depth falls as 1 / (rows below the horizon).
+    nearness = np.clip((np.arange(size) - horizon) / (size - horizon), 0, 1)
+    row_depth = 1 / ((1 - nearness) / WALL_DEPTH + nearness / NEAREST_DEPTH)
+    wide = np.broadcast_to(ground[:, None], (size, size))
+    return Scene(
+        image=np.where(wide[..., None], _texture(rng, size, contrast=60), _texture(rng, size, contrast=60)),
+        semantic=np.where(wide, len(THINGS) + 1, len(THINGS)).astype(np.uint8),
+        depth=np.repeat(row_depth[:, None], size, axis=1).astype(np.float32),
+        instances=[],
+    )
+
+
+def _texture(rng: np.random.Generator, size: int, contrast: float) -> np.ndarray:
+    """A colour with smooth mottling, ``(size, size, 3)``, float32."""
+    colour = rng.uniform(40, 215, 3)
+    mottling = cv2.resize(rng.normal(0, contrast / 2, (size // 8, size // 8)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    return (colour + mottling[..., None]).astype(np.float32)
+
+
+def _silhouette(rng: np.random.Generator, category: int, size: int, radius: float) -> np.ndarray:
+    """A body with rods one or two pixels thin, ``(size, size)``, bool."""
+    canvas = np.zeros((size, size), np.uint8)
+    centre = rng.uniform(0.5 * radius, size - 0.5 * radius, 2)
+    turn = rng.uniform(0, 2 * np.pi)
+    corners = {'circle': 64, 'square': 4, 'triangle': 3}[THINGS[category]]
+    angles = turn + 2 * np.pi * np.arange(corners) / corners
+    body = centre + radius * np.stack((np.cos(angles), np.sin(angles)), axis=1)
+    cv2.fillPoly(canvas, [np.round(body).astype(np.int32)], 1)
+    for angle in rng.uniform(0, 2 * np.pi, rng.integers(1, 4)):
+        tip = centre + radius * rng.uniform(1.3, 1.9) * np.array((np.cos(angle), np.sin(angle)))
+        ends = np.round((centre, tip)).astype(int)
+        cv2.line(canvas, ends[0].tolist(), ends[1].tolist(), 1, thickness=int(rng.integers(1, 3)))
+    return canvas.astype(bool)

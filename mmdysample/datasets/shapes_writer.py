@@ -1,0 +1,150 @@
+"""Shapes on disk, in the layouts of COCO and ADE20K, so that the frameworks' own dataset classes read it.
+
+::
+
+    shapes.json                              what the set was made with
+    coco/{train,val}2017/                    images
+    coco/annotations/instances_*.json        boxes and masks
+    coco/annotations/panoptic_*.json, */     segments, and their ids as colours
+    ade/images/{training,validation}/        the same images
+    ade/annotations/{training,validation}/   0 = unlabelled, 1 .. 5 in the order of THINGS + STUFF
+"""
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pycocotools import mask as rle
+from rich.progress import track
+
+from .shapes import STUFF, THINGS, Scene, render
+
+VAL_START = 1_000_000  # validation scenes are numbered from here: no set is large enough to run into them
+
+
+@dataclass(frozen=True)
+class ShapesSpec:
+    """What a set of scenes is made of: the numbers of training and validation images, their size in pixels, and the seed."""
+
+    train: int = 256
+    val: int = 64
+    size: int = 128
+    seed: int = 0
+
+
+def ensure_shapes(root: Path, spec: ShapesSpec) -> None:
+    """Write the scenes to a folder, unless they are there already.
+
+    They are written beside it and moved there in the end: an interrupted run leaves nothing half done, and of two processes that write
+    at once, one wins.
+
+    Args:
+        root: The folder.
+        spec: What to write.
+
+    Raises:
+        ValueError: The folder holds something else.
+    """
+    if root.exists():
+        _check(root, spec)
+        return
+    root.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f'.{root.name}-', dir=root.parent))
+    try:
+        _write(draft, spec)
+        try:
+            draft.rename(root)
+        except OSError:  # another process was first
+            _check(root, spec)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _check(root: Path, spec: ShapesSpec) -> None:
+    note = root / 'shapes.json'
+    found = json.loads(note.read_text()) if note.exists() else None
+    if found != asdict(spec):
+        raise ValueError(
+            f'{root} does not hold the Shapes scenes that the config asks for: it holds {found or "something else"}, and the config '
+            f'asks for {asdict(spec)}. Remove the folder, or let SHAPES_ROOT name another'
+        )
+
+
+def _write(root: Path, spec: ShapesSpec) -> None:
+    for coco_split, ade_split, start, count in (('train2017', 'training', 0, spec.train), ('val2017', 'validation', VAL_START, spec.val)):
+        folders = {
+            'image': root / 'coco' / coco_split,
+            'panoptic': root / 'coco/annotations' / f'panoptic_{coco_split}',
+            'ade_image': root / 'ade/images' / ade_split,
+            'semantic': root / 'ade/annotations' / ade_split,
+        }
+        for folder in folders.values():
+            folder.mkdir(parents=True)
+        instances, panoptic = _empty_coco(), _empty_coco()
+        for i in track(range(count), description=f'Shapes: {coco_split}', transient=True):
+            scene = render(start + i, spec.seed, spec.size)
+            name = f'{i:06d}.png'
+            _save(folders['image'] / name, scene.image)
+            _save(folders['ade_image'] / name, scene.image)
+            _save(folders['semantic'] / name, scene.semantic + 1)
+            image = {'id': i, 'file_name': name, 'height': spec.size, 'width': spec.size}
+            instances['images'].append(image)
+            panoptic['images'].append(image)
+            instances['annotations'] += _instances(scene, i, first_id=len(instances['annotations']) + 1)
+            segments, ids = _segments(scene)
+            panoptic['annotations'].append({'image_id': i, 'file_name': name, 'segments_info': segments})
+            _save(folders['panoptic'] / name, _id_to_rgb(ids))
+        things = range(1, len(THINGS) + 1)
+        instances['categories'] = [c for c in panoptic['categories'] if c['id'] in things]
+        for kind, content in (('instances', instances), ('panoptic', panoptic)):
+            (root / 'coco/annotations' / f'{kind}_{coco_split}.json').write_text(json.dumps(content))
+    (root / 'shapes.json').write_text(json.dumps(asdict(spec)))
+
+
+def _empty_coco() -> dict[str, list]:
+    categories = [{'id': i + 1, 'name': name, 'isthing': int(name in THINGS)} for i, name in enumerate(THINGS + STUFF)]
+    return {'images': [], 'annotations': [], 'categories': categories}
+
+
+def _instances(scene: Scene, image_id: int, first_id: int) -> list[dict]:
+    return [
+        {'id': first_id + i, 'image_id': image_id, 'category_id': category + 1, 'iscrowd': 0, **_box(mask), 'segmentation': _encode(mask)}
+        for i, (category, mask) in enumerate(scene.instances)
+    ]
+
+
+def _segments(scene: Scene) -> tuple[list[dict], np.ndarray]:
+    """The panoptic segments of a scene, and the map of their ids, ``(H, W)``."""
+    stuff = [(len(THINGS) + i, scene.semantic == len(THINGS) + i) for i in range(len(STUFF))]
+    ids = np.zeros(scene.semantic.shape, np.uint32)
+    segments = []
+    for category, mask in [*scene.instances, *stuff]:
+        if mask.any():
+            segment_id = len(segments) + 1
+            ids[mask] = segment_id
+            segments.append({'id': segment_id, 'category_id': category + 1, 'iscrowd': 0, **_box(mask)})
+    return segments, ids
+
+
+def _box(mask: np.ndarray) -> dict:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    x, y = int(columns[0]), int(rows[0])
+    return {'bbox': [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y], 'area': int(mask.sum())}
+
+
+def _encode(mask: np.ndarray) -> dict:
+    encoded = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {'size': encoded['size'], 'counts': encoded['counts'].decode()}
+
+
+def _id_to_rgb(ids: np.ndarray) -> np.ndarray:
+    """COCO's panoptic colours: ``id = R + 256 G + 65536 B``."""
+    return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
+
+
+def _save(path: Path, image: np.ndarray) -> None:
+    cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 else image)
