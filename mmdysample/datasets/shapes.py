@@ -13,6 +13,7 @@ import numpy as np
 
 THINGS = ('circle', 'square', 'triangle')
 STUFF = ('wall', 'ground')
+HUES = (0.0, 120.0, 240.0)  # degrees: about red, green and blue things, on walls and grounds of any colour
 WALL_DEPTH, NEAREST_DEPTH = 10.0, 2.0  # metres
 MIN_VISIBLE = 0.3  # share of an object that what stands before it leaves uncovered, at least
 
@@ -58,7 +59,7 @@ def render(index: int, seed: int = 0, size: int = 128) -> Scene:
         scene.instances = [Instance(old.category, left) for old, left in zip(scene.instances, covered)]
         scene.instances.append(Instance(category, mask))
         full_areas.append(int(mask.sum()))
-        scene.image[mask] = _texture(rng, size, contrast=25)[mask]
+        scene.image[mask] = _texture(rng, size, HUES[category], contrast=25)[mask]
         scene.semantic[mask] = category
         scene.depth[mask] = depth
     noise = rng.normal(0, 6, scene.image.shape)
@@ -68,22 +69,24 @@ def render(index: int, seed: int = 0, size: int = 128) -> Scene:
 
 def _background(rng: np.random.Generator, size: int) -> Scene:
     horizon = int(size * rng.uniform(0.3, 0.6))
-    ground = np.arange(size) >= horizon
+    below = np.arange(size) >= horizon
     # A plane seen at an angle: depth falls as 1 / (rows below the horizon).
     nearness = np.clip((np.arange(size) - horizon) / (size - horizon), 0, 1)
     row_depth = 1 / ((1 - nearness) / WALL_DEPTH + nearness / NEAREST_DEPTH)
-    wide = np.broadcast_to(ground[:, None], (size, size))
+    wide = np.broadcast_to(below[:, None], (size, size))
+    wall, ground = (_texture(rng, size, rng.uniform(0, 360), contrast=60) for _ in STUFF)
     return Scene(
-        image=np.where(wide[..., None], _texture(rng, size, contrast=60), _texture(rng, size, contrast=60)),
+        image=np.where(wide[..., None], ground, wall),
         semantic=np.where(wide, len(THINGS) + 1, len(THINGS)).astype(np.uint8),
         depth=np.repeat(row_depth[:, None], size, axis=1).astype(np.float32),
         instances=[],
     )
 
 
-def _texture(rng: np.random.Generator, size: int, contrast: float) -> np.ndarray:
-    """A colour with smooth mottling, ``(size, size, 3)``, float32."""
-    colour = rng.uniform(40, 215, 3)
+def _texture(rng: np.random.Generator, size: int, hue: float, contrast: float) -> np.ndarray:
+    """A colour of about a hue (degrees), strong or pale, with smooth mottling, ``(size, size, 3)``, float32."""
+    hsv = np.array([[[rng.normal(hue, 15) % 360, rng.uniform(0.3, 0.9), rng.uniform(80, 220)]]], np.float32)
+    colour = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0]
     mottling = cv2.resize(rng.normal(0, contrast / 2, (size // 8, size // 8)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     return (colour + mottling[..., None]).astype(np.float32)
 
@@ -92,13 +95,13 @@ def _silhouette(rng: np.random.Generator, category: int, size: int, radius: floa
     """A body with rods one or two pixels thin, ``(size, size)``, bool."""
     canvas = np.zeros((size, size), np.uint8)
     centre = rng.uniform(0.5 * radius, size - 0.5 * radius, 2)
-    turn = rng.uniform(0, 2 * np.pi)
-    corners = {'circle': 64, 'square': 4, 'triangle': 3}[THINGS[category]]
-    angles = turn + 2 * np.pi * np.arange(corners) / corners
+    corners, upright = {'circle': (64, 0.0), 'square': (4, np.pi / 4), 'triangle': (3, -np.pi / 2)}[THINGS[category]]
+    turn = rng.uniform(-0.3, 0.3)
+    angles = upright + turn + 2 * np.pi * np.arange(corners) / corners
     body = centre + radius * np.stack((np.cos(angles), np.sin(angles)), axis=1)
     cv2.fillPoly(canvas, [np.round(body).astype(np.int32)], 1)
-    for angle in rng.uniform(0, 2 * np.pi, rng.integers(1, 4)):
-        tip = centre + radius * rng.uniform(1.3, 1.9) * np.array((np.cos(angle), np.sin(angle)))
+    for angle in rng.uniform(0, 2 * np.pi, rng.integers(0, 3)):
+        tip = centre + radius * rng.uniform(1.15, 1.4) * np.array((np.cos(angle), np.sin(angle)))
         ends = np.round((centre, tip)).astype(int)
         cv2.line(canvas, ends[0].tolist(), ends[1].tolist(), 1, thickness=int(rng.integers(1, 3)))
     return canvas.astype(bool)

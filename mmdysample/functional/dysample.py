@@ -50,7 +50,7 @@ def sampling_grid(offset: Tensor, scale_factor: int, groups: int) -> Tensor:
     two = offset.new_full((1,), 2)
     pixel = torch.cat((two / width, two / height))
 
-    offset = offset.view(batch, 2, -1, height, width)
+    offset = offset.view(batch, 2, groups * s * s, height, width)
     grid = torch.addcmul(centre.view(1, 2, 1, height, width), offset, pixel.view(1, 2, 1, 1, 1))
     # One copy both shuffles the s*s points of a pixel into place and brings the groups beside the batch.
     grid = grid.view(batch, 2, groups, s, s, height, width).permute(0, 2, 1, 5, 3, 6, 4)

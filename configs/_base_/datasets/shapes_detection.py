@@ -1,0 +1,28 @@
+# The built-in scenes: written here when they are missing, in COCO's layout, and read as COCO is.
+_base_ = './coco_detection.py'
+
+shapes = dict(root='{{$SHAPES_ROOT:data/shapes}}', train=256, val=64, size=128, seed=0)
+data_root = shapes['root'] + '/coco'
+metainfo = dict(classes=('circle', 'square', 'triangle'))
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(128, 128), keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
+
+train_dataloader = dict(
+    batch_size=8, dataset=dict(data_root=data_root, metainfo=metainfo, filter_cfg=dict(min_size=1), pipeline=train_pipeline)
+)
+val_dataloader = dict(batch_size=8, dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+val_evaluator = dict(ann_file=data_root + '/annotations/instances_val2017.json')
+test_evaluator = val_evaluator

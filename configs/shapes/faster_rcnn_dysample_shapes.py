@@ -1,0 +1,18 @@
+_base_ = [
+    '../_base_/models/faster_rcnn_r50.py',
+    '../_base_/datasets/shapes_detection.py',
+    '../_base_/schedules/shapes_detection.py',
+]
+
+# Small enough to learn from scratch in a minute: ResNet-18 with all of it trained, narrow levels, few proposals.
+model = dict(
+    backbone=dict(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None),
+    neck=dict(in_channels=[64, 128, 256, 512], out_channels=64, upsample_cfg=dict(type='DySample')),
+    rpn_head=dict(in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4])),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=2), finest_scale=28),
+        bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=3),
+    ),
+    train_cfg=dict(rpn_proposal=dict(nms_pre=300, max_per_img=100), rcnn=dict(sampler=dict(num=64))),
+    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100)),
+)

@@ -1,0 +1,112 @@
+"""Look for a config's data before anything is built, so that what is missing is named at once."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mmengine.config import Config
+
+from .shapes_writer import ShapesSpec, ensure_shapes
+
+COCO_KEYS = ('images', 'annotations', 'categories')
+PARSE_BELOW = 64 * 2**20  # bytes; parsing the 450 MB of COCO's training set would take longer than it is worth
+
+
+def prepare_data(config: Config, splits: Iterable[str]) -> None:
+    """Write the Shapes scenes if the config asks for them, and check that the data is there.
+
+    Args:
+        config: The config.
+        splits: Which of ``'train'``, ``'val'`` and ``'test'`` will be used.
+
+    Raises:
+        ValueError: A folder or an annotation file is missing, or is not what it should be; with what to do about it.
+    """
+    if 'shapes' in config:
+        ensure_shapes(Path(config.shapes.root), ShapesSpec(**{k: v for k, v in config.shapes.items() if k != 'root'}))
+    for split in splits:
+        for dataset in leaves(config.get(f'{split}_dataloader') or {}):
+            _check_dataset(config, dataset)
+
+
+def leaves(dataloader: dict) -> Iterator[dict]:
+    """The data sets of a data loader that read files, below any wrappers."""
+    pending = [dataloader.get('dataset')]
+    while pending:
+        dataset = pending.pop()
+        if dataset:
+            inner = [dataset.get('dataset'), *(dataset.get('datasets') or [])]
+            pending += inner
+            if not any(inner):
+                yield dataset
+
+
+def _check_dataset(config: Config, dataset: dict) -> None:
+    root = Path(dataset.get('data_root') or '')
+    if not root.is_dir():
+        raise ValueError(f'there is no data folder {root}{_remedy(config)}')
+    ann_file = dataset.get('ann_file')
+    if ann_file:
+        _check_file(config, root / ann_file)
+        if str(ann_file).endswith('.json') and 'Coco' in str(dataset.get('type')):
+            _check_categories(root / ann_file, dataset)
+    prefixes = dataset.get('data_prefix') or {}
+    for prefix in prefixes.values():
+        if isinstance(prefix, str) and not (root / prefix).is_dir():
+            raise ValueError(f'there is no folder {root / prefix}{_remedy(config)}')
+
+
+def _check_file(config: Config, path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f'there is no annotation file {path}{_remedy(config)}')
+
+
+def _remedy(config: Config) -> str:
+    variables = sorted(set(re.findall(r'\{\{\s*\$(\w+_ROOT)\s*:', config.text)))
+    hint = f'. Let {" or ".join(variables)} name the folder of your data' if variables else '. Name the folder with --data-root'
+    twin = Path(config.filename).parent / 'shapes' / f'{Path(config.filename).stem}_shapes.py'
+    if twin.is_file():
+        hint += f', or try {os.path.relpath(twin)}, which makes its own'
+    return hint
+
+
+def read_coco(path: Path) -> dict:
+    """Read a COCO annotation file.
+
+    Raises:
+        ValueError: It is missing, no JSON, or has not the keys of COCO's format.
+    """
+    if not path.is_file():
+        raise ValueError(f'there is no annotation file {path}')
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f'{path} is no JSON: {error}') from error
+    missing = [key for key in COCO_KEYS if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise ValueError(f'{path} is not in COCO format: it lacks {", ".join(missing)} (expected {", ".join(COCO_KEYS)})')
+    return content
+
+
+def _check_categories(path: Path, dataset: dict) -> None:
+    if path.stat().st_size > PARSE_BELOW:
+        return
+    names = [category['name'] for category in read_coco(path)['categories']]
+    classes = class_names(dataset)
+    if classes and not set(classes) & set(names):
+        raise ValueError(
+            f'{path} has the categories {", ".join(names[:5])}, ..., none of which the config knows ({", ".join(classes[:5])}, ...); '
+            'with --data-root the classes are taken from the annotations'
+        )
+
+
+def class_names(dataset: dict) -> list[str]:
+    """The classes that a data set's config names, or else those of its class; none where it is unknown."""
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    if not classes and dataset.get('type') == 'CocoDataset':
+        from mmdet.datasets import CocoDataset
+
+        classes = CocoDataset.METAINFO['classes']
+    return list(classes or ())

@@ -1,0 +1,118 @@
+"""Checkpoints are data: nothing that stands in one is executed."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from packaging.version import Version
+
+from .errors import one_line
+
+TRUST_FLAG = '--trust-checkpoint'
+
+
+def _history_buffer_method(owner: type, name: str) -> Callable:
+    """Stand in for ``getattr``, through which a ``HistoryBuffer`` pickles its statistics methods. ``getattr`` itself would let a file
+    reach any function of any allowed class."""
+    if owner is not HistoryBuffer:
+        raise pickle.UnpicklingError(f'getattr on {owner!r}')
+    return getattr(HistoryBuffer, name)
+
+
+def _allowed_globals() -> list[Any]:
+    """What mmengine's checkpoints hold beside tensors: the statistics of its message hub."""
+    reconstruct = np.empty(0).__reduce__()[0]  # type: ignore[index]
+    scalar = np.float64(0).__reduce__()[0]  # type: ignore[index]
+    # numpy 2 renamed the module; files of either version shall load under either.
+    renamed = [(f, f'numpy.{core}.multiarray.{f.__name__}') for f in (reconstruct, scalar) for core in ('core', '_core')]
+    dtypes = [type(np.dtype(name)) for name in ('float64', 'int64')]
+    return [HistoryBuffer, np.ndarray, np.dtype, *dtypes, *renamed, (_history_buffer_method, 'builtins.getattr')]
+
+
+def secure_loading(trust: bool = False) -> None:
+    """Make every ``torch.load`` of this process refuse what is not data, in mmengine and the frameworks too.
+
+    Args:
+        trust: Let everything load, and so run any code that a file carries. Without it, mmengine 0.10.7 could not read its own
+            checkpoints with torch >= 2.6, and its fork would read anything.
+
+    Raises:
+        ImportError: torch is too old to be told what to allow.
+    """
+    if Version(torch.__version__) < Version('2.6'):
+        raise ImportError(f'loading checkpoints safely needs torch >= 2.6, got {torch.__version__}. Run: pip install -U torch')
+    for name in ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'):
+        os.environ.pop(name, None)
+    if trust:
+        os.environ['TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'] = '1'
+    else:
+        os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+        torch.serialization.add_safe_globals(_allowed_globals())
+
+
+def check_checkpoint(path: Union[str, Path], to_resume: bool = False) -> None:
+    """Check that a file is a whole checkpoint and can be loaded, under what :func:`secure_loading` allows.
+
+    Args:
+        path: The file; an address is left to the loader.
+        to_resume: Whether training shall go on from it, which needs the state of the optimizer.
+
+    Raises:
+        ValueError: It is missing, broken, foreign or unsafe.
+    """
+    if '://' in str(path):
+        return
+    path = Path(path)
+    if not path.is_file():
+        nearby = sorted(checkpoints(path.parent))
+        raise ValueError(f'there is no checkpoint {path}' + (f'; that folder holds {", ".join(p.name for p in nearby)}' if nearby else ''))
+    try:
+        content = torch.load(path, map_location='cpu')
+    except pickle.UnpicklingError as error:
+        raise ValueError(_refusal(path, error)) from error
+    except Exception as error:  # a broken archive fails in as many ways as there are bytes
+        raise ValueError(f'{path} is no complete checkpoint (cut short, or another kind of file): {one_line(error)[:120]}') from error
+    if not isinstance(content, dict) or not _holds_tensors(content.get('state_dict', content)):
+        raise ValueError(f'{path} holds no state_dict of tensors, so it is no checkpoint of a model')
+    if to_resume and not {'optimizer', 'meta'} <= content.keys():
+        raise ValueError(f'{path} holds weights alone, from which training cannot resume; start from them with --cfg-options load_from={path}')
+
+
+def _holds_tensors(state: Any) -> bool:
+    return isinstance(state, dict) and bool(state) and all(isinstance(value, torch.Tensor) for value in state.values())
+
+
+def _refusal(path: Path, error: Exception) -> str:
+    try:
+        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+    except Exception:  # not even an archive
+        return f'{path} is no complete checkpoint (cut short, or another kind of file): {one_line(error)[:120]}'
+    allowed = {entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__qualname__}' for entry in _allowed_globals()}
+    culprits = sorted(set(unsafe) - allowed) or [one_line(error)[:120]]
+    return (
+        f'{path} holds more than data: {", ".join(culprits)}. Loading that could run code of whoever made the file; '
+        f'if you trust them, add {TRUST_FLAG}'
+    )
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a training in a folder, newest first."""
+    found = [*folder.glob('epoch_*.pth'), *folder.glob('iter_*.pth')]
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def latest_complete(folder: Path) -> Optional[Path]:
+    """The newest checkpoint from which training can resume: one that was being written when the process died is passed over."""
+    for path in checkpoints(folder):
+        try:
+            check_checkpoint(path, to_resume=True)
+        except ValueError as error:
+            print(f'passed over: {one_line(error)}')
+        else:
+            return path
+    return None

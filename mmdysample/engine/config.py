@@ -1,0 +1,64 @@
+"""Configs, read with messages for people. A config is Python and is trusted, as everywhere in mmengine."""
+
+import inspect
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Optional
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from .errors import one_line
+
+# Top-level keys that mean something: what the runner takes, what mmengine and the frameworks' tools read, and what configs here use to
+# build the others.
+RUNNER_KEYS = {*inspect.signature(Runner.__init__).parameters, 'custom_imports', 'find_unused_parameters'} - {'self', 'cfg'}
+HELPER_KEYS = {'data_root', 'train_pipeline', 'test_pipeline', 'shapes'}
+
+
+def load_config(path: str, options: Optional[dict[str, Any]] = None) -> Config:
+    """Read a config file.
+
+    Args:
+        path: The file.
+        options: What to change in it, as ``{'model.neck.upsample_cfg.type': 'DySample+'}``.
+
+    Returns:
+        The config.
+
+    Raises:
+        ValueError: There is no such file, it cannot be read, or an option does not fit it.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f'there is no config {path}{_suggest(file)}')
+    try:
+        config = Config.fromfile(path)
+    except ImportError:
+        raise
+    except Exception as error:  # a config is a program: it can fail in any way
+        raise ValueError(f'the config {path} cannot be read: {type(error).__name__}: {one_line(error)}') from error
+    for key in options or {}:
+        top = key.split('.')[0]
+        known = sorted({*config.keys(), *RUNNER_KEYS})
+        if top not in known:
+            near = get_close_matches(top, known, n=1)
+            hint = f'; did you mean {near[0]}?' if near else ''
+            raise ValueError(f'--cfg-options {key}: neither {path} nor the runner has a key {top!r}{hint}')
+    try:
+        config.merge_from_dict(options or {})
+    except (KeyError, TypeError, AssertionError, IndexError, AttributeError) as error:
+        raise ValueError(f'--cfg-options do not fit {path}: {one_line(error)}') from error
+    return config
+
+
+def unknown_keys(config: Config) -> set[str]:
+    """Top-level keys that nothing reads: leftovers of another framework's configs, or misspelt."""
+    return set(config.keys()) - RUNNER_KEYS - HELPER_KEYS
+
+
+def _suggest(file: Path) -> str:
+    configs = sorted(path.as_posix() for path in Path('configs').rglob('*.py') if '_base_' not in path.parts)
+    by_stem = {Path(path).stem: path for path in configs}
+    near = get_close_matches(file.stem, by_stem, n=3, cutoff=0.4)
+    return f'; did you mean {" or ".join(by_stem[stem] for stem in near)}?' if near else ''

@@ -1,0 +1,27 @@
+"""Mistakes of a user end in one line."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Turn an error that names a rule, a value and a remedy into one line on stderr and exit code 2.
+
+    ``ValueError``, ``ImportError`` and ``OSError`` are such errors here; anything else is a fault of ours and keeps its traceback.
+    ``MMDYSAMPLE_TRACEBACK=1`` keeps every traceback.
+    """
+    try:
+        yield
+    except (ValueError, ImportError, OSError) as error:
+        if os.environ.get('MMDYSAMPLE_TRACEBACK') == '1':
+            raise
+        print(f'error: {one_line(error)}', file=sys.stderr)
+        sys.exit(2)
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error without line breaks."""
+    return ' '.join(str(error).split()) or type(error).__name__

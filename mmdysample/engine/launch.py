@@ -1,0 +1,94 @@
+"""From a config to a runner, on one process or many, with or without a GPU."""
+
+import os
+from pathlib import Path
+from typing import Optional
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmdysample.frameworks import require
+
+from .checkpoint import check_checkpoint, checkpoints, latest_complete
+from .errors import one_line
+
+
+def set_work_dir(config: Config, path: str, work_dir: Optional[str]) -> None:
+    """Say where results go: the given folder, the config's, or ``work_dirs/<name of the config>``."""
+    config.work_dir = work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
+
+
+def set_resume(config: Config, resume: Optional[str]) -> None:
+    """Say where training starts.
+
+    Args:
+        config: The config, with its ``work_dir``.
+        resume: ``'auto'`` for the last complete checkpoint in the work folder, a file, or None for the beginning.
+
+    Raises:
+        ValueError: The file cannot be resumed from, or a start from the beginning would overwrite checkpoints.
+    """
+    work_dir = Path(config.work_dir)
+    if resume == 'auto':
+        latest = latest_complete(work_dir)
+        print(f'resuming from {latest}' if latest else f'no complete checkpoint in {work_dir}: starting from the beginning')
+        config.resume, config.load_from = latest is not None, str(latest) if latest else config.get('load_from')
+    elif resume:
+        check_checkpoint(resume, to_resume=True)
+        config.resume, config.load_from = True, resume
+    elif found := checkpoints(work_dir):
+        raise ValueError(f'{work_dir} holds {found[0].name} of an earlier run: go on from it with --resume, or choose another --work-dir')
+    elif config.get('load_from'):
+        check_checkpoint(config.load_from)
+
+
+def set_launcher(config: Config, launcher: str, local_rank: int) -> None:
+    """Set up processes; without a GPU they talk through gloo, which mmengine does not do by itself.
+
+    Args:
+        config: The config.
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        local_rank: What old launchers pass as an argument in place of the environment variable.
+    """
+    config.launcher = launcher
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    if launcher == 'pytorch' and not torch.cuda.is_available():
+        if 'RANK' not in os.environ:
+            raise ValueError('--launcher pytorch needs torchrun, which sets RANK and WORLD_SIZE: use tools/dist_train.sh CONFIG GPUS')
+        if not dist.is_initialized():
+            dist.init_process_group('gloo')
+        config.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+
+
+def set_amp(config: Config) -> None:
+    """Train in mixed precision.
+
+    Raises:
+        ValueError: There is no GPU.
+    """
+    if not torch.cuda.is_available():
+        raise ValueError('--amp needs a GPU, and torch sees none; leave it out')
+    config.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+
+
+def build_runner(config: Config) -> Runner:
+    """Build the runner and with it the model.
+
+    Raises:
+        ImportError: The config's framework is not installed.
+        ValueError: The config cannot be built.
+    """
+    scope = config.get('default_scope')
+    if scope in ('mmdet', 'mmseg'):
+        require(scope, config.filename)
+    try:
+        return Runner.from_cfg(config)
+    except (KeyError, RuntimeError, TypeError, AssertionError, AttributeError) as error:
+        if os.environ.get('MMDYSAMPLE_TRACEBACK') == '1':
+            raise
+        raise ValueError(
+            f'the config {config.filename} cannot be built: {type(error).__name__}: {one_line(error)[:400]} '
+            '(MMDYSAMPLE_TRACEBACK=1 shows where)'
+        ) from error

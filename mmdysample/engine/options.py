@@ -1,0 +1,65 @@
+"""The options that training, testing and drawing share."""
+
+import argparse
+from collections.abc import Iterable
+
+from mmengine.config import Config, DictAction
+
+from mmdysample.datasets.check import prepare_data
+from mmdysample.datasets.custom import Split, use_folder
+
+from .checkpoint import TRUST_FLAG, secure_loading
+from .config import load_config
+from .launch import set_launcher, set_work_dir
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """A parser with the shared options; the config comes first."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='where results go (default: work_dirs/<name of the config>)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='change the config, e.g. model.neck.upsample_cfg.type=DySample+ model.backbone.init_cfg=None (no pretrained weights)',
+    )
+    data = parser.add_argument_group('your own data')
+    data.add_argument('--data-root', metavar='DIR', help='folder in place of COCO_ROOT or ADE20K_ROOT; any COCO-format folder will do')
+    data.add_argument('--train-ann', metavar='FILE', help='training annotations (default: annotations/instances_train*.json)')
+    data.add_argument('--val-ann', metavar='FILE', help='validation annotations (default: annotations/instances_val*.json)')
+    data.add_argument('--train-img', metavar='DIR', help='training images (default: train*/)')
+    data.add_argument('--val-img', metavar='DIR', help='validation images (default: val*/)')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='see tools/dist_train.sh')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='passed by old launchers')
+    parser.add_argument(TRUST_FLAG, action='store_true', help='load checkpoints that can run code; only for files from people you trust')
+    return parser
+
+
+def read_config(args: argparse.Namespace, splits: Iterable[str]) -> Config:
+    """Do what the shared options say.
+
+    Args:
+        args: The parsed arguments.
+        splits: Which of ``'train'``, ``'val'`` and ``'test'`` will be used.
+
+    Returns:
+        The config, with its data in place.
+
+    Raises:
+        ValueError: The config, an option or the data is wrong.
+    """
+    secure_loading(args.trust_checkpoint)
+    config = load_config(args.config, args.cfg_options)
+    set_work_dir(config, args.config, args.work_dir)
+    set_launcher(config, args.launcher, args.local_rank)
+    given = {'train': Split(args.train_ann, args.train_img), 'val': Split(args.val_ann, args.val_img)}
+    wanted = given if 'train' in splits else {'val': given['val']}
+    if args.data_root:
+        for line in use_folder(config, args.data_root, wanted):
+            print(line)
+    elif any(value for split in given.values() for value in split):
+        raise ValueError('--train-ann, --val-ann, --train-img and --val-img go with --data-root')
+    prepare_data(config, splits)
+    return config

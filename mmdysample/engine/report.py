@@ -1,0 +1,70 @@
+"""Metrics as a table."""
+
+import re
+from typing import Any, Optional
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from rich.console import Console
+from rich.table import Table
+
+# CocoMetric's names, 'coco/bbox_mAP_50', and the field's.
+COCO_FAMILIES = {'bbox': 'box', 'segm': 'mask', 'proposal': 'proposal'}
+COCO_COLUMNS = {'mAP': 'AP', 'mAP_50': 'AP50', 'mAP_75': 'AP75', 'mAP_s': 'APS', 'mAP_m': 'APM', 'mAP_l': 'APL'}
+
+
+@HOOKS.register_module()
+class LastMetrics(Hook):
+    """Keep what the last evaluation found."""
+
+    metrics: Optional[dict[str, float]] = None
+
+    def after_val_epoch(self, runner: Any, metrics: Optional[dict[str, float]] = None) -> None:
+        """Remember the metrics."""
+        self.metrics = metrics
+
+
+def metric_tables(metrics: dict[str, Any]) -> list[Table]:
+    """Lay metrics out as the field's tables do.
+
+    Args:
+        metrics: By mmengine's names, such as ``coco/bbox_mAP_50`` or ``mIoU``. AP from 0 to 1 is shown in percent; -1 means that no
+            object of that size is in the data.
+
+    Returns:
+        One table of average precisions, if there are any, and one of everything else.
+    """
+    families: dict[str, dict[str, float]] = {}
+    others: dict[str, float] = {}
+    for key, value in metrics.items():
+        name = key.split('/')[-1]
+        match = re.fullmatch(rf'({"|".join(COCO_FAMILIES)})_({"|".join(COCO_COLUMNS)})', name)
+        if match:
+            families.setdefault(COCO_FAMILIES[match[1]], {})[COCO_COLUMNS[match[2]]] = value
+        elif isinstance(value, (int, float)) and name not in ('time', 'data_time') and not name.endswith('_copypaste'):
+            others[name] = value
+    tables = []
+    if families:
+        table = Table(title='average precision (%)')
+        for column in ('', *COCO_COLUMNS.values()):
+            table.add_column(column, justify='right' if column else 'left')
+        for family, row in families.items():
+            table.add_row(family, *(_percent(row.get(column)) for column in COCO_COLUMNS.values()))
+        tables.append(table)
+    if others:
+        table = Table(title='metrics')
+        for name in others:
+            table.add_column(name, justify='right')
+        table.add_row(*(f'{value:.2f}' for value in others.values()))
+        tables.append(table)
+    return tables
+
+
+def _percent(value: Optional[float]) -> str:
+    return '-' if value is None or value < 0 else f'{100 * value:.1f}'
+
+
+def print_metrics(metrics: dict[str, Any]) -> None:
+    """Print :func:`metric_tables`."""
+    for table in metric_tables(metrics):
+        Console().print(table)

@@ -1,0 +1,55 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+COCO128 = ROOT.parent / 'shared/data/coco128'
+
+os.environ.setdefault('OMP_NUM_THREADS', '2')
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _leave_scopes_alone():
+    """Whatever default scope a test sets is gone after it."""
+    from mmengine.registry import DefaultScope
+
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
+
+
+@pytest.fixture(scope='session')
+def coco128() -> Path:
+    if not COCO128.is_dir():
+        pytest.skip(f'the real images of coco128 are not here ({COCO128.name} is looked for beside the repository, in shared/data)')
+    return COCO128
+
+
+@pytest.fixture(scope='session')
+def shapes(tmp_path_factory) -> Path:
+    """A small set of Shapes scenes."""
+    from mmdysample.datasets.shapes_writer import ShapesSpec, ensure_shapes
+
+    root = tmp_path_factory.mktemp('data') / 'shapes'
+    ensure_shapes(root, ShapesSpec(train=16, val=8))
+    return root
+
+
+def golden_cases(name: str):
+    """The cases of a golden file: its vectors in float64 and the arguments that they were made with."""
+    vectors = np.load(Path(__file__).parent / 'data' / name)
+    for i, case in enumerate(json.loads(str(vectors['meta']))):
+        prefix = f'{i:02d}/'
+        arrays = {key[len(prefix) :]: torch.from_numpy(vectors[key]).double() for key in vectors if key.startswith(prefix)}
+        yield pytest.param(case, arrays, id=f'{i:02d}')

@@ -1,0 +1,48 @@
+"""Train a model, and evaluate it on the way."""
+
+from pathlib import Path
+from urllib.error import URLError
+
+from mmdysample.engine.errors import exit_on_error
+from mmdysample.engine.launch import build_runner, set_amp, set_resume
+from mmdysample.engine.options import make_parser, read_config
+from mmdysample.engine.report import LastMetrics, print_metrics
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='PATH',
+        help='go on from the last complete checkpoint of the work folder, or from PATH',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    args = parser.parse_args()
+    with exit_on_error():
+        config = read_config(args, ('train', 'val'))
+        set_resume(config, args.resume)
+        if args.amp:
+            set_amp(config)
+        runner = build_runner(config)
+    last = LastMetrics()
+    runner.register_hook(last)
+    try:
+        runner.train()
+    except URLError as error:
+        parser.exit(
+            2,
+            f'error: the pretrained weights of the config cannot be downloaded ({error.reason}); '
+            'train without them with --cfg-options model.backbone.init_cfg=None\n',
+        )
+    if runner.rank == 0:
+        if last.metrics:
+            print_metrics(last.metrics)
+        work_dir = Path(config.work_dir)
+        checkpoint = Path((work_dir / 'last_checkpoint').read_text()) if (work_dir / 'last_checkpoint').exists() else 'none was saved'
+        print(f'checkpoint: {checkpoint}\nconfig:     {work_dir / Path(args.config).name}\nlog:        {runner.log_dir}')
+
+
+if __name__ == '__main__':
+    main()
