@@ -119,7 +119,7 @@ def main() -> None:
         nn.init.normal_(ours.offset.weight, std=0.05)
         textbook = Textbook(ours)
         torch.testing.assert_close(ours(x), textbook(x), rtol=1e-3, atol=1e-3)
-        modules = {'bilinear': Bilinear(args.scale_factor), 'textbook': textbook, 'ours': ours}
+        modules: dict[str, nn.Module] = {'bilinear': Bilinear(args.scale_factor), 'textbook': textbook, 'ours': ours}
         for name, run in PASSES.items():
             times = call_times(run, modules, x, args.rounds, f'{shape} {name}')
             ms = {key: statistics.median(value) for key, value in times.items()}

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from mmengine.config import Config
+
 from mmdysample.engine.checkpoint import check_checkpoint
 from mmdysample.engine.errors import exit_on_error
 from mmdysample.engine.launch import build_runner
@@ -29,7 +31,7 @@ def main() -> None:
         print_metrics(metrics)
 
 
-def dump_predictions(config, path: str) -> None:
+def dump_predictions(config: Config, path: str) -> None:
     """Add an evaluator that saves the predictions."""
     if not path.endswith(('.pkl', '.pickle')):
         raise ValueError(f'--out must end in .pkl, got {path}')
@@ -37,7 +39,7 @@ def dump_predictions(config, path: str) -> None:
     config.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=path)]
 
 
-def draw_predictions(config, folder: str) -> None:
+def draw_predictions(config: Config, folder: str) -> None:
     """Let the framework's visualisation hook draw into a folder."""
     folder = str(Path(folder).resolve())
     hook = config.default_hooks.get('visualization')

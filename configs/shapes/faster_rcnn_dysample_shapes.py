@@ -4,10 +4,10 @@ _base_ = [
     '../_base_/schedules/shapes_detection.py',
 ]
 
-# Small enough to learn from scratch in a minute: ResNet-18 with all of it trained, narrow levels, few proposals.
+# Small enough to learn from scratch in a minute or so: a narrow ResNet-18 with all of it trained, narrow levels, few proposals.
 model = dict(
-    backbone=dict(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None),
-    neck=dict(in_channels=[64, 128, 256, 512], out_channels=64, upsample_cfg=dict(type='DySample')),
+    backbone=dict(depth=18, base_channels=32, frozen_stages=-1, norm_eval=False, zero_init_residual=False, init_cfg=None),
+    neck=dict(in_channels=[32, 64, 128, 256], out_channels=64, upsample_cfg=dict(type='DySample')),
     rpn_head=dict(in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4])),
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=2), finest_scale=28),

@@ -87,7 +87,8 @@ def _texture(rng: np.random.Generator, size: int, hue: float, contrast: float) -
     """A colour of about a hue (degrees), strong or pale, with smooth mottling, ``(size, size, 3)``, float32."""
     hsv = np.array([[[rng.normal(hue, 15) % 360, rng.uniform(0.3, 0.9), rng.uniform(80, 220)]]], np.float32)
     colour = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0]
-    mottling = cv2.resize(rng.normal(0, contrast / 2, (size // 8, size // 8)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    spots = rng.normal(0, contrast / 2, (size // 8, size // 8)).astype(np.float32)
+    mottling = cv2.resize(spots, (size, size), interpolation=cv2.INTER_CUBIC)
     return (colour + mottling[..., None]).astype(np.float32)
 
 

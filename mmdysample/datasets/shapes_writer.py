@@ -121,7 +121,7 @@ def _segments(scene: Scene) -> tuple[list[dict], np.ndarray]:
     """The panoptic segments of a scene, and the map of their ids, ``(H, W)``."""
     stuff = [(len(THINGS) + i, scene.semantic == len(THINGS) + i) for i in range(len(STUFF))]
     ids = np.zeros(scene.semantic.shape, np.uint32)
-    segments = []
+    segments: list[dict] = []
     for category, mask in [*scene.instances, *stuff]:
         if mask.any():
             segment_id = len(segments) + 1

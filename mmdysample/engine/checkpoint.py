@@ -17,8 +17,10 @@ TRUST_FLAG = '--trust-checkpoint'
 
 
 def _history_buffer_method(owner: type, name: str) -> Callable:
-    """Stand in for ``getattr``, through which a ``HistoryBuffer`` pickles its statistics methods. ``getattr`` itself would let a file
-    reach any function of any allowed class."""
+    """Stand in for ``getattr``, through which a ``HistoryBuffer`` pickles its statistics methods.
+
+    ``getattr`` itself would let a file reach any function of any allowed class.
+    """
     if owner is not HistoryBuffer:
         raise pickle.UnpicklingError(f'getattr on {owner!r}')
     return getattr(HistoryBuffer, name)
@@ -26,10 +28,9 @@ def _history_buffer_method(owner: type, name: str) -> Callable:
 
 def _allowed_globals() -> list[Any]:
     """What mmengine's checkpoints hold beside tensors: the statistics of its message hub."""
-    reconstruct = np.empty(0).__reduce__()[0]  # type: ignore[index]
-    scalar = np.float64(0).__reduce__()[0]  # type: ignore[index]
+    functions: dict[str, Any] = {'_reconstruct': np.empty(0).__reduce__()[0], 'scalar': np.float64(0).__reduce__()[0]}
     # numpy 2 renamed the module; files of either version shall load under either.
-    renamed = [(f, f'numpy.{core}.multiarray.{f.__name__}') for f in (reconstruct, scalar) for core in ('core', '_core')]
+    renamed = [(function, f'numpy.{core}.multiarray.{name}') for name, function in functions.items() for core in ('core', '_core')]
     dtypes = [type(np.dtype(name)) for name in ('float64', 'int64')]
     return [HistoryBuffer, np.ndarray, np.dtype, *dtypes, *renamed, (_history_buffer_method, 'builtins.getattr')]
 
@@ -80,7 +81,7 @@ def check_checkpoint(path: Union[str, Path], to_resume: bool = False) -> None:
     if not isinstance(content, dict) or not _holds_tensors(content.get('state_dict', content)):
         raise ValueError(f'{path} holds no state_dict of tensors, so it is no checkpoint of a model')
     if to_resume and not {'optimizer', 'meta'} <= content.keys():
-        raise ValueError(f'{path} holds weights alone, from which training cannot resume; start from them with --cfg-options load_from={path}')
+        raise ValueError(f'{path} holds weights alone, which training cannot resume from; start from them: --cfg-options load_from={path}')
 
 
 def _holds_tensors(state: Any) -> bool:

@@ -44,6 +44,8 @@ class SegformerHead(StockSegformerHead):
         named = named_config(upsample_cfg) if upsample_cfg else None
         if upsample_cfg and not named:
             kwargs['interpolate_mode'] = _mode_alone(**upsample_cfg)
+            if kwargs['interpolate_mode'] == 'nearest':
+                kwargs['align_corners'] = None  # which F.interpolate refuses to be told with this mode
         super().__init__(**kwargs)
         self.upsample_modules = ModuleList()
         if named:

@@ -23,4 +23,4 @@ if find_spec('mmdet') is None and find_spec('mmseg') is not None:
             super().__init__(*args, end_level=end_level, add_extra_convs=add_extra_convs, **kwargs)
 else:
     require('mmdet', 'mmdysample.FPN')
-    from mmdet.models.necks import FPN as StockFPN  # noqa: F401
+    from mmdet.models.necks import FPN as StockFPN  # type: ignore[no-redef]  # noqa: F401

@@ -64,7 +64,7 @@ def build_upsampler(cfg: UpsampleConfig, channels: int, scale_factor: int = 2, g
 
 def _resolve(kind: Union[str, type]) -> type:
     """Find the class of a name."""
-    if inspect.isclass(kind):
+    if not isinstance(kind, str):
         return kind
     if kind == 'carafe':
         _import_carafe()

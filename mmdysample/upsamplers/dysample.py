@@ -69,12 +69,9 @@ class DySample(BaseModule):
 
     def reset_parameters(self) -> None:
         """Initialise as the paper does: bilinear interpolation, up to N(0, 0.001) in the offset weights."""
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
         nn.init.normal_(self.offset.weight, std=0.001)
-        nn.init.zeros_(self.offset.bias)
-        if self.scope is not None:
-            nn.init.zeros_(self.scope.weight)
-            if self.scope.bias is not None:
-                nn.init.zeros_(self.scope.bias)
 
     def init_weights(self) -> None:
         """Initialise when mmengine initialises the model.

@@ -1,5 +1,7 @@
 """Upsampling onto a map of given size, as necks and heads need it."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -19,7 +21,7 @@ def upsample_as(upsampler: nn.Module, x: Tensor, finer: Tensor) -> Tensor:
         ValueError: ``finer`` is larger than what the upsampler makes of ``x``.
     """
     height, width = finer.shape[2:]
-    out = upsampler(x, _grow(finer, upsampler, x)) if getattr(upsampler, 'guided', False) else upsampler(x)
+    out = upsampler(x, _grow(finer, upsampler.scale_factor, x)) if getattr(upsampler, 'guided', False) else upsampler(x)
     if out.shape[2] < height or out.shape[3] < width:
         raise ValueError(
             f'the finer map must be at most as large as the upsampled one, got {height}x{width} over {out.shape[2]}x{out.shape[3]}: '
@@ -28,7 +30,7 @@ def upsample_as(upsampler: nn.Module, x: Tensor, finer: Tensor) -> Tensor:
     return out[:, :, :height, :width]
 
 
-def _grow(guide: Tensor, upsampler: nn.Module, x: Tensor) -> Tensor:
+def _grow(guide: Tensor, scale_factor: Any, x: Tensor) -> Tensor:
     """Repeat the last row and column of an odd-sized guide, up to the size of the upsampler's output."""
-    missing = [max(0, upsampler.scale_factor * size - have) for size, have in zip(x.shape[2:], guide.shape[2:])]
-    return F.pad(guide, (0, missing[1], 0, missing[0]), mode='replicate') if any(missing) else guide
+    rows, columns = (max(0, scale_factor * size - have) for size, have in zip(x.shape[2:], guide.shape[2:]))
+    return F.pad(guide, (0, columns, 0, rows), mode='replicate') if rows or columns else guide

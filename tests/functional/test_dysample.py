@@ -52,7 +52,9 @@ def test_coordinates_are_exact_on_wide_maps(dtype, tolerance):
     torch.testing.assert_close(got.double(), dysample(x.double(), offset.double(), 2), rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize('make', [lambda x: x.contiguous(memory_format=torch.channels_last), lambda x: x.mT.contiguous().mT, lambda x: x[:, ::2]])
+@pytest.mark.parametrize(
+    'make', [lambda x: x.contiguous(memory_format=torch.channels_last), lambda x: x.mT.contiguous().mT, lambda x: x[:, ::2]]
+)
 def test_any_memory_layout(make):
     x, offset = inputs((2, 12, 3, 5), g=3)
     x = make(x)

@@ -137,14 +137,13 @@ def test_onnx_at_a_size_other_than_the_traced_one(cls, opset, tmp_path):
     ort = pytest.importorskip('onnxruntime')
     module = randomised(cls(32), std=0.2).eval()
     path = str(tmp_path / 'model.onnx')
-    height, width = torch.export.Dim('height', min=2), torch.export.Dim('width', min=2)
+    x = torch.randn(1, 32, 4, 6)
     # Opset 16 and 17 come from the exporter that traces, later ones from the one that captures.
     if opset < 18:
-        axes = {'x': {2: 'height', 3: 'width'}}
-        torch.onnx.export(module, (torch.randn(1, 32, 4, 6),), path, opset_version=opset, dynamo=False, input_names=['x'], dynamic_axes=axes)
+        dynamic = dict(dynamo=False, dynamic_axes={'x': {2: 'height', 3: 'width'}})
     else:
-        shapes = ({2: height, 3: width},)
-        torch.onnx.export(module, (torch.randn(1, 32, 4, 6),), path, opset_version=opset, dynamo=True, input_names=['x'], dynamic_shapes=shapes)
+        dynamic = dict(dynamo=True, dynamic_shapes=({2: torch.export.Dim('height', min=2), 3: torch.export.Dim('width', min=2)},))
+    torch.onnx.export(module, (x,), path, opset_version=opset, input_names=['x'], **dynamic)
     session = ort.InferenceSession(path)
     for size in ((7, 5), (4, 6), (2, 9)):
         x = torch.randn(1, 32, *size)

@@ -1,0 +1,103 @@
+import pytest
+import torch
+from mmcv.cnn import build_upsample_layer
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from mmdysample import DySample, DySamplePlus, build_upsampler, list_upsamplers
+from mmdysample.upsamplers.fit import upsample_as
+
+OURS = ['DySample', 'DySample+', 'DySample-S', 'DySample-S+']
+# Parameters at 256 channels, x2; carafe runs on CUDA alone, but can be built anywhere.
+PARAMETERS = {'nearest': 0, 'bilinear': 0, 'deconv': 590080, 'pixel_shuffle': 2360320, 'carafe': 74148, 'DySample': 8224}
+
+
+def test_the_list_holds_mmcvs_and_ours():
+    assert set(list_upsamplers()) >= {*PARAMETERS, *OURS}
+
+
+@pytest.mark.parametrize(('name', 'parameters'), PARAMETERS.items())
+def test_parameters(name, parameters):
+    assert sum(p.numel() for p in build_upsampler(name, 256).parameters()) == parameters
+
+
+@pytest.mark.parametrize('s', [2, 3, 4, 5])
+@pytest.mark.parametrize('name', sorted({*PARAMETERS, *OURS} - {'carafe'}))
+def test_every_upsampler_scales_exactly(name, s):
+    channels = 8 * s**2
+    assert build_upsampler(name, channels, s)(torch.randn(2, channels, 3, 5)).shape == (2, channels, 3 * s, 5 * s)
+
+
+def test_a_name_a_dict_and_a_class_are_the_same():
+    for cfg in ('DySample+', dict(type='DySample+'), DySamplePlus, dict(type=DySamplePlus), 'mmdysample.DySample+'):
+        assert type(build_upsampler(cfg, 16)) is DySamplePlus
+    assert build_upsampler(nn.Upsample, 16).scale_factor == 2
+
+
+def test_the_users_config_wins():
+    module = build_upsampler(dict(type='DySample', groups=2, scale_factor=3), 16)
+    assert (module.groups, module.scale_factor) == (2, 3)
+    deconv = build_upsampler(dict(type='deconv', kernel_size=4, out_channels=8), 16)
+    assert deconv(torch.randn(1, 16, 3, 5)).shape == (1, 8, 6, 10)
+
+
+def test_the_config_is_left_alone():
+    cfg = dict(type='DySample', groups=2)
+    build_upsampler(cfg, 16)
+    assert cfg == dict(type='DySample', groups=2)
+
+
+@pytest.mark.parametrize('scope', [None, 'mmengine', 'mmdet', 'mmseg'])
+@pytest.mark.parametrize('kind', ['DySample', 'mmdysample.DySample'])
+def test_mmcvs_own_builder_finds_it_in_every_scope(scope, kind):
+    if scope:
+        pytest.importorskip(scope)
+        init_default_scope(scope)
+    assert type(build_upsample_layer(dict(type=kind, in_channels=64))) is DySample
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'message'),
+    [
+        ('DySampel', r"unknown upsampler 'DySampel' \(did you mean 'DySample' or .*; registered are nearest, bilinear"),
+        ('dysample', r"did you mean 'DySample'"),
+        ('xyz', r"unknown upsampler 'xyz'; registered are"),
+        ('nowhere.Nothing', r"unknown upsampler 'nowhere.Nothing'"),
+        ('Conv2d', r"'Conv2d' is no upsampler: its class Conv2d does not declare `guided`"),
+        (dict(type='DySample', group=4), r"takes no argument 'group' \(did you mean 'groups'\?\); it takes in_channels, scale_factor"),
+        (dict(mode='nearest'), r"needs a type, one of nearest.* got \{'mode': 'nearest'\}"),
+        (dict(type='DySample', groups=3), 'in_channels must be divisible by groups, got in_channels=16, groups=3'),
+    ],
+)
+def test_wrong_configs(cfg, message):
+    with pytest.raises(ValueError, match=message):
+        build_upsampler(cfg, 16)
+
+
+def test_an_upsampler_of_the_users_own():
+    @MODELS.register_module(name='Doubler', force=True)
+    class Doubler(nn.Module):
+        guided = True
+
+        def __init__(self, in_channels, guide_channels, scale_factor=2):
+            super().__init__()
+            self.arguments, self.scale_factor = (in_channels, guide_channels), scale_factor
+
+        def forward(self, x, guide):
+            assert guide.shape[2:] == (2 * x.shape[2], 2 * x.shape[3])
+            return x.repeat_interleave(2, 2).repeat_interleave(2, 3) + guide
+
+    try:
+        module = build_upsampler('Doubler', 16, guide_channels=8)
+        assert module.arguments == (16, 8)
+        assert 'Doubler' in list_upsamplers()
+        # An odd guide is grown by its last row and column, and the result cropped.
+        x, guide = torch.zeros(1, 4, 2, 3), torch.randn(1, 4, 3, 5)
+        torch.testing.assert_close(upsample_as(module, x, guide), guide)
+    finally:
+        MODELS.module_dict.pop('Doubler')
+
+
+def test_a_finer_map_that_is_too_large():
+    with pytest.raises(ValueError, match=r'at most as large as the upsampled one, got 5x4 over 4x4'):
+        upsample_as(build_upsampler('nearest', 4), torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 5, 4))
