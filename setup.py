@@ -1,13 +1,41 @@
 """Packaging. Everything is pure Python; nothing here imports torch."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+FOR_MIM = ('configs', 'tools')
 
 version: dict = {}
 exec((ROOT / 'mmdysample/version.py').read_text(), version)
+
+
+class BuildWithMim(build_py):
+    """Put configs and tools under ``mmdysample/.mim``, where MIM looks: as copies in a wheel, as links in an editable install.
+
+    The function that OpenMMLab's packages copy from each other looks for ``develop`` among the arguments, which pip no longer says.
+    """
+
+    def run(self) -> None:
+        super().run()
+        mim = ROOT / 'mmdysample/.mim' if self.editable_mode else Path(self.build_lib) / 'mmdysample/.mim'
+        mim.mkdir(parents=True, exist_ok=True)
+        for name in FOR_MIM:
+            target = mim / name
+            if target.is_symlink():
+                target.unlink()
+            shutil.rmtree(target, ignore_errors=True)
+            if self.editable_mode:
+                try:
+                    target.symlink_to(Path('../..') / name)
+                    continue
+                except OSError:  # no links on this file system
+                    pass
+            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns('__pycache__'))
+
 
 # The two stacks own the same package folders (mmcv, mmdet, ...), so neither is forced on the user: choose one extra.
 # ftfy and regex: mmsegmentation 1.2.2 imports them without asking for them.
@@ -26,11 +54,16 @@ STACKS = {
 setup(
     name='mmdysample',
     version=version['__version__'],
+    description='DySample and its rivals as a config value in mmdetection and mmsegmentation',
+    long_description=(ROOT / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
     packages=find_packages(include=['mmdysample', 'mmdysample.*']),
     python_requires='>=3.10',
-    install_requires=['torch>=2.0'],
+    install_requires=['torch>=2.0', 'matplotlib', 'numpy', 'packaging', 'pycocotools', 'rich'],
     extras_require={
         **STACKS,
-        'dev': ['mypy', 'onnx', 'onnxruntime', 'onnxscript', 'pytest', 'pytest-timeout', 'ruff'],
+        'dev': ['build', 'mypy', 'onnx', 'onnxruntime', 'onnxscript', 'pytest', 'pytest-timeout', 'ruff'],
     },
+    cmdclass={'build_py': BuildWithMim},
 )

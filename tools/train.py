@@ -25,7 +25,7 @@ def main() -> None:
         set_resume(config, args.resume)
         if args.amp:
             set_amp(config)
-        runner = build_runner(config)
+        runner = build_runner(config, to_train=True)
     last = LastMetrics()
     runner.register_hook(last)
     try:

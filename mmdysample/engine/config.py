@@ -13,7 +13,7 @@ from .errors import one_line
 # Top-level keys that mean something: what the runner takes, what mmengine and the frameworks' tools read, and what configs here use to
 # build the others.
 RUNNER_KEYS = {*inspect.signature(Runner.__init__).parameters, 'custom_imports', 'find_unused_parameters'} - {'self', 'cfg'}
-HELPER_KEYS = {'data_root', 'train_pipeline', 'test_pipeline', 'shapes'}
+HELPER_KEYS = {'data_root', 'metainfo', 'train_pipeline', 'test_pipeline', 'shapes'}
 
 
 def load_config(path: str, options: Optional[dict[str, Any]] = None) -> Config:

@@ -16,10 +16,15 @@ def exit_on_error() -> Iterator[None]:
     try:
         yield
     except (ValueError, ImportError, OSError) as error:
-        if os.environ.get('MMDYSAMPLE_TRACEBACK') == '1':
+        if show_traceback():
             raise
         print(f'error: {one_line(error)}', file=sys.stderr)
         sys.exit(2)
+
+
+def show_traceback() -> bool:
+    """Whether the user wants tracebacks."""
+    return os.environ.get('MMDYSAMPLE_TRACEBACK') == '1'
 
 
 def one_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from mmdysample.frameworks import require
 
 from .checkpoint import check_checkpoint, checkpoints, latest_complete
-from .errors import one_line
+from .errors import one_line, show_traceback
 
 
 def set_work_dir(config: Config, path: str, work_dir: Optional[str]) -> None:
@@ -73,8 +73,12 @@ def set_amp(config: Config) -> None:
     config.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
 
 
-def build_runner(config: Config) -> Runner:
-    """Build the runner and with it the model.
+def build_runner(config: Config, to_train: bool = False) -> Runner:
+    """Build the runner with its model, data and loops, so that whatever is wrong with the config shows before any work is done.
+
+    Args:
+        config: The config.
+        to_train: Whether to build what training needs, or what testing needs.
 
     Raises:
         ImportError: The config's framework is not installed.
@@ -84,11 +88,17 @@ def build_runner(config: Config) -> Runner:
     if scope in ('mmdet', 'mmseg'):
         require(scope, config.filename)
     try:
-        return Runner.from_cfg(config)
+        runner = Runner.from_cfg(config)
+        if to_train:
+            _ = runner.train_loop, runner.val_loop
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        else:
+            _ = runner.test_loop
     except (KeyError, RuntimeError, TypeError, AssertionError, AttributeError) as error:
-        if os.environ.get('MMDYSAMPLE_TRACEBACK') == '1':
+        if show_traceback():
             raise
         raise ValueError(
             f'the config {config.filename} cannot be built: {type(error).__name__}: {one_line(error)[:400]} '
             '(MMDYSAMPLE_TRACEBACK=1 shows where)'
         ) from error
+    return runner

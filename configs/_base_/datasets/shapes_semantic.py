@@ -15,16 +15,12 @@ test_pipeline = [
     dict(type='PackSegInputs'),
 ]
 
-dataset = dict(
-    type='BaseSegDataset',
-    data_root=shapes['root'] + '/ade',
-    metainfo=dict(
-        classes=('circle', 'square', 'triangle', 'wall', 'ground'),
-        palette=[[230, 60, 60], [60, 180, 75], [60, 90, 230], [200, 200, 200], [130, 100, 70]],
-    ),
-    img_suffix='.png',
-    reduce_zero_label=True,
+metainfo = dict(
+    classes=('circle', 'square', 'triangle', 'wall', 'ground'),
+    palette=[[230, 60, 60], [60, 180, 75], [60, 90, 230], [200, 200, 200], [130, 100, 70]],
 )
-train_dataloader = dict(batch_size=8, num_workers=2, dataset=dict(pipeline=train_pipeline, **dataset))
-val_dataloader = dict(batch_size=8, num_workers=2, dataset=dict(pipeline=test_pipeline, **dataset))
+scenes = dict(type='BaseSegDataset', data_root=shapes['root'] + '/ade', metainfo=metainfo, img_suffix='.png', reduce_zero_label=True)
+train_dataloader = dict(batch_size=8, num_workers=2, dataset=dict(pipeline=train_pipeline, **scenes))
+val_dataloader = dict(batch_size=8, num_workers=2, dataset=dict(pipeline=test_pipeline, **scenes))
 test_dataloader = val_dataloader
+del scenes

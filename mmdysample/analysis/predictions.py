@@ -1,0 +1,91 @@
+"""Predictions on a few images of the test set, and where the upsampler looked on the first."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from mmengine.runner import Runner
+
+from mmdysample.upsamplers import DySample
+
+from .sampling_points import SamplingPoints, draw_sampling_points, find_upsampler, sampling_points
+
+matplotlib.use('Agg')
+from matplotlib import pyplot as plt
+
+
+@torch.no_grad()
+def draw_predictions(runner: Runner, out: Path, count: int = 6, score_threshold: float = 0.5) -> None:
+    """Save a picture: ground truth above predictions for a few images, and sampling points.
+
+    Args:
+        runner: With the checkpoint loaded.
+        out: The file.
+        count: How many images.
+        score_threshold: Which detections to show.
+    """
+    model = runner.model.eval()
+    runner.visualizer.dataset_meta = runner.test_dataloader.dataset.metainfo
+    name = find_upsampler(model)
+    seen: list[torch.Tensor] = []
+    if name:
+        model.get_submodule(name).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:1]))
+    columns = []
+    focus: tuple[np.ndarray, tuple[float, float]]
+    dataset = runner.test_dataloader.dataset
+    for i in range(min(count, len(dataset))):
+        data = runner.test_dataloader.collate_fn([dataset[i]])
+        sample = model.test_step(data)[0]
+        image = _image(sample.img_path)
+        columns.append([_draw(runner, image, sample, score_threshold, truth) for truth in (True, False)])
+        if i == 0:
+            focus = _network_input(data), _focus(sample)
+
+    rows = 3 if name else 2
+    figure = plt.figure(figsize=(2.2 * len(columns), 4.8 + (6 if name else 0)), layout='constrained')
+    grid = figure.add_gridspec(rows, len(columns), height_ratios=[1, 1, 2.6][:rows])
+    for j, column in enumerate(columns):
+        for row, (picture, label) in enumerate(zip(column, ('ground truth', 'prediction'))):
+            ax = figure.add_subplot(grid[row, j])
+            ax.imshow(picture)
+            ax.set(xticks=[], yticks=[])
+            if j == 0:
+                ax.set_ylabel(label)
+    if name:
+        module = model.get_submodule(name)
+        assert isinstance(module, DySample)
+        points: SamplingPoints = sampling_points(name, module, seen[0])
+        draw_sampling_points(figure.add_subplot(grid[2, :]), focus[0], points, focus[1])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=130)
+    plt.close(figure)
+
+
+def _image(path: str) -> np.ndarray:
+    import mmcv
+
+    return mmcv.imread(path, channel_order='rgb')
+
+
+def _draw(runner: Runner, image: np.ndarray, sample: Any, score_threshold: float, truth: bool) -> np.ndarray:
+    """The framework's own drawing; mmdet's takes a threshold, mmseg's does not."""
+    detection = {'pred_score_thr': score_threshold} if hasattr(sample, 'pred_instances') else {'with_labels': False}
+    runner.visualizer.add_datasample('', image, sample, draw_gt=truth, draw_pred=not truth, show=False, **detection)
+    return runner.visualizer.get_image()
+
+
+def _network_input(data: dict) -> np.ndarray:
+    """The first image as the network saw it, ``(h, w, 3)``, RGB."""
+    return data['inputs'][0].flip(0).permute(1, 2, 0).numpy().astype(np.uint8)
+
+
+def _focus(sample: Any) -> tuple[float, float]:
+    """The corner of the first object, where there is an edge to look at, or else the middle of the image."""
+    boxes = getattr(getattr(sample, 'gt_instances', None), 'bboxes', None)
+    if boxes is not None and len(boxes):
+        x, y, _, _ = getattr(boxes, 'tensor', boxes)[0].tolist()
+        return x, y
+    height, width = sample.img_shape[:2]
+    return width / 2, height / 2

@@ -1,0 +1,136 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmdysample.datasets.check import prepare_data, read_coco
+from mmdysample.datasets.custom import Split, use_folder
+
+pytest.importorskip('mmdet')
+BOTH = {'train': Split(), 'val': Split()}
+
+
+@pytest.fixture
+def fruit(shapes, tmp_path) -> Path:
+    """A COCO-format folder with three categories and file names of its own."""
+    root = tmp_path / 'fruit'
+    (root / 'annotations').mkdir(parents=True)
+    for split in ('train', 'val'):
+        shutil.copytree(shapes / 'coco' / f'{split}2017', root / f'{split}_photos')
+        content = read_coco(shapes / f'coco/annotations/instances_{split}2017.json')
+        for category, name in zip(content['categories'], ('apple', 'box', 'carrot')):
+            category['name'] = name
+        (root / f'annotations/instances_{split}_v3.json').write_text(json.dumps(content))
+    return root
+
+
+def config(name='mask_rcnn_dysample.py'):
+    return Config.fromfile(f'configs/{name}')
+
+
+def test_classes_and_paths_come_from_the_folder(fruit):
+    cfg = config()
+    found = use_folder(cfg, str(fruit), BOTH)
+    assert found[-1] == 'classes: 3 from the annotations (apple, box, carrot)'
+    assert cfg.model.roi_head.bbox_head.num_classes == cfg.model.roi_head.mask_head.num_classes == 3
+    for loader, split in ((cfg.train_dataloader, 'train'), (cfg.val_dataloader, 'val'), (cfg.test_dataloader, 'val')):
+        assert loader.dataset.ann_file == str(fruit / f'annotations/instances_{split}_v3.json')
+        assert loader.dataset.data_prefix.img == f'{fruit}/{split}_photos/'
+        assert loader.dataset.metainfo.classes == ('apple', 'box', 'carrot')
+    assert cfg.val_evaluator.ann_file == cfg.test_evaluator.ann_file == cfg.val_dataloader.dataset.ann_file
+    prepare_data(cfg, ('train', 'val', 'test'))
+
+
+def test_the_changed_config_is_complete_when_it_is_saved(fruit, tmp_path):
+    cfg = config()
+    use_folder(cfg, str(fruit), BOTH)
+    cfg.dump(str(tmp_path / 'saved.py'))
+    again = Config.fromfile(str(tmp_path / 'saved.py'))
+    assert again.model.roi_head.bbox_head.num_classes == 3
+    prepare_data(again, ('train', 'val', 'test'))
+
+
+def test_other_places_by_flags(fruit):
+    (fruit / 'train_photos').rename(fruit / 'pictures')
+    (fruit / 'annotations/instances_train_v3.json').rename(fruit / 'labels.json')
+    cfg = config()
+    use_folder(cfg, str(fruit), {'train': Split('labels.json', 'pictures'), 'val': Split()})
+    assert cfg.train_dataloader.dataset.ann_file == str(fruit / 'labels.json')
+    prepare_data(cfg, ('train',))
+
+
+def test_coco_itself_keeps_the_classes(coco128):
+    cfg = config()
+    found = use_folder(cfg, str(coco128), BOTH)
+    assert not any(line.startswith('classes') for line in found)
+    assert cfg.model.roi_head.bbox_head.num_classes == 80
+
+
+def test_ade_layout_keeps_its_own(shapes):
+    cfg = config('segformer_b1_dysample.py')
+    assert use_folder(cfg, str(shapes / 'ade'), BOTH) == [f'data: {shapes / "ade"}']
+    assert cfg.train_dataloader.dataset.data_root == str(shapes / 'ade')
+    prepare_data(cfg, ('train', 'val', 'test'))
+
+
+@pytest.mark.parametrize(
+    ('harm', 'message'),
+    [
+        (lambda root: shutil.rmtree(root), r'there is no data folder .*fruit'),
+        (lambda root: shutil.rmtree(root / 'val_photos'), r'should hold one val\*/, and holds none: name it with --val-img'),
+        (lambda root: (root / 'train2').mkdir(), r'holds more than one \(train2, train_photos\): name it with --train-img'),
+        (
+            lambda root: (root / 'annotations/instances_val_v3.json').unlink(),
+            r'instances_val\*\.json, and holds none: name it with --val-ann',
+        ),
+        (lambda root: (root / 'annotations/instances_val_v3.json').write_text('{"images": []}'), 'lacks annotations, categories'),
+        (lambda root: (root / 'annotations/instances_val_v3.json').write_text('{"images": '), 'is no JSON'),
+        (lambda root: rename_category(root / 'annotations/instances_val_v3.json'), 'are not those of the training annotations'),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_said(fruit, harm, message):
+    harm(fruit)
+    with pytest.raises(ValueError, match=message):
+        use_folder(config(), str(fruit), BOTH)
+
+
+def rename_category(path: Path):
+    content = json.loads(path.read_text())
+    content['categories'][0]['name'] = 'pear'
+    path.write_text(json.dumps(content))
+
+
+def test_missing_data_names_the_variable_and_the_shapes_twin(monkeypatch):
+    monkeypatch.setenv('COCO_ROOT', 'nowhere')
+    with pytest.raises(
+        ValueError, match=r'no data folder nowhere\. Let COCO_ROOT name .* try configs/shapes/mask_rcnn_dysample_shapes\.py'
+    ):
+        prepare_data(config(), ('train',))
+    monkeypatch.setenv('ADE20K_ROOT', 'nowhere')
+    with pytest.raises(ValueError, match=r'Let ADE20K_ROOT name .* configs/shapes/segformer_b1_dysample_shapes\.py'):
+        prepare_data(config('segformer_b1_dysample.py'), ('test',))
+
+
+def test_foreign_categories_without_the_flag(fruit, monkeypatch):
+    monkeypatch.setenv('COCO_ROOT', str(fruit))
+    cfg = config()
+    cfg.train_dataloader.dataset.update(ann_file='annotations/instances_train_v3.json', data_prefix=dict(img='train_photos'))
+    with pytest.raises(ValueError, match=r'apple, box, carrot, \.\.\., none of which the config knows .* --data-root'):
+        prepare_data(cfg, ('train',))
+
+
+def test_missing_images_and_annotations(shapes, tmp_path):
+    root = tmp_path / 'coco'
+    shutil.copytree(shapes / 'coco', root)
+    cfg = Config.fromfile('configs/shapes/mask_rcnn_dysample_shapes.py')
+    cfg.pop('shapes')
+    cfg.train_dataloader.dataset.data_root = str(root)
+    prepare_data(cfg, ('train',))
+    shutil.rmtree(root / 'train2017')
+    with pytest.raises(ValueError, match='there is no folder .*train2017'):
+        prepare_data(cfg, ('train',))
+    (root / 'annotations/instances_train2017.json').unlink()
+    with pytest.raises(ValueError, match='there is no annotation file .*instances_train2017'):
+        prepare_data(cfg, ('train',))

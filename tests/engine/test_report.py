@@ -1,0 +1,27 @@
+import io
+
+from rich.console import Console
+
+from mmdysample.engine.report import metric_tables
+
+
+def text(metrics):
+    console = Console(width=100, record=True, file=io.StringIO())
+    for table in metric_tables(metrics):
+        console.print(table)
+    return console.export_text()
+
+
+def test_average_precisions_stand_in_rows_by_family():
+    metrics = {f'coco/{kind}_{name}': value for kind, value in (('bbox', 0.3861), ('segm', 0.354)) for name in ('mAP', 'mAP_50', 'mAP_75')}
+    lines = [line.split() for line in text({**metrics, 'coco/bbox_mAP_l': -1.0}).splitlines()]
+    assert ['│', 'box', '│', '38.6', '│', '38.6', '│', '38.6', '│', '-', '│', '-', '│', '-', '│'] in lines
+    assert any(line[1:4:2] == ['mask', '35.4'] for line in lines if len(line) > 3)
+
+
+def test_other_metrics_keep_their_names():
+    printed = text({'aAcc': 80.0, 'mIoU': 41.68, 'mAcc': 50.126, 'time': 0.1, 'data_time': 0.2, 'coco/bbox_mAP_copypaste': 'x'})
+    assert 'mIoU' in printed
+    assert '41.68' in printed
+    assert '50.13' in printed
+    assert 'time' not in printed

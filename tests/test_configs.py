@@ -1,0 +1,113 @@
+"""Every config of the project: nothing in it is dead, and its model is the one that it says."""
+
+from collections import Counter
+
+import pytest
+import torch
+from conftest import ROOT
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+
+from mmdysample.engine.config import unknown_keys
+
+CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+EXPERIMENTS = [path for path in CONFIGS if path.parent == ROOT / 'configs']
+
+
+def build(path, **upsample_cfg):
+    config = Config.fromfile(ROOT / path)
+    pytest.importorskip(config.default_scope)
+    init_default_scope(config.default_scope)
+    config.model.backbone.init_cfg = None
+    if upsample_cfg:
+        part = config.model.get('neck') or config.model.decode_head
+        part.upsample_cfg = upsample_cfg
+    return MODELS.build(dict(config.model, _scope_=config.default_scope))
+
+
+def count(model, trainable=False):
+    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_no_key_is_dead(path):
+    assert unknown_keys(Config.fromfile(path)) == set()
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_it_builds(path):
+    assert count(build(path)) > 0
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_it_inherits_from_our_bases_alone(path):
+    assert '::' not in Config.fromfile(path).text
+
+
+def test_names_are_unique():
+    """MIM finds a config by its name alone."""
+    assert max(Counter(path.name for path in CONFIGS).values()) == 1
+
+
+@pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
+def test_each_experiment_has_a_twin_on_shapes(path):
+    assert (ROOT / 'configs/shapes' / f'{path.stem}_shapes.py').is_file()
+
+
+@pytest.mark.parametrize(
+    ('path', 'upsample_cfg', 'parameters'),
+    [
+        ('configs/faster_rcnn_dysample.py', dict(type='nearest'), 47061984),
+        ('configs/faster_rcnn_dysample.py', dict(mode='nearest'), 47061984),
+        ('configs/faster_rcnn_dysample.py', {}, 47061984 + 4 * 8224),
+        ('configs/faster_rcnn_dysample.py', dict(type='DySample+'), 47061984 + 4 * 16416),
+        ('configs/mask_rcnn_dysample.py', dict(type='nearest'), 49705264),
+        ('configs/mask_rcnn_dysample.py', {}, 49705264 + 4 * 8224),
+        ('configs/mask_rcnn_dysample.py', dict(type='DySample+'), 49705264 + 4 * 16416),
+        ('configs/segformer_b1_dysample.py', dict(mode='bilinear'), 13716822),
+        ('configs/segformer_b1_dysample.py', dict(type='bilinear'), 13716822),
+        ('configs/segformer_b1_dysample.py', {}, 13716822 + 6 * 8224),
+        ('configs/segformer_b1_dysample.py', dict(type='DySample-S'), 13716822 + 6 * 1040),
+        ('configs/segformer_b1_dysample.py', dict(type='DySample-S+'), 13716822 + 6 * 2064),
+    ],
+    ids=str,
+)
+def test_parameters(path, upsample_cfg, parameters):
+    assert count(build(path, **upsample_cfg)) == parameters
+
+
+def test_trainable_parameters_of_the_papers_table():
+    """46.8M in the paper: the stem and the first stage are frozen."""
+    assert count(build('configs/faster_rcnn_dysample.py', type='nearest'), trainable=True) == 46836640
+
+
+@pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
+def test_initialisation_of_the_whole_model(path):
+    """The neck's Xavier reaches every convolution below it; the offsets take themselves back."""
+    model = build(path, type='DySample+')
+    model.init_weights()
+    upsamplers = (model.neck if hasattr(model, 'neck') else model.decode_head).upsample_modules
+    for module in upsamplers:
+        assert module.offset.weight.std().item() == pytest.approx(0.001, rel=0.1)
+        assert module.offset.bias.eq(0).all()
+        assert module.scope.weight.eq(0).all()
+    if hasattr(model, 'neck'):
+        weight = model.neck.lateral_convs[0].conv.weight
+        assert weight.std().item() == pytest.approx((2 / (256 + 256)) ** 0.5, rel=0.1)
+
+
+def test_the_authors_initialisation_is_one_line():
+    xavier = dict(type='Xavier', layer='Conv2d', distribution='uniform')
+    model = build('configs/faster_rcnn_dysample.py', type='DySample+', init_cfg=xavier)
+    model.init_weights()
+    for module in model.neck.upsample_modules:
+        for conv in (module.offset, module.scope):
+            assert conv.weight.std().item() == pytest.approx((2 / (256 + 32)) ** 0.5, rel=0.1)
+
+
+def test_segformer_runs_at_a_size_that_is_no_multiple():
+    model = revert_sync_batchnorm(build('configs/segformer_b1_dysample.py')).eval()
+    with torch.no_grad():
+        logits = model(torch.randn(1, 3, 72, 104), mode='tensor')
+    assert logits.shape == (1, 150, 18, 26)

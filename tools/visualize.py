@@ -1,0 +1,32 @@
+"""Draw ground truth, predictions and DySample's sampling points for a few images of the test set."""
+
+from pathlib import Path
+
+from mmdysample.engine.checkpoint import check_checkpoint
+from mmdysample.engine.errors import exit_on_error
+from mmdysample.engine.launch import build_runner
+from mmdysample.engine.options import make_parser, read_config
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', default=None, metavar='FILE', help='picture to save (default: predictions.png in the work folder)')
+    parser.add_argument('--count', type=int, default=6, help='how many images (default: 6)')
+    parser.add_argument('--score', type=float, default=0.5, help='show detections from this score on (default: 0.5)')
+    args = parser.parse_args()
+    with exit_on_error():
+        config = read_config(args, ('test',))
+        check_checkpoint(args.checkpoint)
+        config.load_from = args.checkpoint
+        runner = build_runner(config)
+    from mmdysample.analysis.predictions import draw_predictions
+
+    runner.load_or_resume()
+    out = Path(args.out or Path(config.work_dir) / 'predictions.png')
+    draw_predictions(runner, out, args.count, args.score)
+    print(f'picture: {out}')
+
+
+if __name__ == '__main__':
+    main()
