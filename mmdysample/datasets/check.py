@@ -95,9 +95,11 @@ def _check_categories(path: Path, dataset: dict) -> None:
         return
     names = [category['name'] for category in read_coco(path)['categories']]
     classes = class_names(dataset)
-    if classes and not set(classes) & set(names):
+    unknown = [name for name in names if name not in classes]
+    # All of the config's classes and more: a choice of classes, as in metainfo=dict(classes=('person',)). Anything else is a mix-up.
+    if unknown and not set(classes) <= set(names):
         raise ValueError(
-            f'{path} has the categories {", ".join(names[:5])}, ..., none of which the config knows ({", ".join(classes[:5])}, ...); '
+            f'{path} has categories that the config does not know: {", ".join(unknown[:5])}{", ..." if len(unknown) > 5 else ""}; '
             'with --data-root the classes are taken from the annotations'
         )
 

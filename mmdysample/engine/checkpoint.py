@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -31,7 +32,8 @@ def _allowed_globals() -> list[Any]:
     functions: dict[str, Any] = {'_reconstruct': np.empty(0).__reduce__()[0], 'scalar': np.float64(0).__reduce__()[0]}
     # numpy 2 renamed the module; files of either version shall load under either.
     renamed = [(function, f'numpy.{core}.multiarray.{name}') for name, function in functions.items() for core in ('core', '_core')]
-    dtypes = [type(np.dtype(name)) for name in ('float64', 'int64')]
+    # Plain numbers of any width; not object_, whose elements could be anything.
+    dtypes = [type(np.dtype(name)) for name in ('float64', 'float32', 'float16', 'int64', 'int32', 'uint8', 'bool')]
     return [HistoryBuffer, np.ndarray, np.dtype, *dtypes, *renamed, (_history_buffer_method, 'builtins.getattr')]
 
 
@@ -94,7 +96,9 @@ def _refusal(path: Path, error: Exception) -> str:
     except Exception:  # not even an archive
         return f'{path} is no complete checkpoint (cut short, or another kind of file): {one_line(error)[:120]}'
     allowed = {entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__qualname__}' for entry in _allowed_globals()}
-    culprits = sorted(set(unsafe) - allowed) or [one_line(error)[:120]]
+    # Where the list of names finds nothing, torch refused an object of a class: its own words say which.
+    told = re.search(r'Unpickler error:\s*(.+?)\s*(?:\n\n|$)', str(error), flags=re.DOTALL)
+    culprits = sorted(set(unsafe) - allowed) or [' '.join((told[1] if told else str(error)).split())[:200]]
     return (
         f'{path} holds more than data: {", ".join(culprits)}. Loading that could run code of whoever made the file; '
         f'if you trust them, add {TRUST_FLAG}'

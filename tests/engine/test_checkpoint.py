@@ -26,7 +26,10 @@ def content(**extra):
         'state_dict': {'weight': torch.randn(3)},
         'optimizer': {'state': {}, 'param_groups': []},
         'meta': {'epoch': 1, 'cfg': 'model = dict()', 'dataset_meta': {'classes': ('circle',)}},
-        'message_hub': {'log_scalars': {'train/loss': history}, 'runtime_info': {'best_score': np.float64(0.5)}},
+        'message_hub': {
+            'log_scalars': {'train/loss': history},
+            'runtime_info': {'best_score': np.float64(0.5), 'mIoU': np.float32(0.5), 'per_class': np.ones(3, np.float32)},
+        },
         **extra,
     }
 
@@ -75,6 +78,12 @@ def test_getattr_is_no_way_around(tmp_path):
 
     path = saved(tmp_path / 'epoch_1.pth', content(hook=Reach()))
     with pytest.raises(ValueError, match='holds more than data'):
+        check_checkpoint(path)
+
+
+def test_an_array_of_objects_is_refused(tmp_path):
+    path = saved(tmp_path / 'epoch_1.pth', content(array=np.array([None], dtype=object)))
+    with pytest.raises(ValueError, match='holds more than data: .*ObjectDType'):
         check_checkpoint(path)
 
 

@@ -1,0 +1,131 @@
+"""A user's mistake ends in one line and exit code 2, whatever it is."""
+
+import logging
+import runpy
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+
+FASTER = 'configs/faster_rcnn_dysample.py'
+SHAPES = 'configs/shapes/faster_rcnn_dysample_shapes.py'
+SIZES = ['shapes.train=16', 'shapes.val=8']
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch, shapes, tmp_path):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(logging, 'raiseExceptions', False)  # mmengine's handler keeps the stream of an earlier test
+    monkeypatch.setenv('SHAPES_ROOT', str(shapes))
+    monkeypatch.setenv('COCO_ROOT', str(tmp_path / 'no-coco'))
+    for name in ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', 'LOCAL_RANK', 'RANK'):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def refused(monkeypatch, capfd, tmp_path):
+    """Run a tool that must refuse, and return its one line."""
+
+    def run(tool, *arguments):
+        monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, arguments), '--work-dir', str(tmp_path / 'work')])
+        with pytest.raises(SystemExit) as exit_:
+            runpy.run_path(f'tools/{tool}.py', run_name='__main__')
+        assert exit_.value.code == 2
+        errors = capfd.readouterr().err
+        assert 'Traceback' not in errors
+        lines = [line for line in errors.splitlines() if line.startswith('error: ')]
+        assert len(lines) == 1
+        assert errors.rstrip().endswith(lines[0])
+        return lines[0]
+
+    return run
+
+
+def test_missing_config(refused):
+    assert 'there is no config configs/faster_rcnn.py; did you mean configs/' in refused('train', 'configs/faster_rcnn.py')
+
+
+def test_missing_data(refused, tmp_path):
+    line = refused('train', FASTER)
+    assert f'there is no data folder {tmp_path}/no-coco' in line
+    assert 'COCO_ROOT' in line
+    assert 'configs/shapes/faster_rcnn_dysample_shapes.py' in line
+
+
+def test_annotations_without_the_keys(refused, tmp_path, shapes):
+    root = tmp_path / 'no-coco'
+    shutil.copytree(shapes / 'coco', root)
+    (root / 'annotations/instances_train2017.json').write_text('{"images": [], "info": {}}')
+    assert 'is not in COCO format: it lacks annotations, categories' in refused('train', FASTER)
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('model.neck.upsample_cfg.type=DySampel', "unknown upsampler 'DySampel' (did you mean 'DySample'"),
+        ('model.neck.upsample_cfg.groups=3', 'in_channels must be divisible by groups, got in_channels=64, groups=3'),
+        ('model.neck.upsample_cfg.group=4', "takes no argument 'group' (did you mean 'groups'?)"),
+        ('model.neck.type=mmdysample.FNP', 'FNP'),
+        ('model.neck.out_chanels=3', 'out_chanels'),
+        ('train_cfg.epochs=3', 'epochs'),
+        ('optim_wrapper.optimizer.type=Adamw', 'cannot be built: TypeError'),
+        ('modle.neck.type=FPN', "has a key 'modle'; did you mean model?"),
+        ('load_from=nowhere.pth', 'there is no checkpoint nowhere.pth'),
+        ('shapes.train=17', 'does not hold the Shapes scenes that the config asks for'),
+    ],
+)
+def test_bad_option(refused, option, message):
+    sizes = [] if option.startswith('shapes') else SIZES
+    assert message in refused('train', SHAPES, '--cfg-options', *sizes, option)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU is here, so mixed precision is to be had')
+def test_amp_without_a_gpu(refused):
+    assert '--amp needs a GPU' in refused('train', SHAPES, '--amp', '--cfg-options', *SIZES)
+
+
+def test_launcher_without_torchrun(refused):
+    if not torch.cuda.is_available():
+        assert 'use tools/dist_train.sh' in refused('train', SHAPES, '--launcher', 'pytorch', '--cfg-options', *SIZES)
+
+
+def test_data_flags_without_the_folder(refused):
+    assert 'go with --data-root' in refused('train', SHAPES, '--val-ann', 'x.json', '--cfg-options', *SIZES)
+
+
+@pytest.mark.parametrize(('content', 'message'), [(b'hello', 'is no complete checkpoint'), (None, 'there is no checkpoint')])
+@pytest.mark.parametrize('tool', ['test', 'visualize'])
+def test_broken_checkpoint(refused, tmp_path, tool, content, message):
+    path = tmp_path / 'x.pth'
+    if content is not None:
+        path.write_bytes(content)
+    assert message in refused(tool, SHAPES, path, '--cfg-options', *SIZES)
+
+
+def test_predictions_need_a_pickle(refused, tmp_path):
+    torch.save({'weight': torch.zeros(1)}, tmp_path / 'x.pth')
+    assert '--out must end in .pkl' in refused('test', SHAPES, tmp_path / 'x.pth', '--out', 'x.json', '--cfg-options', *SIZES)
+
+
+def test_an_earlier_run_is_not_overwritten(refused, tmp_path):
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work/epoch_1.pth').write_bytes(b'precious')
+    assert 'holds epoch_1.pth of an earlier run: go on from it with --resume' in refused('train', SHAPES, '--cfg-options', *SIZES)
+    assert (tmp_path / 'work/epoch_1.pth').read_bytes() == b'precious'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('config', 'missing'), [(SHAPES, 'mmdet'), ('configs/shapes/segformer_b1_dysample_shapes.py', 'mmseg')])
+def test_a_framework_that_is_not_installed(config, missing, tmp_path):
+    code = (
+        f'import runpy, sys; sys.modules[{missing!r}] = None; '
+        f"sys.argv = ['train.py', {config!r}, '--work-dir', {str(tmp_path)!r}, '--cfg-options', *{SIZES!r}]; "
+        "runpy.run_path('tools/train.py', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert 'Traceback' not in done.stderr
+    assert f'needs {missing}, which is not installed. Run: pip install' in done.stderr

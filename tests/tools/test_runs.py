@@ -1,0 +1,180 @@
+"""The command lines from beginning to end, in processes of their own, on a few Shapes scenes."""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+SIZES = ['shapes.train=16', 'shapes.val=8']
+FASTER = 'configs/shapes/faster_rcnn_dysample_shapes.py'
+SHORT = [*SIZES, 'train_cfg.max_epochs=1', 'default_hooks.logger.interval=1']
+
+
+@pytest.fixture
+def environment(shapes):
+    return {**os.environ, 'SHAPES_ROOT': str(shapes), 'PYTHON': sys.executable, 'PYTHONUNBUFFERED': '1', 'PYTHONWARNINGS': 'ignore'}
+
+
+@pytest.fixture
+def run(environment):
+    def call(*command, cwd=ROOT):
+        done = subprocess.run(list(map(str, command)), env=environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout + done.stderr
+
+    return call
+
+
+def tool(name, *arguments):
+    return sys.executable, ROOT / f'tools/{name}.py', *arguments
+
+
+@pytest.mark.parametrize(
+    ('config', 'options', 'rows'),
+    [
+        (FASTER, SHORT, ['box']),
+        ('configs/shapes/mask_rcnn_dysample_shapes.py', SHORT, ['box', 'mask']),
+        ('configs/shapes/segformer_b1_dysample_shapes.py', [*SIZES, 'train_cfg.max_iters=2', 'train_cfg.val_interval=2'], ['mIoU']),
+    ],
+)
+def test_train_test_and_draw(run, tmp_path, config, options, rows):
+    work = tmp_path / 'work'
+    printed = run(*tool('train', config, '--work-dir', work, '--cfg-options', *options))
+    assert 'eta:' in printed
+    assert f'config:     {work / Path(config).name}' in printed
+    checkpoint = Path((work / 'last_checkpoint').read_text())
+    assert f'checkpoint: {checkpoint}' in printed
+
+    # The saved config knows all that was said on the command line.
+    saved = work / Path(config).name
+    arguments = ('--work-dir', work, '--out', tmp_path / 'out.pkl', '--show-dir', tmp_path / 'drawn')
+    evaluated = run(*tool('test', saved, checkpoint, *arguments))
+    for row in rows:
+        assert re.search(rf'[│┃] {row} +[│┃]', printed), printed[-2000:]
+        assert re.search(rf'[│┃] {row} +[│┃]', evaluated), evaluated[-2000:]
+    assert len(pickle.loads((tmp_path / 'out.pkl').read_bytes())) == 8
+    assert len(list((tmp_path / 'drawn').rglob('*.[jp][pn]g'))) == 8
+
+    picture = tmp_path / 'picture.png'
+    assert f'picture: {picture}' in run(*tool('visualize', saved, checkpoint, '--work-dir', work, '--out', picture, '--count', '2'))
+    assert picture.stat().st_size > 20_000
+
+
+def test_resume_after_kill(environment, run, tmp_path):
+    """Killed in the middle of an epoch, with a checkpoint half written: training goes on from the last complete one."""
+    work = tmp_path / 'work'
+    arguments = (FASTER, '--work-dir', work, '--cfg-options', *SIZES, 'default_hooks.logger.interval=1', 'train_cfg.val_interval=100')
+    process = subprocess.Popen(
+        list(map(str, tool('train', *arguments, 'train_cfg.max_epochs=100'))),
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.time() + 200
+    while not (work / 'last_checkpoint').exists() or 'epoch_2' not in (work / 'last_checkpoint').read_text():
+        assert process.poll() is None
+        assert time.time() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    last = max(int(path.stem.split('_')[1]) for path in work.glob('epoch_*.pth'))
+    torn = work / f'epoch_{last + 1}.pth'
+    torn.write_bytes((work / f'epoch_{last}.pth').read_bytes()[:10_000])
+
+    printed = run(*tool('train', FASTER, '--resume', '--work-dir', work, *arguments[3:], f'train_cfg.max_epochs={last + 1}'))
+    assert f'passed over: {torn} is no complete checkpoint' in printed
+    assert f'resuming from {work}/epoch_{last}.pth' in printed
+    assert re.search(rf'Epoch\(train\) +\[{last + 1}\]\[1/4\]', printed)
+    assert not re.search(rf'Epoch\(train\) +\[{last}\]\[', printed)
+    assert torch.load(torn, weights_only=False)['meta']['epoch'] == last + 1
+
+    # A complete training is left as it is.
+    again = run(*tool('train', FASTER, '--resume', '--work-dir', work, *arguments[3:], f'train_cfg.max_epochs={last + 1}'))
+    assert 'Epoch(train)' not in again
+
+
+def test_two_processes(run, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        os.environ['PORT'] = str(probe.getsockname()[1])
+    work = tmp_path / 'work'
+    environment = ('env', f'PORT={os.environ.pop("PORT")}', 'OMP_NUM_THREADS=1')
+    printed = run(*environment, ROOT / 'tools/dist_train.sh', FASTER, '2', '--work-dir', work, '--cfg-options', *SHORT)
+    assert re.search(r'Epoch\(train\) +\[1\]\[2/2\]', printed)  # 16 images, 4 a process, 2 processes
+    saved = work / Path(FASTER).name
+    arguments = (saved, work / 'epoch_1.pth', '2', '--work-dir', work)
+    assert '│ box ' in run(*environment, ROOT / 'tools/dist_test.sh', *arguments)
+
+
+def test_a_folder_of_ones_own_by_flags_alone(run, shapes, tmp_path):
+    """Three categories and file names that no config knows; testing and resuming need no flag."""
+    root = tmp_path / 'fruit'
+    (root / 'annotations').mkdir(parents=True)
+    for split in ('train', 'val'):
+        (root / f'{split}_photos').mkdir()
+        content = json.loads((shapes / f'coco/annotations/instances_{split}2017.json').read_text())
+        for category, name in zip(content['categories'], ('apple', 'crate', 'carrot')):
+            category['name'] = name
+        for image in content['images']:
+            source, image['file_name'] = image['file_name'], f'photo-{image["id"]}.png'
+            shutil.copy(shapes / 'coco' / f'{split}2017' / source, root / f'{split}_photos' / image['file_name'])
+        (root / f'annotations/instances_{split}_v3.json').write_text(json.dumps(content))
+    work = tmp_path / 'work'
+    config = 'configs/mask_rcnn_dysample.py'
+    options = [
+        'model.backbone.init_cfg=None',
+        'train_cfg.max_epochs=1',
+        'train_dataloader.dataset.indices=2',
+        'val_dataloader.dataset.indices=2',
+        'test_dataloader.dataset.indices=2',
+    ]
+    printed = run(*tool('train', config, '--data-root', root, '--work-dir', work, '--cfg-options', *options))
+    assert 'classes: 3 from the annotations (apple, crate, carrot)' in printed
+    saved = work / 'mask_rcnn_dysample.py'
+    assert '│ mask ' in run(*tool('test', saved, work / 'epoch_1.pth', '--work-dir', work))
+    assert torch.load(work / 'epoch_1.pth', weights_only=False)['meta']['dataset_meta']['classes'] == ('apple', 'crate', 'carrot')
+    resumed = run(*tool('train', saved, '--resume', '--work-dir', work, '--cfg-options', 'train_cfg.max_epochs=2'))
+    assert re.search(r'Epoch\(train\) +\[2\]', resumed) or 'Saving checkpoint at 2 epochs' in resumed
+
+
+def test_a_stock_config_takes_the_neck_from_the_command_line(run, shapes, tmp_path):
+    mmdet = pytest.importorskip('mmdet')
+    config = Path(mmdet.__file__).parent / '.mim/configs/retinanet/retinanet_r50_fpn_1x_coco.py'
+    if not config.is_file():
+        pytest.skip('this distribution of mmdet carries no configs')
+    options = [
+        'model.neck.type=mmdysample.FPN',
+        'model.neck.upsample_cfg.type=DySample',
+        'model.backbone.init_cfg=None',
+        'train_cfg.max_epochs=1',
+        'train_dataloader.batch_size=1',
+        'train_dataloader.dataset.indices=1',
+        'val_dataloader.dataset.indices=1',
+        'default_hooks.logger.interval=1',
+    ]
+    work = tmp_path / 'work'
+    printed = run(*tool('train', config, '--data-root', shapes / 'coco', '--work-dir', work, '--cfg-options', *options))
+    assert re.search(r'Epoch\(train\) +\[1\]\[1/1\].* loss: [\d.]+', printed)
+    keys = torch.load(work / 'epoch_1.pth', weights_only=False)['state_dict']
+    assert 'neck.upsample_modules.1.offset.weight' in keys
+
+
+@pytest.mark.parametrize('name', ['train', 'test', 'visualize', 'bench_dysample'])
+def test_help_is_quick_and_pure(run, tmp_path, name):
+    assert 'usage:' in run(*tool(name, '-h'), cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
