@@ -63,7 +63,7 @@ setup(
     install_requires=['torch>=2.0', 'matplotlib', 'numpy', 'packaging', 'pycocotools', 'rich'],
     extras_require={
         **STACKS,
-        'dev': ['build', 'mypy', 'onnx', 'onnxruntime', 'onnxscript', 'pytest', 'pytest-timeout', 'ruff'],
+        'dev': ['mypy', 'onnx', 'onnxruntime', 'onnxscript', 'pytest', 'pytest-timeout', 'ruff'],
     },
     cmdclass={'build_py': BuildWithMim},
 )

@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument('--show-dir', metavar='DIR', help='save drawings of the predictions')
     args = parser.parse_args()
     with exit_on_error():
-        config = read_config(args, ('test',))
+        config = read_config(args, ('test',), log_to='test')
         check_checkpoint(args.checkpoint)
         config.load_from = args.checkpoint
         if args.out:
@@ -50,6 +50,7 @@ def draw_predictions(config: Config, folder: str) -> None:
         hook.test_out_dir = folder
     else:
         config.visualizer.save_dir = folder
+        hook.interval = 1
 
 
 if __name__ == '__main__':

@@ -16,14 +16,15 @@ def main() -> None:
     parser.add_argument('--score', type=float, default=0.5, help='show detections from this score on (default: 0.5)')
     args = parser.parse_args()
     with exit_on_error():
-        config = read_config(args, ('test',))
+        config = read_config(args, ('test',), log_to='test')
+        config.visualizer.vis_backends = None  # the one picture is all that is saved
         check_checkpoint(args.checkpoint)
         config.load_from = args.checkpoint
         runner = build_runner(config)
     from mmdysample.analysis.predictions import draw_predictions
 
     runner.load_or_resume()
-    out = Path(args.out or Path(config.work_dir) / 'predictions.png')
+    out = Path(args.out or Path(config.work_dir).parent / 'predictions.png')
     draw_predictions(runner, out, args.count, args.score)
     print(f'picture: {out}')
 

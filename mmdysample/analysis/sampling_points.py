@@ -70,8 +70,8 @@ def draw_sampling_points(ax: Axes, image: np.ndarray, points: SamplingPoints, ce
         colour = f'C{group}'
         delta = (end - start)[shown]
         ax.quiver(*start[shown].T, *delta.T, angles='xy', scale_units='xy', scale=1, color=colour, width=0.002, headwidth=0)
-        ax.scatter(*end[shown].T, s=9, color=colour, linewidths=0, label=f'group {group}')
-    ax.scatter(*start[shown].T, s=5, color='white', edgecolors='black', linewidths=0.3, label='bilinear')
+        ax.scatter(end[shown][:, 0], end[shown][:, 1], s=9, color=colour, linewidths=0, label=f'group {group}')
+    ax.scatter(start[shown][:, 0], start[shown][:, 1], s=5, color='white', edgecolors='black', linewidths=0.3, label='bilinear')
     ax.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), xticks=[], yticks=[])
     ax.legend(loc='upper left', bbox_to_anchor=(1.01, 1), fontsize='small', frameon=False)
     distance = np.linalg.norm(points.end - points.start, axis=-1)

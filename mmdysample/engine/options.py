@@ -37,12 +37,14 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def read_config(args: argparse.Namespace, splits: Iterable[str]) -> Config:
+def read_config(args: argparse.Namespace, splits: Iterable[str], log_to: str = '.') -> Config:
     """Do what the shared options say.
 
     Args:
         args: The parsed arguments.
         splits: Which of ``'train'``, ``'val'`` and ``'test'`` will be used.
+        log_to: Folder within the work folder for the runner's log and copy of the config. Testing has one of its own: the copy that
+            training left is what ``--resume`` and later tests read.
 
     Returns:
         The config, with its data in place.
@@ -52,7 +54,7 @@ def read_config(args: argparse.Namespace, splits: Iterable[str]) -> Config:
     """
     secure_loading(args.trust_checkpoint)
     config = load_config(args.config, args.cfg_options)
-    set_work_dir(config, args.config, args.work_dir)
+    set_work_dir(config, args.config, args.work_dir, log_to)
     set_launcher(config, args.launcher, args.local_rank)
     given = {'train': Split(args.train_ann, args.train_img), 'val': Split(args.val_ann, args.val_img)}
     wanted = given if 'train' in splits else {'val': given['val']}

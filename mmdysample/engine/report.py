@@ -1,6 +1,7 @@
 """Metrics as a table."""
 
 import re
+from numbers import Real
 from typing import Any, Optional
 
 from mmengine.hooks import Hook
@@ -35,13 +36,13 @@ def metric_tables(metrics: dict[str, Any]) -> list[Table]:
         One table of average precisions, if there are any, and one of everything else.
     """
     families: dict[str, dict[str, float]] = {}
-    others: dict[str, float] = {}
+    others: dict[str, Real] = {}
     for key, value in metrics.items():
         name = key.split('/')[-1]
         match = re.fullmatch(rf'({"|".join(COCO_FAMILIES)})_({"|".join(COCO_COLUMNS)})', name)
         if match:
             families.setdefault(COCO_FAMILIES[match[1]], {})[COCO_COLUMNS[match[2]]] = value
-        elif isinstance(value, (int, float)) and name not in ('time', 'data_time') and not name.endswith('_copypaste'):
+        elif isinstance(value, Real) and name not in ('time', 'data_time') and not name.endswith('_copypaste'):
             others[name] = value
     tables = []
     if families:
@@ -55,7 +56,7 @@ def metric_tables(metrics: dict[str, Any]) -> list[Table]:
         table = Table(title='metrics')
         for name in others:
             table.add_column(name, justify='right')
-        table.add_row(*(f'{value:.2f}' for value in others.values()))
+        table.add_row(*(f'{float(value):.2f}' for value in others.values()))
         tables.append(table)
     return tables
 

@@ -1,5 +1,6 @@
 import io
 
+import numpy as np
 from rich.console import Console
 
 from mmdysample.engine.report import metric_tables
@@ -20,7 +21,7 @@ def test_average_precisions_stand_in_rows_by_family():
 
 
 def test_other_metrics_keep_their_names():
-    printed = text({'aAcc': 80.0, 'mIoU': 41.68, 'mAcc': 50.126, 'time': 0.1, 'data_time': 0.2, 'coco/bbox_mAP_copypaste': 'x'})
+    printed = text({'aAcc': 80.0, 'mIoU': np.float32(41.68), 'mAcc': 50.126, 'time': 0.1, 'data_time': 0.2, 'coco/bbox_mAP_copypaste': 'x'})
     assert 'mIoU' in printed
     assert '41.68' in printed
     assert '50.13' in printed
