@@ -37,7 +37,7 @@ def main() -> None:
             'train without them with --cfg-options model.backbone.init_cfg=None\n',
         )
     if runner.rank == 0:
-        if last.metrics:
+        if last.metrics is not None:
             print_metrics(last.metrics)
         work_dir = Path(config.work_dir)
         checkpoint = Path((work_dir / 'last_checkpoint').read_text()) if (work_dir / 'last_checkpoint').exists() else 'none was saved'

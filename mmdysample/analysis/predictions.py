@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from mmengine.runner import Runner
 
-from mmdysample.upsamplers import DySample
-
-from .sampling_points import SamplingPoints, draw_sampling_points, find_upsampler, sampling_points
+from .sampling_points import draw_sampling_points, record_inputs, sampling_points
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
@@ -28,10 +26,7 @@ def draw_predictions(runner: Runner, out: Path, count: int = 6, score_threshold:
     """
     model = runner.model.eval()
     runner.visualizer.dataset_meta = runner.test_dataloader.dataset.metainfo
-    name = find_upsampler(model)
-    seen: list[torch.Tensor] = []
-    if name:
-        model.get_submodule(name).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:1]))
+    inputs = record_inputs(model)
     columns = []
     focus: tuple[np.ndarray, tuple[float, float]]
     dataset = runner.test_dataloader.dataset
@@ -43,8 +38,8 @@ def draw_predictions(runner: Runner, out: Path, count: int = 6, score_threshold:
         if i == 0:
             focus = _network_input(data), _focus(sample)
 
-    rows = 3 if name else 2
-    figure = plt.figure(figsize=(2.2 * len(columns), 4.8 + (6 if name else 0)), layout='constrained')
+    rows = 3 if inputs else 2
+    figure = plt.figure(figsize=(2.2 * len(columns), 4.8 + (6 if inputs else 0)), layout='constrained')
     grid = figure.add_gridspec(rows, len(columns), height_ratios=[1, 1, 2.6][:rows])
     for j, column in enumerate(columns):
         for row, (picture, label) in enumerate(zip(column, ('ground truth', 'prediction'))):
@@ -53,10 +48,9 @@ def draw_predictions(runner: Runner, out: Path, count: int = 6, score_threshold:
             ax.set(xticks=[], yticks=[])
             if j == 0:
                 ax.set_ylabel(label)
-    if name:
-        module = model.get_submodule(name)
-        assert isinstance(module, DySample)
-        points: SamplingPoints = sampling_points(name, module, seen[0])
+    if inputs:
+        finest = max(inputs, key=lambda name: inputs[name].shape[2:].numel())
+        points = sampling_points(finest, model.get_submodule(finest), inputs[finest])
         draw_sampling_points(figure.add_subplot(grid[2, :]), focus[0], points, focus[1])
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=130)

@@ -1,6 +1,7 @@
 """Where a DySample looks: its sampling points over the image."""
 
-from typing import NamedTuple, Optional
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,9 +20,17 @@ class SamplingPoints(NamedTuple):
     size: tuple[int, int]  # (H, W) of the upsampler's input
 
 
-def find_upsampler(model: nn.Module) -> Optional[str]:
-    """Name of the model's first DySample, in the order of ``named_modules``; None if it has none."""
-    return next((name for name, module in model.named_modules() if isinstance(module, DySample)), None)
+def record_inputs(model: nn.Module) -> dict[str, Tensor]:
+    """Keep the first image's input of every DySample in the model's first forward, by the module's name."""
+    seen: dict[str, Tensor] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, DySample):
+            module.register_forward_pre_hook(partial(_keep, seen, name))
+    return seen
+
+
+def _keep(seen: dict[str, Tensor], name: str, _: nn.Module, inputs: tuple[Tensor]) -> None:
+    seen.setdefault(name, inputs[0][:1])
 
 
 @torch.no_grad()

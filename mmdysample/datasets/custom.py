@@ -36,6 +36,7 @@ def use_folder(config: Config, root: str, splits: dict[str, Split]) -> list[str]
     folder = Path(root).resolve()
     if not folder.is_dir():
         raise ValueError(f'there is no data folder {root}')
+    config.pop('shapes', None)  # nothing is to be drawn
     loaders = {'train': ('train_dataloader',), 'val': ('val_dataloader', 'test_dataloader')}
     datasets = {split: [d for name in loaders[split] for d in leaves(config.get(name) or {})] for split in splits}
     if not all(str(dataset.get('ann_file', '')).endswith('.json') for group in datasets.values() for dataset in group):

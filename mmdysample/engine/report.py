@@ -66,6 +66,8 @@ def _percent(value: Optional[float]) -> str:
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
-    """Print :func:`metric_tables`."""
+    """Print :func:`metric_tables`; mmdet finds no metrics where no detection reaches the score threshold."""
+    if not metrics:
+        print('nothing to score: the model predicted nothing above its score threshold (test_cfg in the config)')
     for table in metric_tables(metrics):
         Console().print(table)

@@ -5,6 +5,7 @@ The four variants of the paper are names in the registry: ``DySample`` and ``DyS
 that depends on the content.
 """
 
+from functools import partialmethod
 from typing import Any
 
 import torch
@@ -152,48 +153,21 @@ class DySample(BaseModule):
 class DySamplePlus(DySample):
     """:class:`DySample` with dynamic scope."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        scale_factor: int = 2,
-        style: str = 'lp',
-        groups: int = 4,
-        dyscope: bool = True,
-        init_cfg: Any = None,
-    ) -> None:
-        super().__init__(in_channels, scale_factor, style, groups, dyscope, init_cfg)
+    __init__ = partialmethod(DySample.__init__, dyscope=True)
 
 
 @MODELS.register_module('DySample-S')
 class DySampleS(DySample):
     """:class:`DySample` with offsets predicted at the output's resolution."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        scale_factor: int = 2,
-        style: str = 'pl',
-        groups: int = 8,
-        dyscope: bool = False,
-        init_cfg: Any = None,
-    ) -> None:
-        super().__init__(in_channels, scale_factor, style, groups, dyscope, init_cfg)
+    __init__ = partialmethod(DySample.__init__, style='pl', groups=8)
 
 
 @MODELS.register_module('DySample-S+')
 class DySampleSPlus(DySample):
     """:class:`DySample` with offsets predicted at the output's resolution, and dynamic scope."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        scale_factor: int = 2,
-        style: str = 'pl',
-        groups: int = 8,
-        dyscope: bool = True,
-        init_cfg: Any = None,
-    ) -> None:
-        super().__init__(in_channels, scale_factor, style, groups, dyscope, init_cfg)
+    __init__ = partialmethod(DySample.__init__, style='pl', groups=8, dyscope=True)
 
 
 def _check_arguments(in_channels: int, scale_factor: int, style: str, groups: int) -> None:
