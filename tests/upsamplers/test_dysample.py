@@ -95,6 +95,14 @@ def test_low_precision_against_float64(cls, dtype, tolerance, s):
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_positions_are_added_in_float32(dtype):
+    module = randomised(DySample(16, scale_factor=3)).to(dtype)
+    x = torch.randn(1, 16, 3, 5).to(dtype)
+    expected = module.init_pos + 0.25 * module.offset(x).float()
+    torch.testing.assert_close(module.predict_offset(x), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('cls', VARIANTS)
 def test_autocast(cls, dtype):
     module = cls(32)
