@@ -172,3 +172,31 @@ def test_a_stock_config_takes_the_neck_from_the_command_line(run, shapes, tmp_pa
 def test_help_is_quick_and_pure(run, tmp_path, name):
     assert 'usage:' in run(*tool(name, '-h'), cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ('config', 'options', 'row'),
+    [
+        (
+            'configs/mask_rcnn_dysample.py',
+            [
+                'train_cfg.max_epochs=1',
+                'train_dataloader.dataset.indices=1',
+                'val_dataloader.dataset.indices=1',
+                'model.test_cfg.rcnn.score_thr=0.0',
+            ],
+            'mask',
+        ),
+        (
+            'configs/segformer_b1_dysample.py',
+            ['train_cfg.max_iters=1', 'train_cfg.val_interval=1', 'val_dataloader.dataset.indices=1'],
+            'mIoU',
+        ),
+    ],
+)
+def test_the_papers_models_on_real_images(run, coco128, tmp_path, config, options, row):
+    """Full-size images through the configs as they are, but for the batch and the pretrained weights."""
+    roots = ('env', f'COCO_ROOT={coco128}', f'ADE20K_ROOT={coco128}/ade_style')
+    common = ['model.backbone.init_cfg=None', 'train_dataloader.batch_size=1', 'train_dataloader.num_workers=1']
+    printed = run(*roots, *tool('train', config, '--work-dir', tmp_path / 'work', '--cfg-options', *common, *options))
+    assert re.search(rf'[│┃] {row} +[│┃]', printed), printed[-2000:]
