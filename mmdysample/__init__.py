@@ -27,7 +27,6 @@ __all__ = [
     '__version__',
     'build_upsampler',
     'list_upsamplers',
-    *LOCATIONS,
 ]
 
 

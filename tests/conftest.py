@@ -19,6 +19,11 @@ def seed():
 
 
 @pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(autouse=True)
 def _leave_scopes_alone():
     """Whatever default scope a test sets is gone after it."""
     from mmengine.registry import DefaultScope

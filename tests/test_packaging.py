@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -33,7 +34,10 @@ def wheel(tmp_path_factory):
     """A wheel made from a source distribution, so that both are complete."""
     folder = tmp_path_factory.mktemp('dist')
     clone = folder / 'clone'
-    call('git', 'clone', '--quiet', str(ROOT), str(clone), cwd=folder)
+    listed = call('git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard', cwd=ROOT)
+    for name in filter(lambda name: (ROOT / name).is_file(), listed.split('\0')):
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, clone / name)
     call(sys.executable, '-c', f'from setuptools import build_meta; build_meta.build_sdist({str(folder)!r})', cwd=clone)
     (sdist,) = folder.glob('*.tar.gz')
     with tarfile.open(sdist) as archive:

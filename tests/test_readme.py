@@ -27,3 +27,7 @@ def test_every_upsampler_has_a_row():
 
     table = README.split('## Upsamplers')[1].split('## Tools')[0]
     assert [name for name in list_upsamplers() if f'`{name}`' not in table] == []
+
+
+def test_nothing_is_left_to_fill_in():
+    assert re.findall(r'@[A-Z_]+@', README) == []

@@ -1,12 +1,8 @@
 """Evaluate a checkpoint."""
 
-from pathlib import Path
-
-from mmengine.config import Config
-
-from mmdysample.engine.checkpoint import check_checkpoint
+from mmdysample.engine.checkpoint import check_checkpoint, check_fit
 from mmdysample.engine.errors import exit_on_error
-from mmdysample.engine.launch import build_runner
+from mmdysample.engine.launch import build_runner, draw_into, save_predictions
 from mmdysample.engine.options import make_parser, read_config
 from mmdysample.engine.report import print_metrics
 
@@ -22,35 +18,14 @@ def main() -> None:
         check_checkpoint(args.checkpoint)
         config.load_from = args.checkpoint
         if args.out:
-            dump_predictions(config, args.out)
+            save_predictions(config, args.out)
         if args.show_dir:
-            draw_predictions(config, args.show_dir)
+            draw_into(config, args.show_dir)
         runner = build_runner(config)
+        check_fit(args.checkpoint, runner.model)
     metrics = runner.test()
     if runner.rank == 0:
         print_metrics(metrics)
-
-
-def dump_predictions(config: Config, path: str) -> None:
-    """Add an evaluator that saves the predictions."""
-    if not path.endswith(('.pkl', '.pickle')):
-        raise ValueError(f'--out must end in .pkl, got {path}')
-    evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
-    config.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=path)]
-
-
-def draw_predictions(config: Config, folder: str) -> None:
-    """Let the framework's visualisation hook draw into a folder."""
-    folder = str(Path(folder).resolve())
-    hook = config.default_hooks.get('visualization')
-    if not hook:
-        raise ValueError(f'--show-dir needs a visualization hook, and {config.filename} has none in default_hooks')
-    hook.draw = True
-    if config.get('default_scope') == 'mmdet':
-        hook.test_out_dir = folder
-    else:
-        config.visualizer.save_dir = folder
-        hook.interval = 1
 
 
 if __name__ == '__main__':

@@ -3,6 +3,8 @@
 from pathlib import Path
 from urllib.error import URLError
 
+from mmengine.runner import Runner
+
 from mmdysample.engine.errors import exit_on_error
 from mmdysample.engine.launch import build_runner, set_amp, set_resume
 from mmdysample.engine.options import make_parser, read_config
@@ -28,20 +30,24 @@ def main() -> None:
         runner = build_runner(config, to_train=True)
     last = LastMetrics()
     runner.register_hook(last)
-    try:
-        runner.train()
-    except URLError as error:
-        parser.exit(
-            2,
-            f'error: the pretrained weights of the config cannot be downloaded ({error.reason}); '
-            'train without them with --cfg-options model.backbone.init_cfg=None\n',
-        )
+    with exit_on_error((OSError,)):
+        train(runner)
     if runner.rank == 0:
         if last.metrics is not None:
             print_metrics(last.metrics)
         work_dir = Path(config.work_dir)
         checkpoint = Path((work_dir / 'last_checkpoint').read_text()) if (work_dir / 'last_checkpoint').exists() else 'none was saved'
         print(f'checkpoint: {checkpoint}\nconfig:     {work_dir / Path(args.config).name}\nlog:        {runner.log_dir}')
+
+
+def train(runner: Runner) -> None:
+    try:
+        runner.train()
+    except URLError as error:
+        raise OSError(
+            f'the pretrained weights of the config cannot be downloaded ({error.reason}); '
+            'train without them with --cfg-options model.backbone.init_cfg=None'
+        ) from error
 
 
 if __name__ == '__main__':

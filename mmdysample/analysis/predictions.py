@@ -37,6 +37,7 @@ def draw_predictions(runner: Runner, out: Path, count: int = 6, score_threshold:
         columns.append([_draw(runner, image, sample, score_threshold, truth) for truth in (True, False)])
         if i == 0:
             focus = _network_input(data), _focus(sample)
+            padded = model.data_preprocessor(data)['inputs'].shape[-2:]
 
     rows = 3 if inputs else 2
     figure = plt.figure(figsize=(2.2 * len(columns), 4.8 + (6 if inputs else 0)), layout='constrained')
@@ -51,7 +52,7 @@ def draw_predictions(runner: Runner, out: Path, count: int = 6, score_threshold:
     if inputs:
         finest = max(inputs, key=lambda name: inputs[name].shape[2:].numel())
         points = sampling_points(finest, model.get_submodule(finest), inputs[finest])
-        draw_sampling_points(figure.add_subplot(grid[2, :]), focus[0], points, focus[1])
+        draw_sampling_points(figure.add_subplot(grid[2, :]), focus[0], points, focus[1], padded)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=130)
     plt.close(figure)
@@ -76,10 +77,11 @@ def _network_input(data: dict) -> np.ndarray:
 
 
 def _focus(sample: Any) -> tuple[float, float]:
-    """The corner of the first object, where there is an edge to look at, or else the middle of the image."""
+    """The corner of the first object in the network's image, where there is an edge to look at, or else the middle of the image."""
     boxes = getattr(getattr(sample, 'gt_instances', None), 'bboxes', None)
     if boxes is not None and len(boxes):
         x, y, _, _ = getattr(boxes, 'tensor', boxes)[0].tolist()
-        return x, y
+        scale = sample.get('scale_factor', (1.0, 1.0))  # boxes are in pixels of the file, the network's image may be resized
+        return x * scale[0], y * scale[1]
     height, width = sample.img_shape[:2]
     return width / 2, height / 2

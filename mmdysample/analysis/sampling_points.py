@@ -57,17 +57,20 @@ def sampling_points(name: str, module: DySample, x: Tensor) -> SamplingPoints:
     return SamplingPoints(name, to_map(module.init_pos)[0], to_map(module.predict_offset(x)), (height, width))
 
 
-def draw_sampling_points(ax: Axes, image: np.ndarray, points: SamplingPoints, centre: tuple[float, float], window: int = 8) -> None:
+def draw_sampling_points(
+    ax: Axes, image: np.ndarray, points: SamplingPoints, centre: tuple[float, float], padded: tuple[int, int], window: int = 8
+) -> None:
     """Draw the points of each group around a place in the image.
 
     Args:
         ax: Where to draw.
-        image: ``(h, w, 3)``, uint8, RGB: the network's input, which the map covers.
+        image: ``(h, w, 3)``, uint8, RGB: the network's input before padding.
         points: The points.
         centre: ``(x, y)`` in image pixels: the middle of what is shown.
+        padded: Height and width of the network's input with its padding, which the map covers.
         window: Height and width of what is shown, in input pixels of the upsampler.
     """
-    stride = np.array((image.shape[1] / points.size[1], image.shape[0] / points.size[0]))
+    stride = np.array((padded[1] / points.size[1], padded[0] / points.size[0]))
     # The image's pixel j covers j to j + 1 here, as coordinates do everywhere in this package.
     ax.imshow(image, extent=(0, image.shape[1], image.shape[0], 0), interpolation='nearest')
     span = np.minimum(window * stride, image.shape[1::-1])

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 from mmengine.config import Config
@@ -25,10 +26,18 @@ def prepare_data(config: Config, splits: Iterable[str]) -> None:
         ValueError: A folder or an annotation file is missing, or is not what it should be; with what to do about it.
     """
     if 'shapes' in config:
-        ensure_shapes(Path(config.shapes.root), ShapesSpec(**{k: v for k, v in config.shapes.items() if k != 'root'}))
+        ensure_shapes(Path(config.shapes.root), _spec(**{k: v for k, v in config.shapes.items() if k != 'root'}))
     for split in splits:
         for dataset in leaves(config.get(f'{split}_dataloader') or {}):
             _check_dataset(config, dataset)
+
+
+def _spec(**arguments: int) -> ShapesSpec:
+    names = [field.name for field in fields(ShapesSpec)]
+    unknown = arguments.keys() - set(names)
+    if unknown:
+        raise ValueError(f'shapes takes {", ".join(names)} and root, got {", ".join(sorted(unknown))}')
+    return ShapesSpec(**arguments)
 
 
 def leaves(dataloader: dict) -> Iterator[dict]:
@@ -87,6 +96,9 @@ def read_coco(path: Path) -> dict:
     missing = [key for key in COCO_KEYS if not isinstance(content, dict) or key not in content]
     if missing:
         raise ValueError(f'{path} is not in COCO format: it lacks {", ".join(missing)} (expected {", ".join(COCO_KEYS)})')
+    categories = content['categories']
+    if not isinstance(categories, list) or not all(isinstance(category, dict) and 'name' in category for category in categories):
+        raise ValueError(f'{path} is not in COCO format: its categories must be a list of objects with a name')
     return content
 
 
@@ -94,14 +106,18 @@ def _check_categories(path: Path, dataset: dict) -> None:
     if path.stat().st_size > PARSE_BELOW:
         return
     names = [category['name'] for category in read_coco(path)['categories']]
-    classes = class_names(dataset)
-    unknown = [name for name in names if name not in classes]
-    # All of the config's classes and more: a choice of classes, as in metainfo=dict(classes=('person',)). Anything else is a mix-up.
-    if unknown and not set(classes) <= set(names):
+    classes = class_names(dataset) or names
+    # More categories than classes are a choice of classes, as in metainfo=dict(classes=('person',)). But mmdet numbers the classes in
+    # the order of the file, so that any other order, or a class that is missing, would shift the names.
+    if [name for name in names if name in classes] != classes:
         raise ValueError(
-            f'{path} has categories that the config does not know: {", ".join(unknown[:5])}{", ..." if len(unknown) > 5 else ""}; '
-            'with --data-root the classes are taken from the annotations'
+            f'{path} has the categories {_short(names)}, and the config the classes {_short(classes)}: all of these must be among those, '
+            'in their order; with --data-root the classes are taken from the annotations'
         )
+
+
+def _short(names: list[str]) -> str:
+    return f'{", ".join(names[:5])}, ... ({len(names)})' if len(names) > 5 else ', '.join(names)
 
 
 def class_names(dataset: dict) -> list[str]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
+import numpy as np
 from mmengine.config import Config
 
 from .check import class_names, leaves, read_coco
@@ -40,6 +41,8 @@ def use_folder(config: Config, root: str, splits: dict[str, Split]) -> list[str]
     loaders = {'train': ('train_dataloader',), 'val': ('val_dataloader', 'test_dataloader')}
     datasets = {split: [d for name in loaders[split] for d in leaves(config.get(name) or {})] for split in splits}
     if not all(str(dataset.get('ann_file', '')).endswith('.json') for group in datasets.values() for dataset in group):
+        if any(where != Split() for where in splits.values()):
+            raise ValueError('--train-ann, --val-ann, --train-img and --val-img are for COCO annotations, which this config does not read')
         for dataset in (d for group in datasets.values() for d in group):
             dataset['data_root'] = str(folder)
         return [f'data: {folder}']
@@ -61,9 +64,11 @@ def use_folder(config: Config, root: str, splits: dict[str, Split]) -> list[str]
         found.append(f'{split}: {ann}, images in {img}')
 
     every = [dataset for group in datasets.values() for dataset in group]
-    if any(set(class_names(dataset)) != set(names) for dataset in every):
+    if any(class_names(dataset) != names for dataset in every):
+        # One of its own: CocoDataset would keep COCO's 80 colours.
+        palette = np.random.default_rng(0).integers(0, 256, (len(names), 3)).tolist()
         for dataset in every:
-            dataset['metainfo'] = dict(classes=tuple(names))
+            dataset['metainfo'] = dict(classes=tuple(names), palette=palette)
         _set_num_classes(config.model, len(names))
         found.append(f'classes: {len(names)} from the annotations ({", ".join(names)})')
     return found

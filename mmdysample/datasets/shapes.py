@@ -44,7 +44,7 @@ def render(index: int, seed: int = 0, size: int = 128) -> Scene:
         size: Height and width in pixels.
 
     Returns:
-        The scene. Between three and eight objects stand in it, each with at least 30 % of its area uncovered.
+        The scene. Up to eight objects stand in it, each with at least 30 % of its area uncovered.
     """
     rng = np.random.default_rng((seed, index))
     scene = _background(rng, size)

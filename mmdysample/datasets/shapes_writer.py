@@ -35,6 +35,10 @@ class ShapesSpec:
     size: int = 128
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if min(self.train, self.val) < 1 or self.size < 32:
+            raise ValueError(f'shapes needs train >= 1, val >= 1 and size >= 32, got {self}')
+
 
 def ensure_shapes(root: Path, spec: ShapesSpec) -> None:
     """Write the scenes to a folder, unless they are there already.
@@ -56,6 +60,7 @@ def ensure_shapes(root: Path, spec: ShapesSpec) -> None:
     draft = Path(tempfile.mkdtemp(prefix=f'.{root.name}-', dir=root.parent))
     try:
         _write(draft, spec)
+        draft.chmod(0o755)  # a temporary folder is its owner's alone
         try:
             draft.rename(root)
         except OSError:  # another process was first

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from packaging.version import Version
+from torch import nn
 
 from .errors import one_line
 
@@ -69,6 +70,8 @@ def check_checkpoint(path: Union[str, Path], to_resume: bool = False) -> None:
         ValueError: It is missing, broken, foreign or unsafe.
     """
     if '://' in str(path):
+        if to_resume:
+            raise ValueError(f'training resumes from a file, got the address {path}: download it first')
         return
     path = Path(path)
     if not path.is_file():
@@ -82,8 +85,38 @@ def check_checkpoint(path: Union[str, Path], to_resume: bool = False) -> None:
         raise ValueError(f'{path} is no complete checkpoint (cut short, or another kind of file): {one_line(error)[:120]}') from error
     if not isinstance(content, dict) or not _holds_tensors(content.get('state_dict', content)):
         raise ValueError(f'{path} holds no state_dict of tensors, so it is no checkpoint of a model')
+    # mmengine 0.10.7 would run this text as a config; its own checkpoints keep theirs under another name.
+    if to_resume and 'config' in content.get('meta', {}) and not _trusting():
+        raise ValueError(f'{path} holds a config that resuming would execute; if you trust who made the file, add {TRUST_FLAG}')
     if to_resume and not {'optimizer', 'meta'} <= content.keys():
         raise ValueError(f'{path} holds weights alone, which training cannot resume from; start from them: --cfg-options load_from={path}')
+
+
+def check_fit(path: str, model: nn.Module) -> None:
+    """Check that a checkpoint is one of a model; the loader itself would go on with whatever matches.
+
+    Args:
+        path: The file, which :func:`check_checkpoint` has passed; an address is left to the loader.
+        model: The model.
+
+    Raises:
+        ValueError: Less than half of the model's weights are in the file with their shapes.
+    """
+    if '://' in path:
+        return
+    content = torch.load(path, map_location='cpu')
+    state = content.get('state_dict', content)
+    expected = {name: value.shape for name, value in model.state_dict().items()}
+    fitting = [name for name, shape in expected.items() if name in state and state[name].shape == shape]
+    if 2 * len(fitting) < len(expected):
+        raise ValueError(f"{path} is no checkpoint of this model: it holds {len(fitting)} of the model's {len(expected)} weights")
+    lacking = sorted(expected.keys() - set(fitting))
+    if lacking:
+        print(f'warning: {path} lacks {len(lacking)} of the {len(expected)} weights, which stay random: {", ".join(lacking[:5])}, ...')
+
+
+def _trusting() -> bool:
+    return os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD') == '1'
 
 
 def _holds_tensors(state: Any) -> bool:
@@ -106,13 +139,14 @@ def _refusal(path: Path, error: Exception) -> str:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a training in a folder, newest first."""
-    found = [*folder.glob('epoch_*.pth'), *folder.glob('iter_*.pth')]
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    """The checkpoints of a training in a folder, the furthest first."""
+    names = re.compile(r'(?:epoch|iter)_(\d+)')
+    found = [(int(match[1]), path) for path in folder.glob('*.pth') if (match := names.fullmatch(path.stem))]
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def latest_complete(folder: Path) -> Optional[Path]:
-    """The newest checkpoint from which training can resume: one that was being written when the process died is passed over."""
+    """The furthest checkpoint from which training can resume: one that was being written when the process died is passed over."""
     for path in checkpoints(folder):
         try:
             check_checkpoint(path, to_resume=True)

@@ -40,6 +40,11 @@ def load_config(path: str, options: Optional[dict[str, Any]] = None) -> Config:
         raise ValueError(f'the config {path} cannot be read: {type(error).__name__}: {one_line(error)}') from error
     for key in options or {}:
         top = key.split('.')[0]
+        if (top in config and top not in RUNNER_KEYS | {'shapes'}) or key == 'shapes.root':
+            raise ValueError(
+                f'--cfg-options {key}: {path} has used this variable by now, so changing it has no effect; change what was made of it '
+                '(e.g. train_dataloader.dataset...), or use --data-root, COCO_ROOT, ADE20K_ROOT or SHAPES_ROOT for folders'
+            )
         known = sorted({*config.keys(), *RUNNER_KEYS})
         if top not in known:
             near = get_close_matches(top, known, n=1)

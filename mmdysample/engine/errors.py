@@ -7,15 +7,15 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def exit_on_error() -> Iterator[None]:
+def exit_on_error(kinds: tuple[type[Exception], ...] = (ValueError, ImportError, OSError)) -> Iterator[None]:
     """Turn an error that names a rule, a value and a remedy into one line on stderr and exit code 2.
 
-    ``ValueError``, ``ImportError`` and ``OSError`` are such errors here; anything else is a fault of ours and keeps its traceback.
-    ``MMDYSAMPLE_TRACEBACK=1`` keeps every traceback.
+    Anything but these ``kinds`` is a fault of ours and keeps its traceback;
+    ``MMDYSAMPLE_TRACEBACK=1`` keeps every one.
     """
     try:
         yield
-    except (ValueError, ImportError, OSError) as error:
+    except kinds as error:
         if show_traceback():
             raise
         print(f'error: {one_line(error)}', file=sys.stderr)

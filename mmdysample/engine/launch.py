@@ -9,8 +9,6 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmdysample.frameworks import require
-
 from .checkpoint import check_checkpoint, checkpoints, latest_complete
 from .errors import one_line, show_traceback
 
@@ -31,6 +29,10 @@ def set_resume(config: Config, resume: Optional[str]) -> None:
         ValueError: The file cannot be resumed from, or a start from the beginning would overwrite checkpoints.
     """
     work_dir = Path(config.work_dir)
+    if config.get('resume'):  # the copy of a run that was itself resumed
+        config.resume, config.load_from = False, None
+    if config.get('load_from'):
+        check_checkpoint(config.load_from)
     if resume == 'auto':
         latest = latest_complete(work_dir)
         print(f'resuming from {latest}' if latest else f'no complete checkpoint in {work_dir}: starting from the beginning')
@@ -40,8 +42,6 @@ def set_resume(config: Config, resume: Optional[str]) -> None:
         config.resume, config.load_from = True, resume
     elif found := checkpoints(work_dir):
         raise ValueError(f'{work_dir} holds {found[0].name} of an earlier run: go on from it with --resume, or choose another --work-dir')
-    elif config.get('load_from'):
-        check_checkpoint(config.load_from)
 
 
 def set_launcher(config: Config, launcher: str, local_rank: int) -> None:
@@ -59,7 +59,38 @@ def set_launcher(config: Config, launcher: str, local_rank: int) -> None:
             raise ValueError('--launcher pytorch needs torchrun, which sets RANK and WORLD_SIZE: use tools/dist_train.sh CONFIG GPUS')
         if not dist.is_initialized():
             dist.init_process_group('gloo')
-        config.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+        ddp = dict(broadcast_buffers=False, find_unused_parameters=config.get('find_unused_parameters', False))
+        config.model_wrapper_cfg = {**ddp, **(config.get('model_wrapper_cfg') or {}), 'device_ids': None}
+
+
+def save_predictions(config: Config, path: str) -> None:
+    """Add an evaluator that saves the predictions.
+
+    Raises:
+        ValueError: The file is not to be a pickle.
+    """
+    if not path.endswith(('.pkl', '.pickle')):
+        raise ValueError(f'--out must end in .pkl, got {path}')
+    evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
+    config.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=path)]
+
+
+def draw_into(config: Config, folder: str) -> None:
+    """Let the framework's visualisation hook draw every prediction into a folder.
+
+    Raises:
+        ValueError: The config has no such hook.
+    """
+    folder = str(Path(folder).resolve())
+    hook = (config.get('default_hooks') or {}).get('visualization')
+    if not hook or not config.get('visualizer'):
+        raise ValueError(f'--show-dir needs a visualizer and a visualization hook in default_hooks, and {config.filename} lacks them')
+    hook.draw = True
+    if config.get('default_scope') == 'mmdet':
+        hook.test_out_dir = folder
+    else:
+        config.visualizer.save_dir = folder
+        hook.interval = 1
 
 
 def set_amp(config: Config) -> None:
@@ -81,12 +112,8 @@ def build_runner(config: Config, to_train: bool = False) -> Runner:
         to_train: Whether to build what training needs, or what testing needs.
 
     Raises:
-        ImportError: The config's framework is not installed.
         ValueError: The config cannot be built.
     """
-    scope = config.get('default_scope')
-    if scope in ('mmdet', 'mmseg'):
-        require(scope, config.filename)
     try:
         runner = Runner.from_cfg(config)
         if to_train:

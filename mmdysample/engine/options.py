@@ -2,15 +2,27 @@
 
 import argparse
 from collections.abc import Iterable
+from typing import Any
 
 from mmengine.config import Config, DictAction
 
 from mmdysample.datasets.check import prepare_data
 from mmdysample.datasets.custom import Split, use_folder
+from mmdysample.frameworks import require
 
 from .checkpoint import TRUST_FLAG, secure_loading
 from .config import load_config
 from .launch import set_launcher, set_work_dir
+
+
+class Options(DictAction):
+    """``KEY=VALUE ...``, with a usage message for anything else."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__call__(parser, *args, **kwargs)
+        except (ValueError, AssertionError, SyntaxError) as error:
+            parser.error(f'--cfg-options takes KEY=VALUE pairs: {error}')
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -21,7 +33,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Options,
         metavar='KEY=VALUE',
         help='change the config, e.g. model.neck.upsample_cfg.type=DySample+ model.backbone.init_cfg=None (no pretrained weights)',
     )
@@ -50,10 +62,13 @@ def read_config(args: argparse.Namespace, splits: Iterable[str], log_to: str = '
         The config, with its data in place.
 
     Raises:
+        ImportError: The config's framework is not installed.
         ValueError: The config, an option or the data is wrong.
     """
     secure_loading(args.trust_checkpoint)
     config = load_config(args.config, args.cfg_options)
+    if config.get('default_scope') in ('mmdet', 'mmseg'):
+        require(config.default_scope, args.config)
     set_work_dir(config, args.config, args.work_dir, log_to)
     set_launcher(config, args.launcher, args.local_rank)
     given = {'train': Split(args.train_ann, args.train_img), 'val': Split(args.val_ann, args.val_img)}

@@ -1,7 +1,7 @@
 """Point sampling of DySample: `Learning to Upsample by Learning to Sample <https://arxiv.org/abs/2308.15085>`_.
 
-An output pixel is one bilinear sample of the input (Eq. 1, ``X' = grid_sample(X, S)``), taken at a learned distance from where the
-output pixel lies (Eq. 2 to 5, ``S = G + O``).
+An output pixel is one bilinear sample of the input (``X' = grid_sample(X, S)``), taken at a learned distance ``O`` from where the output
+pixel lies on the grid ``G`` (``S = G + O``).
 
 Letters: ``B`` batch, ``C`` channels, ``H, W`` size of the input map, ``s`` scale factor, ``g`` groups of channels that share offsets.
 

@@ -41,7 +41,7 @@ class SegformerHead(StockSegformerHead):
     """
 
     def __init__(self, upsample_cfg: Any = None, **kwargs: Any) -> None:
-        named = named_config(upsample_cfg) if upsample_cfg else None
+        named = named_config(upsample_cfg)
         if upsample_cfg and not named:
             kwargs['interpolate_mode'] = _mode_alone(**upsample_cfg)
             if kwargs['interpolate_mode'] == 'nearest':

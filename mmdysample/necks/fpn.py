@@ -1,6 +1,6 @@
 """Feature Pyramid Network with an upsampler by name."""
 
-from typing import Any
+from typing import Any, Optional
 
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
@@ -34,7 +34,7 @@ class FPN(StockFPN):
         out_channels: Channels of the pyramid's maps.
         num_outs: Number of levels of the pyramid.
         upsample_cfg: With a ``type``, or as a name or class: an upsampler, see :func:`~mmdysample.build_upsampler`. Without one
-            (``dict(mode='nearest')``): arguments of ``F.interpolate``, and this is mmdet's FPN to the bit, state dict included.
+            (``dict(mode='nearest')``, the default): arguments of ``F.interpolate``, and this is mmdet's FPN to the bit.
         fuse_extra_levels: Each extra level is a 3x3 convolution with stride 2, from C5 and then from the lateral below it, and takes
             part in the top-down path through an upsampler of its own (the topology of mmdet's ``FPN_CARAFE``, which the tables of the
             DySample paper for Faster and Mask R-CNN were made with: four upsamplers for P2 to P6). Images should then be padded to a
@@ -51,18 +51,20 @@ class FPN(StockFPN):
         in_channels: list[int],
         out_channels: int,
         num_outs: int,
-        upsample_cfg: UpsampleConfig = dict(mode='nearest'),
+        upsample_cfg: Optional[UpsampleConfig] = None,
         fuse_extra_levels: bool = False,
         **kwargs: Any,
     ) -> None:
         named = named_config(upsample_cfg)
-        super().__init__(in_channels, out_channels, num_outs, upsample_cfg=dict(mode='nearest') if named else upsample_cfg, **kwargs)
+        stock_cfg = dict(mode='nearest') if named or not upsample_cfg else upsample_cfg
+        super().__init__(in_channels, out_channels, num_outs, upsample_cfg=stock_cfg, **kwargs)
         self.fuse_extra_levels = fuse_extra_levels
         if fuse_extra_levels:
             if self.add_extra_convs:
                 raise ValueError(f'fuse_extra_levels makes the extra levels, so add_extra_convs must be off, got {self.add_extra_convs!r}')
             self._add_fused_levels(**{key: kwargs.get(key) for key in ('conv_cfg', 'norm_cfg', 'act_cfg')})
-            named = named or {'type': self.upsample_cfg['mode']}
+            options = dict(self.upsample_cfg)
+            named = named or {'type': options.pop('mode', 'nearest'), **options}
         self.upsample_modules = ModuleList()
         if named:
             self.upsample_modules.extend(build_upsampler(named, out_channels) for _ in self.lateral_convs[1:])

@@ -8,6 +8,8 @@ from mmcv.cnn import build_upsample_layer
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmdysample.frameworks import install_command
+
 # mmcv registers its upsamplers under these names, and declares nothing on them.
 MMCV_UPSAMPLERS = ('nearest', 'bilinear', 'deconv', 'pixel_shuffle', 'carafe')
 
@@ -20,15 +22,17 @@ def list_upsamplers() -> list[str]:
     return [*MMCV_UPSAMPLERS, *sorted(ours)]
 
 
-def named_config(cfg: UpsampleConfig) -> Optional[dict[str, Any]]:
+def named_config(cfg: Optional[UpsampleConfig]) -> Optional[dict[str, Any]]:
     """Bring the config of an upsampler to one form.
 
     Args:
-        cfg: A name, a config or a class.
+        cfg: A name, a config, a class or nothing.
 
     Returns:
         A config with a ``type``; None for a config without one, which in the stock modules holds the arguments of ``F.interpolate``.
     """
+    if not cfg:
+        return None
     config = dict(cfg) if isinstance(cfg, dict) else {'type': cfg}
     return config if 'type' in config else None
 
@@ -86,7 +90,7 @@ def _import_carafe() -> None:
     try:
         import mmcv.ops  # noqa: F401  (registers carafe)
     except ImportError as error:
-        raise ImportError("'carafe' needs mmcv's compiled operators; mmcv-lite has none. Run: pip install mmcv==2.1.0") from error
+        raise ImportError(f"'carafe' needs mmcv's compiled operators; mmcv-lite has none. Run: {install_command('mmcv')}") from error
 
 
 def _parameters(cls: type) -> Optional[list[str]]:

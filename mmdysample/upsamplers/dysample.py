@@ -28,8 +28,8 @@ class DySample(BaseModule):
         style: ``'lp'`` predicts the offsets of the ``s*s`` points of a pixel from all its ``C`` channels. ``'pl'`` shuffles the
             channels into the points first and predicts the offsets of each from its own ``C / (s*s)``.
         groups: Groups of channels with offsets of their own. The paper takes 4 with LP and 8 with PL.
-        dyscope: How far a point may go is ``0.25`` pixels per unit of offset (static scope, Eq. 4); with ``dyscope``, it is
-            ``0.5 * sigmoid(scope(x))`` (dynamic scope, Eq. 5).
+        dyscope: How far a point may go is ``0.25`` pixels per unit of offset (static scope); with ``dyscope``, it is
+            ``0.5 * sigmoid(scope(x))`` (dynamic scope).
         init_cfg: mmengine's initialisation, in place of the paper's (offset weights N(0, 0.001), all else zero).
 
     Raises:
@@ -140,9 +140,12 @@ class DySample(BaseModule):
             bias = state_dict.get(f'{prefix}scope.bias')
             has_bias = self.scope.bias is not None
             if bias is not None and not has_bias:
-                self.scope.bias = nn.Parameter(torch.zeros_like(bias).to(self.scope.weight))
+                # A constant: by the time that mmengine loads, optimizer and DDP have taken their parameters.
+                self.scope.bias = nn.Parameter(torch.zeros_like(bias).to(self.scope.weight), requires_grad=False)
             elif bias is None and has_bias and f'{prefix}scope.weight' in state_dict:
                 self.scope.bias = None
+        if f'{prefix}offset.weight' in state_dict:
+            state_dict.setdefault(f'{prefix}init_pos', self.init_pos)  # what is always the same may be left out
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def extra_repr(self) -> str:
@@ -151,21 +154,21 @@ class DySample(BaseModule):
 
 @MODELS.register_module('DySample+')
 class DySamplePlus(DySample):
-    """:class:`DySample` with dynamic scope."""
+    """:class:`DySample` with dynamic scope; arguments after ``scale_factor`` by keyword."""
 
     __init__ = partialmethod(DySample.__init__, dyscope=True)
 
 
 @MODELS.register_module('DySample-S')
 class DySampleS(DySample):
-    """:class:`DySample` with offsets predicted at the output's resolution."""
+    """:class:`DySample` with offsets predicted at the output's resolution; arguments after ``scale_factor`` by keyword."""
 
     __init__ = partialmethod(DySample.__init__, style='pl', groups=8)
 
 
 @MODELS.register_module('DySample-S+')
 class DySampleSPlus(DySample):
-    """:class:`DySample` with offsets predicted at the output's resolution, and dynamic scope."""
+    """:class:`DySampleS` with dynamic scope; arguments after ``scale_factor`` by keyword."""
 
     __init__ = partialmethod(DySample.__init__, style='pl', groups=8, dyscope=True)
 

@@ -12,21 +12,22 @@ def upsample_as(upsampler: nn.Module, x: Tensor, finer: Tensor) -> Tensor:
     Args:
         upsampler: A module of ratio ``s``.
         x: ``(B, C, H, W)``.
-        finer: ``(B, C_g, h, w)``, with ``h <= s*H`` and ``w <= s*W``: where a backbone halves an odd size, it rounds up.
+        finer: ``(B, C_g, h, w)``, with ``s*H - s < h <= s*H``, and ``w`` likewise: where a backbone divides a size, it rounds up.
 
     Returns:
         ``(B, C, h, w)``.
 
     Raises:
-        ValueError: ``finer`` is larger than what the upsampler makes of ``x``.
+        ValueError: ``finer`` has another size.
     """
     height, width = finer.shape[2:]
     out = upsampler(x, _grow(finer, upsampler.scale_factor, x)) if getattr(upsampler, 'guided', False) else upsampler(x)
-    if out.shape[2] < height or out.shape[3] < width:
-        raise ValueError(
-            f'the finer map must be at most as large as the upsampled one, got {height}x{width} over {out.shape[2]}x{out.shape[3]}: '
-            'neighbouring levels must differ by the ratio of the upsampler'
-        )
+    for made, coarse, wanted in zip(out.shape[2:], x.shape[2:], (height, width)):
+        if not 0 <= made - wanted < max(1, made // coarse):
+            raise ValueError(
+                f'neighbouring levels must differ by the ratio of the upsampler, which made {tuple(out.shape[2:])} of '
+                f'{tuple(x.shape[2:])}, where the finer map is {(height, width)}'
+            )
     return out[:, :, :height, :width]
 
 

@@ -68,6 +68,42 @@ def test_coco_itself_keeps_the_classes(coco128):
     assert cfg.model.roi_head.bbox_head.num_classes == 80
 
 
+def test_the_order_of_the_file_counts(coco128, tmp_path):
+    """mmdet numbers the classes in the order of the file."""
+    root = tmp_path / 'coco'
+    (root / 'annotations').mkdir(parents=True)
+    for split in ('train', 'val'):
+        (root / f'{split}2017').symlink_to(coco128 / f'{split}2017')
+        content = read_coco(coco128 / f'annotations/instances_{split}2017.json')
+        content['categories'].reverse()
+        (root / f'annotations/instances_{split}2017.json').write_text(json.dumps(content))
+    cfg = config()
+    cfg.train_dataloader.dataset.data_root = str(root)
+    with pytest.raises(ValueError, match='all of these must be among those, in their order'):
+        prepare_data(cfg, ('train',))
+    assert use_folder(cfg, str(root), BOTH)[-1].startswith('classes: 80 from the annotations (toothbrush, ')
+    assert len(cfg.train_dataloader.dataset.metainfo.palette) == 80
+    prepare_data(cfg, ('train', 'val'))
+
+
+def test_a_choice_of_classes_is_allowed(coco128):
+    cfg = config()
+    cfg.train_dataloader.dataset.update(data_root=str(coco128), metainfo=dict(classes=('person', 'dog')))
+    prepare_data(cfg, ('train',))
+
+
+def test_coco_flags_with_another_layout(shapes):
+    with pytest.raises(ValueError, match='are for COCO annotations'):
+        use_folder(config('segformer_b1_dysample.py'), str(shapes / 'ade'), {'train': Split('x.json'), 'val': Split()})
+
+
+@pytest.mark.parametrize('categories', [None, 'apple', [{'id': 1}]])
+def test_categories_without_names(tmp_path, categories):
+    (tmp_path / 'x.json').write_text(json.dumps(dict(images=[], annotations=[], categories=categories)))
+    with pytest.raises(ValueError, match='its categories must be a list of objects with a name'):
+        read_coco(tmp_path / 'x.json')
+
+
 def test_ade_layout_keeps_its_own(shapes):
     cfg = config('segformer_b1_dysample.py')
     assert use_folder(cfg, str(shapes / 'ade'), BOTH) == [f'data: {shapes / "ade"}']
@@ -117,7 +153,7 @@ def test_foreign_categories_without_the_flag(fruit, monkeypatch):
     monkeypatch.setenv('COCO_ROOT', str(fruit))
     cfg = config()
     cfg.train_dataloader.dataset.update(ann_file='annotations/instances_train_v3.json', data_prefix=dict(img='train_photos'))
-    with pytest.raises(ValueError, match=r'has categories that the config does not know: box; with --data-root'):
+    with pytest.raises(ValueError, match=r'has the categories apple, box, carrot, and the config the classes person, .* with --data-root'):
         prepare_data(cfg, ('train',))
 
 

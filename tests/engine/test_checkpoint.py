@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 
-from mmdysample.engine.checkpoint import check_checkpoint, latest_complete, secure_loading
+from mmdysample.engine.checkpoint import check_checkpoint, check_fit, latest_complete, secure_loading
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +118,29 @@ def test_weights_alone_can_be_tested_but_not_resumed(tmp_path):
         check_checkpoint(path, to_resume=True)
 
 
+def test_a_config_in_a_checkpoint_is_not_run(tmp_path):
+    """mmengine 0.10.7 runs meta['config'] as Python when it resumes."""
+    path = saved(tmp_path / 'epoch_1.pth', content(meta={'config': "open('trap', 'w')"}))
+    check_checkpoint(path)
+    with pytest.raises(ValueError, match='holds a config that resuming would execute'):
+        check_checkpoint(path, to_resume=True)
+    with pytest.raises(ValueError, match='training resumes from a file, got the address'):
+        check_checkpoint('https://example.org/epoch_1.pth', to_resume=True)
+
+
+def test_weights_of_another_model(tmp_path, capsys):
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 4, 1))
+    state = model.state_dict()
+    check_fit(str(saved(tmp_path / 'own.pth', {'state_dict': state})), model)
+    assert capsys.readouterr().out == ''
+    partial = {key: value for key, value in state.items() if key != '1.bias'}
+    check_fit(str(saved(tmp_path / 'partial.pth', partial)), model)
+    assert 'lacks 1 of the 4 weights, which stay random: 1.bias' in capsys.readouterr().out
+    foreign = {key: torch.zeros(7) for key in state}
+    with pytest.raises(ValueError, match="is no checkpoint of this model: it holds 0 of the model's 4 weights"):
+        check_fit(str(saved(tmp_path / 'foreign.pth', foreign)), model)
+
+
 def test_a_missing_file_names_its_neighbours(tmp_path):
     saved(tmp_path / 'epoch_3.pth', content())
     with pytest.raises(ValueError, match=r'there is no checkpoint .*epoch_4\.pth; that folder holds epoch_3\.pth'):
@@ -126,7 +149,7 @@ def test_a_missing_file_names_its_neighbours(tmp_path):
 
 def test_the_latest_complete_one(tmp_path, capsys):
     for i in (1, 2, 3):
-        os.utime(saved(tmp_path / f'epoch_{i}.pth', content()), (i, i))
+        os.utime(saved(tmp_path / f'epoch_{i}.pth', content()), (9 - i, 9 - i))  # as a copy may shuffle them
     newest = tmp_path / 'epoch_3.pth'
     newest.write_bytes(newest.read_bytes()[:100])
     assert latest_complete(tmp_path) == tmp_path / 'epoch_2.pth'

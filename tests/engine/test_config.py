@@ -1,14 +1,8 @@
 import pytest
-from conftest import ROOT
 
 from mmdysample.engine.config import load_config, unknown_keys
 
 CONFIG = 'configs/faster_rcnn_dysample.py'
-
-
-@pytest.fixture(autouse=True)
-def _in_the_repository(monkeypatch):
-    monkeypatch.chdir(ROOT)
 
 
 def test_options_change_it():

@@ -10,6 +10,7 @@ from mmdet.models.necks import FPN as StockFPN  # noqa: E402
 from mmdet.models.necks import FPN_CARAFE  # noqa: E402
 
 from mmdysample import FPN, DySample  # noqa: E402
+from mmdysample.frameworks import install_command  # noqa: E402
 
 CHANNELS = [8, 16, 24, 32]
 SIZES = [(37, 50), (19, 25), (10, 13), (5, 7)]  # odd on purpose: a backbone rounds up
@@ -147,6 +148,23 @@ def test_bad_arguments(arguments, message):
         FPN(CHANNELS, 16, 5, **arguments)
 
 
+def test_nothing_said_is_the_default():
+    stock = StockFPN(CHANNELS, 16, 5)
+    assert_same_outputs(FPN(CHANNELS, 16, 5), stock)
+    assert_same_outputs(FPN(CHANNELS, 16, 5, upsample_cfg=None), stock)
+
+
+def test_fused_levels_keep_the_other_arguments_of_a_config_without_a_type():
+    neck = FPN(CHANNELS, 16, 5, upsample_cfg=dict(mode='bilinear', align_corners=True), fuse_extra_levels=True)
+    assert all(module.mode == 'bilinear' and module.align_corners for module in neck.upsample_modules)
+
+
+def test_a_ratio_that_does_not_fit_is_refused():
+    neck = FPN(CHANNELS, 16, 5, upsample_cfg=dict(type='DySample', scale_factor=4))
+    with pytest.raises(ValueError, match='neighbouring levels must differ by the ratio of the upsampler'):
+        neck(maps())
+
+
 @pytest.mark.slow
 def test_mmseg_alone_is_enough():
     """Without mmdet, mmseg's FPN is extended; it is the same network, with mmdet's reading of the arguments."""
@@ -172,7 +190,7 @@ for arguments in (dict(num_outs=5, add_extra_convs=True), dict(num_outs=2, start
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ('missing', 'name', 'installed'),
-    [(['mmdet', 'mmseg'], 'FPN', 'mmdet==3.3.0'), (['mmseg'], 'SegformerHead', 'mmsegmentation==1.2.2')],
+    [(['mmdet', 'mmseg'], 'FPN', 'mmdet'), (['mmseg'], 'SegformerHead', 'mmseg')],
 )
 def test_a_missing_framework_is_named_when_it_is_needed(missing, name, installed):
     code = f"""
@@ -187,4 +205,4 @@ except ImportError as error:
 """
     printed = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout
     assert f'mmdysample.{name} needs' in printed
-    assert f'Run: pip install {installed}' in printed
+    assert f'Run: {install_command(installed)}' in printed

@@ -8,16 +8,15 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
 
 FASTER = 'configs/faster_rcnn_dysample.py'
 SHAPES = 'configs/shapes/faster_rcnn_dysample_shapes.py'
+SEGFORMER = 'configs/shapes/segformer_b1_dysample_shapes.py'
 SIZES = ['shapes.train=16', 'shapes.val=8']
 
 
 @pytest.fixture(autouse=True)
-def _in_the_repository(monkeypatch, shapes, tmp_path):
-    monkeypatch.chdir(ROOT)
+def _data(monkeypatch, shapes, tmp_path):
     monkeypatch.setattr(logging, 'raiseExceptions', False)  # mmengine's handler keeps the stream of an earlier test
     monkeypatch.setenv('SHAPES_ROOT', str(shapes))
     monkeypatch.setenv('COCO_ROOT', str(tmp_path / 'no-coco'))
@@ -42,6 +41,15 @@ def refused(monkeypatch, capfd, tmp_path):
         return lines[0]
 
     return run
+
+
+@pytest.mark.parametrize('options', [['foo'], ['a.b=[1,']])
+def test_options_that_are_no_pairs(monkeypatch, capfd, options):
+    monkeypatch.setattr(sys, 'argv', ['tools/train.py', SHAPES, '--cfg-options', *options])
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_path('tools/train.py', run_name='__main__')
+    assert exit_.value.code == 2
+    assert '--cfg-options takes KEY=VALUE pairs' in capfd.readouterr().err
 
 
 def test_missing_config(refused):
@@ -74,11 +82,15 @@ def test_annotations_without_the_keys(refused, tmp_path, shapes):
         ('optim_wrapper.optimizer.type=Adamw', 'cannot be built: TypeError'),
         ('modle.neck.type=FPN', "has a key 'modle'; did you mean model?"),
         ('load_from=nowhere.pth', 'there is no checkpoint nowhere.pth'),
+        ('data_root=elsewhere', 'has used this variable by now'),
+        ('shapes.root=elsewhere', 'or SHAPES_ROOT for folders'),
+        ('shapes.trian=16', 'shapes takes train, val, size, seed and root, got trian'),
+        ('shapes.size=4', 'size >= 32'),
         ('shapes.train=17', 'does not hold the Shapes scenes that the config asks for'),
     ],
 )
 def test_bad_option(refused, option, message):
-    sizes = [] if option.startswith('shapes') else SIZES
+    sizes = [] if option.startswith('shapes.train') else SIZES
     assert message in refused('train', SHAPES, '--cfg-options', *sizes, option)
 
 
@@ -105,6 +117,11 @@ def test_broken_checkpoint(refused, tmp_path, tool, content, message):
     assert message in refused(tool, SHAPES, path, '--cfg-options', *SIZES)
 
 
+def test_a_checkpoint_of_another_model(refused, tmp_path):
+    torch.save({'state_dict': {'weight': torch.zeros(1)}}, tmp_path / 'x.pth')
+    assert 'is no checkpoint of this model' in refused('test', SHAPES, tmp_path / 'x.pth', '--cfg-options', *SIZES)
+
+
 def test_predictions_need_a_pickle(refused, tmp_path):
     torch.save({'weight': torch.zeros(1)}, tmp_path / 'x.pth')
     assert '--out must end in .pkl' in refused('test', SHAPES, tmp_path / 'x.pth', '--out', 'x.json', '--cfg-options', *SIZES)
@@ -117,15 +134,22 @@ def test_an_earlier_run_is_not_overwritten(refused, tmp_path):
     assert (tmp_path / 'work/epoch_1.pth').read_bytes() == b'precious'
 
 
+def test_a_script_names_a_missing_config():
+    done = subprocess.run(['tools/dist_train.sh', 'configs/nope.py', '2'], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, 'error: there is no config configs/nope.py\n')
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(('config', 'missing'), [(SHAPES, 'mmdet'), ('configs/shapes/segformer_b1_dysample_shapes.py', 'mmseg')])
+@pytest.mark.parametrize(
+    ('config', 'missing'), [(SHAPES, 'mmdet'), (FASTER, 'mmdet'), ('configs/shapes/segformer_b1_dysample_shapes.py', 'mmseg')]
+)
 def test_a_framework_that_is_not_installed(config, missing, tmp_path):
     code = (
         f'import runpy, sys; sys.modules[{missing!r}] = None; '
-        f"sys.argv = ['train.py', {config!r}, '--work-dir', {str(tmp_path)!r}, '--cfg-options', *{SIZES!r}]; "
+        f"sys.argv = ['train.py', {config!r}, '--work-dir', {str(tmp_path)!r}]; "
         "runpy.run_path('tools/train.py', run_name='__main__')"
     )
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert 'Traceback' not in done.stderr
-    assert f'needs {missing}, which is not installed. Run: pip install' in done.stderr
+    assert f'{config} needs {missing}, which is not installed. Run: pip install' in done.stderr

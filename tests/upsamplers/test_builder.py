@@ -98,6 +98,7 @@ def test_an_upsampler_of_the_users_own():
         MODELS.module_dict.pop('Doubler')
 
 
-def test_a_finer_map_that_is_too_large():
-    with pytest.raises(ValueError, match=r'at most as large as the upsampled one, got 5x4 over 4x4'):
-        upsample_as(build_upsampler('nearest', 4), torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 5, 4))
+def test_a_finer_map_of_another_size():
+    for size in ((5, 4), (4, 2)):
+        with pytest.raises(ValueError, match=r'which made \(4, 4\) of \(2, 2\), where the finer map is'):
+            upsample_as(build_upsampler('nearest', 4), torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, *size))

@@ -181,6 +181,20 @@ def test_loads_a_scope_bias_inside_a_model():
     assert model['neck'][0].scope.bias.eq(3).all()
 
 
+def test_a_loaded_scope_bias_is_a_constant():
+    """It comes after optimizer and DDP have taken their parameters, so it must not wait for gradients."""
+    module = _loaded(DySamplePlus(16), {**DySamplePlus(16).state_dict(), 'scope.bias': torch.ones(32)})
+    assert not module.scope.bias.requires_grad
+
+
+def test_init_pos_may_be_left_out():
+    state = randomised(DySample(16)).state_dict()
+    module = _loaded(DySample(16), {key: value for key, value in state.items() if key != 'init_pos'})
+    torch.testing.assert_close(module.state_dict(), state)
+    with pytest.raises(RuntimeError, match='Missing key'):
+        DySample(16).load_state_dict({})
+
+
 def _loaded(module, state):
     module.load_state_dict(state)
     return module

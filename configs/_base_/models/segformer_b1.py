@@ -36,7 +36,7 @@ model = dict(
         channels=256,
         dropout_ratio=0.1,
         num_classes=150,
-        norm_cfg=dict(type='BN', requires_grad=True),  # one GPU with a batch of 16, as in the paper
+        norm_cfg=dict(type='BN', requires_grad=True),  # one GPU with a batch of 16, as the group of the paper's authors trains it
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
     ),

@@ -1,0 +1,144 @@
+"""DySample against the textbook formulation of the same formula: time and memory.
+
+Both compute the same numbers (checked first). Their calls alternate, so that whatever else the machine does meets both alike; medians
+of the times are compared, and the bytes that each holds at its peak.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from mmdysample.upsamplers import DySample, DySamplePlus, DySampleS, DySampleSPlus
+
+VARIANTS: dict[str, type[DySample]] = {
+    'DySample': DySample,
+    'DySample+': DySamplePlus,
+    'DySample-S': DySampleS,
+    'DySample-S+': DySampleSPlus,
+}
+
+
+class Textbook(nn.Module):
+    """The formula step by step, as it is usually written: a pass over memory for each operation."""
+
+    def __init__(self, module: DySample) -> None:
+        super().__init__()
+        self.module = module
+
+    def offsets(self, x: Tensor) -> Tensor:
+        m = self.module
+        if m.style == 'lp':
+            raw = m.offset(x)
+            return (raw * m.scope(x).sigmoid() * 0.5 if m.scope is not None else raw * 0.25) + m.init_pos
+        fine = F.pixel_shuffle(x, m.scale_factor)
+        raw = m.offset(fine)
+        raw = F.pixel_unshuffle(raw * m.scope(fine).sigmoid() * 0.5 if m.scope is not None else raw * 0.25, m.scale_factor)
+        return raw + m.init_pos
+
+    def forward(self, x: Tensor) -> Tensor:
+        g, s = self.module.groups, self.module.scale_factor
+        b, c, h, w = x.shape
+        offset = self.offsets(x).view(b, 2, -1, h, w)
+        ys, xs = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing='ij')
+        centres = torch.stack((xs, ys)).view(1, 2, 1, h, w).to(x)
+        size = torch.tensor((w, h)).view(1, 2, 1, 1, 1).to(x)
+        coordinates = 2 * (centres + offset) / size - 1
+        coordinates = F.pixel_shuffle(coordinates.reshape(b, -1, h, w), s).view(b, 2, g, s * h, s * w)
+        grid = coordinates.permute(0, 2, 3, 4, 1).contiguous().flatten(0, 1)
+        maps = x.reshape(b * g, c // g, h, w)
+        return F.grid_sample(maps, grid, mode='bilinear', padding_mode='border', align_corners=False).view(b, c, s * h, s * w)
+
+
+class Bilinear(nn.Upsample):
+    """The floor: bilinear interpolation."""
+
+    def __init__(self, scale_factor: int) -> None:
+        super().__init__(scale_factor=scale_factor, mode='bilinear')
+
+
+def forward(module: nn.Module, x: Tensor) -> None:
+    with torch.no_grad():
+        module(x)
+
+
+def forward_backward(module: nn.Module, x: Tensor) -> None:
+    x = x.detach().requires_grad_()
+    module.zero_grad(set_to_none=True)
+    module(x).sum().backward()
+
+
+Pass = Callable[[nn.Module, Tensor], None]
+PASSES: dict[str, Pass] = {'forward': forward, 'forward + backward': forward_backward}
+
+
+def peak_memory(run: Pass, module: nn.Module, x: Tensor) -> float:
+    """Bytes held at the peak of a call beyond those held before it, in MiB."""
+    run(module, x)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
+        run(module, x)
+    held = peak = 0
+    for event in prof.profiler.kineto_results.events():
+        if event.name() == '[memory]':
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak / 2**20
+
+
+def call_times(run: Pass, modules: dict[str, nn.Module], x: Tensor, rounds: int, label: str) -> dict[str, list[float]]:
+    """Times of interleaved calls in milliseconds."""
+    times: dict[str, list[float]] = {name: [] for name in modules}
+    for round_ in track(range(rounds + 2), description=label, transient=True):
+        for name, module in modules.items():
+            start = time.perf_counter()
+            run(module, x)
+            if round_ >= 2:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def compare(name: str, scale_factor: int, sizes: list[tuple[int, ...]], rounds: int) -> Table:
+    """Measure a variant at some sizes.
+
+    Args:
+        name: A key of ``VARIANTS``.
+        scale_factor: The upsampling ratio.
+        sizes: ``(B, C, H, W)`` of the inputs.
+        rounds: Timed calls of each.
+
+    Returns:
+        A table: milliseconds, and what each ratio is of.
+
+    Raises:
+        ValueError: A size does not fit the variant.
+    """
+    table = Table(title=f'{name} x{scale_factor}, float32 on CPU, torch {torch.__version__}, {torch.get_num_threads()} threads')
+    for column in ('input, pass', 'bilinear', 'textbook', 'ours', 'time,\nratio', 'memory, ratio\n(MiB)'):
+        first = column == 'input, pass'
+        table.add_column(column, justify='left' if first else 'right', no_wrap=first)
+    for size in sizes:
+        torch.manual_seed(0)
+        ours = VARIANTS[name](size[1], scale_factor)
+        nn.init.normal_(ours.offset.weight, std=0.05)
+        x = torch.randn(size)
+        textbook = Textbook(ours)
+        torch.testing.assert_close(ours(x), textbook(x), rtol=1e-3, atol=1e-3)
+        modules: dict[str, nn.Module] = {'bilinear': Bilinear(scale_factor), 'textbook': textbook, 'ours': ours}
+        for label, run in PASSES.items():
+            shape = 'x'.join(map(str, size))
+            times = call_times(run, modules, x, rounds, f'{shape} {label}')
+            ratio = statistics.median(o / t for o, t in zip(times['ours'], times['textbook']))
+            mib = {key: peak_memory(run, modules[key], x) for key in ('textbook', 'ours')}
+            table.add_row(
+                f'{shape}\n  {label}',
+                *(f'{statistics.median(times[key]):.2f} ms' for key in modules),
+                f'{ratio:.3f}',
+                f'{mib["ours"] / mib["textbook"]:.3f}\n({mib["ours"]:.1f} / {mib["textbook"]:.1f})',
+            )
+    return table
