@@ -26,10 +26,13 @@ def main() -> None:
     parser.add_argument('--size', action='append', type=size, metavar='BxCxHxW', help='default: 1x256x120x120 and 2x256x25x42')
     parser.add_argument('--type', default='DySample', choices=VARIANTS)
     parser.add_argument('--scale-factor', type=int, default=2)
-    parser.add_argument('--rounds', type=int, default=31, help='timed calls of each (default: 31)')
+    parser.add_argument('--rounds', type=int, default=31, help='timed calls of each, at least (default: 31)')
+    parser.add_argument('--seconds', type=float, default=10.0, help='how long to go on calling, at least, per row (default: 10)')
     args = parser.parse_args()
     with exit_on_error():
-        table = compare(args.type, args.scale_factor, args.size or [(1, 256, 120, 120), (2, 256, 25, 42)], max(1, args.rounds))
+        table = compare(
+            args.type, args.scale_factor, args.size or [(1, 256, 120, 120), (2, 256, 25, 42)], max(1, args.rounds), args.seconds
+        )
     Console().print(table)
 
 

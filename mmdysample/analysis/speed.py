@@ -4,6 +4,7 @@ Both compute the same numbers (checked first). Their calls alternate, so that wh
 of the times are compared, and the bytes that each holds at its peak.
 """
 
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -91,35 +92,47 @@ def peak_memory(run: Pass, module: nn.Module, x: Tensor) -> float:
     return peak / 2**20
 
 
-def call_times(run: Pass, modules: dict[str, nn.Module], x: Tensor, rounds: int, label: str) -> dict[str, list[float]]:
-    """Times of interleaved calls in milliseconds."""
-    times: dict[str, list[float]] = {name: [] for name in modules}
-    for round_ in track(range(rounds + 2), description=label, transient=True):
-        for name, module in modules.items():
+def call_times(run: Pass, modules: dict[str, nn.Module], x: Tensor, rounds: int, seconds: float, label: str) -> dict[str, list[float]]:
+    """Times of interleaved calls in milliseconds: at least so many rounds, and as many as take so long.
+
+    Small maps need many: their times spread widely with what the caches hold.
+    """
+    order = random.Random(0)
+
+    def one_round() -> dict[str, float]:
+        taken = {}
+        # In any order: what a call leaves in caches and allocator is what the next one meets.
+        for name, module in order.sample(list(modules.items()), len(modules)):
             start = time.perf_counter()
             run(module, x)
-            if round_ >= 2:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return times
+            taken[name] = 1e3 * (time.perf_counter() - start)
+        return taken
+
+    one_round()
+    warm = sum(one_round().values()) / 1e3
+    measured = [one_round() for _ in track(range(max(rounds, int(seconds / warm))), description=label, transient=True)]
+    return {name: [taken[name] for taken in measured] for name in modules}
 
 
-def compare(name: str, scale_factor: int, sizes: list[tuple[int, ...]], rounds: int) -> Table:
+def compare(name: str, scale_factor: int, sizes: list[tuple[int, ...]], rounds: int, seconds: float) -> Table:
     """Measure a variant at some sizes.
 
     Args:
         name: A key of ``VARIANTS``.
         scale_factor: The upsampling ratio.
         sizes: ``(B, C, H, W)`` of the inputs.
-        rounds: Timed calls of each.
+        rounds: Timed calls of each, at least.
+        seconds: How long to go on calling, at least.
 
     Returns:
-        A table: milliseconds, and what each ratio is of.
+        A table: medians in milliseconds, the ratio of the medians (and of the 10th percentiles, which other load disturbs less), and the
+        ratio of the bytes.
 
     Raises:
         ValueError: A size does not fit the variant.
     """
     table = Table(title=f'{name} x{scale_factor}, float32 on CPU, torch {torch.__version__}, {torch.get_num_threads()} threads')
-    for column in ('input, pass', 'bilinear', 'textbook', 'ours', 'time,\nratio', 'memory, ratio\n(MiB)'):
+    for column in ('input, pass', 'bilinear', 'textbook', 'ours', 'time, ratio\n(10th perc.)', 'memory, ratio\n(MiB)'):
         first = column == 'input, pass'
         table.add_column(column, justify='left' if first else 'right', no_wrap=first)
     for size in sizes:
@@ -132,13 +145,14 @@ def compare(name: str, scale_factor: int, sizes: list[tuple[int, ...]], rounds: 
         modules: dict[str, nn.Module] = {'bilinear': Bilinear(scale_factor), 'textbook': textbook, 'ours': ours}
         for label, run in PASSES.items():
             shape = 'x'.join(map(str, size))
-            times = call_times(run, modules, x, rounds, f'{shape} {label}')
-            ratio = statistics.median(o / t for o, t in zip(times['ours'], times['textbook']))
+            times = call_times(run, modules, x, rounds, seconds, f'{shape} {label}')
+            ms = {key: statistics.median(values) for key, values in times.items()}
+            fast = {key: statistics.quantiles(values, n=10)[0] for key, values in times.items()}
             mib = {key: peak_memory(run, modules[key], x) for key in ('textbook', 'ours')}
             table.add_row(
                 f'{shape}\n  {label}',
-                *(f'{statistics.median(times[key]):.2f} ms' for key in modules),
-                f'{ratio:.3f}',
+                *(f'{ms[key]:.2f} ms' for key in modules),
+                f'{ms["ours"] / ms["textbook"]:.3f}\n({fast["ours"] / fast["textbook"]:.3f})',
                 f'{mib["ours"] / mib["textbook"]:.3f}\n({mib["ours"]:.1f} / {mib["textbook"]:.1f})',
             )
     return table

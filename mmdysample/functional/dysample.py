@@ -40,7 +40,7 @@ def sampling_grid(offset: Tensor, scale_factor: int, groups: int) -> Tensor:
         groups: The number of groups ``g``.
 
     Returns:
-        ``(B*g, s*H, s*W, 2)``, from -1 to 1 across the map. Each of x and y lies contiguously in memory.
+        ``(B*g, s*H, s*W, 2)``, from -1 to 1 across the map.
     """
     batch, _, height, width = offset.shape
     s, device, dtype = scale_factor, offset.device, offset.dtype
@@ -52,9 +52,10 @@ def sampling_grid(offset: Tensor, scale_factor: int, groups: int) -> Tensor:
 
     offset = offset.view(batch, 2, groups * s * s, height, width)
     grid = torch.addcmul(centre.view(1, 2, 1, height, width), offset, pixel.view(1, 2, 1, 1, 1))
-    # One copy both shuffles the s*s points of a pixel into place and brings the groups beside the batch.
+    # One copy both shuffles the s*s points of a pixel into place and brings the groups beside the batch; a second one brings x beside y,
+    # which grid_sample reads faster, above all in its backward pass. Both in one are slower (measured on CPU).
     grid = grid.view(batch, 2, groups, s, s, height, width).permute(0, 2, 1, 5, 3, 6, 4)
-    return grid.reshape(batch * groups, 2, s * height, s * width).permute(0, 2, 3, 1)
+    return grid.reshape(batch * groups, 2, s * height, s * width).permute(0, 2, 3, 1).contiguous()
 
 
 def dysample(x: Tensor, offset: Tensor, scale_factor: int = 2, groups: int = 1) -> Tensor:
