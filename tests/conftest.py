@@ -19,6 +19,15 @@ def seed():
 
 
 @pytest.fixture(autouse=True)
+def _leave_the_environment_alone():
+    """The tools set variables for their own process: how checkpoints are loaded, and the rank."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def _in_the_repository(monkeypatch):
     monkeypatch.chdir(ROOT)
 

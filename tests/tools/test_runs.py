@@ -111,9 +111,9 @@ def test_resume_after_kill(environment, run, tmp_path):
 def test_two_processes(run, tmp_path):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
-        os.environ['PORT'] = str(probe.getsockname()[1])
+        port = probe.getsockname()[1]
     work = tmp_path / 'work'
-    environment = ('env', f'PORT={os.environ.pop("PORT")}', 'OMP_NUM_THREADS=1')
+    environment = ('env', f'PORT={port}', 'OMP_NUM_THREADS=1')
     printed = run(*environment, ROOT / 'tools/dist_train.sh', FASTER, '2', '--work-dir', work, '--cfg-options', *SHORT)
     assert re.search(r'Epoch\(train\) +\[1\]\[2/2\]', printed)  # 16 images, 4 a process, 2 processes
     saved = work / Path(FASTER).name
