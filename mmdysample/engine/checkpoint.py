@@ -10,6 +10,7 @@ from typing import Any, Optional, Union
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.model import is_model_wrapper
 from packaging.version import Version
 from torch import nn
 
@@ -105,7 +106,9 @@ def check_fit(path: str, model: nn.Module) -> None:
     if '://' in path:
         return
     content = torch.load(path, map_location='cpu')
-    state = content.get('state_dict', content)
+    # As mmengine's loader has it: on several GPUs the model is wrapped, and older files were saved from the wrapper.
+    model = model.module if is_model_wrapper(model) else model
+    state = {name.removeprefix('module.'): value for name, value in content.get('state_dict', content).items()}
     expected = {name: value.shape for name, value in model.state_dict().items()}
     fitting = [name for name, shape in expected.items() if name in state and state[name].shape == shape]
     if 2 * len(fitting) < len(expected):

@@ -133,6 +133,8 @@ def test_weights_of_another_model(tmp_path, capsys):
     state = model.state_dict()
     check_fit(str(saved(tmp_path / 'own.pth', {'state_dict': state})), model)
     assert capsys.readouterr().out == ''
+    check_fit(str(saved(tmp_path / 'wrapped.pth', {f'module.{key}': value for key, value in state.items()})), model)
+    assert capsys.readouterr().out == ''
     partial = {key: value for key, value in state.items() if key != '1.bias'}
     check_fit(str(saved(tmp_path / 'partial.pth', partial)), model)
     assert 'lacks 1 of the 4 weights, which stay random: 1.bias' in capsys.readouterr().out
