@@ -107,9 +107,9 @@ def check_fit(path: str, model: nn.Module) -> None:
         return
     content = torch.load(path, map_location='cpu')
     # As mmengine's loader has it: on several GPUs the model is wrapped, and older files were saved from the wrapper.
-    model = model.module if is_model_wrapper(model) else model
+    inner: Any = model.module if is_model_wrapper(model) else model
     state = {name.removeprefix('module.'): value for name, value in content.get('state_dict', content).items()}
-    expected = {name: value.shape for name, value in model.state_dict().items()}
+    expected = {name: value.shape for name, value in inner.state_dict().items()}
     fitting = [name for name, shape in expected.items() if name in state and state[name].shape == shape]
     if 2 * len(fitting) < len(expected):
         raise ValueError(f"{path} is no checkpoint of this model: it holds {len(fitting)} of the model's {len(expected)} weights")
