@@ -12,7 +12,15 @@ from .errors import one_line
 
 # Top-level keys that mean something: what the runner takes, what mmengine and the frameworks' tools read, and what configs here use to
 # build the others.
-RUNNER_KEYS = {*inspect.signature(Runner.__init__).parameters, 'custom_imports', 'find_unused_parameters'} - {'self', 'cfg'}
+READ_BY_MMENGINE = {
+    'activation_checkpointing',
+    'compile',
+    'custom_imports',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'sync_bn',
+}
+RUNNER_KEYS = {*inspect.signature(Runner.__init__).parameters, *READ_BY_MMENGINE} - {'self', 'cfg'}
 HELPER_KEYS = {'data_root', 'metainfo', 'train_pipeline', 'test_pipeline', 'shapes'}
 
 

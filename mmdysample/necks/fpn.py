@@ -21,10 +21,13 @@ class FPN(StockFPN):
 
     ::
 
-        C5 -- lateral 3 ---------------------.
-        C4 -- lateral 2 -- + <-- upsampler 2 -'--- conv 3 -> P5
-        C3 -- lateral 1 -- + <-- upsampler 1 ----- conv 2 -> P4
-        C2 -- lateral 0 -- + <-- upsampler 0 ----- conv 1 -> P3      (conv 0 -> P2)
+        C5 -> lateral 3 -- o -- conv 3 -> P5
+                           | upsampler 2
+        C4 -> lateral 2 -- + -- conv 2 -> P4
+                           | upsampler 1
+        C3 -> lateral 1 -- + -- conv 1 -> P3
+                           | upsampler 0
+        C2 -> lateral 0 -- + -- conv 0 -> P2
 
     Each level has an upsampler of its own, called with the finer lateral if it is guided; where the finer map is odd, its output is
     cropped. Extra levels above P5 are made as in mmdet, unless ``fuse_extra_levels``.

@@ -127,6 +127,14 @@ def test_the_guide_is_the_finer_lateral():
         torch.testing.assert_close(got, want)
 
 
+def test_compiles_into_one_graph():
+    neck = FPN(CHANNELS, 16, 5, upsample_cfg='DySample+', fuse_extra_levels=True)
+    compiled = torch.compile(neck, fullgraph=True, backend='aot_eager', dynamic=True)
+    inputs = maps()
+    for got, expected in zip(compiled(inputs), neck(inputs), strict=True):
+        torch.testing.assert_close(got, expected)
+
+
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg', 'mmengine'])
 def test_the_prefix_needs_no_import(scope):
     pytest.importorskip(scope)
