@@ -6,6 +6,7 @@ set -euo pipefail
 CONFIG=$1 CHECKPOINT=$2 GPUS=$3
 shift 3
 [ -f "$CONFIG" ] || { echo "error: there is no config $CONFIG" >&2; exit 2; }
+case "$CHECKPOINT" in *://*) ;; *) [ -f "$CHECKPOINT" ] || { echo "error: there is no checkpoint $CHECKPOINT" >&2; exit 2; } ;; esac
 exec "${PYTHON:-python}" -m torch.distributed.run --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" --nproc_per_node="$GPUS" \
     "$(dirname "$0")/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "$@"

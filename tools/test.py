@@ -22,10 +22,12 @@ def main() -> None:
         if args.show_dir:
             draw_into(config, args.show_dir)
         runner = build_runner(config)
-        check_fit(args.checkpoint, runner.model)
+        warning = check_fit(args.checkpoint, runner.model)
     metrics = runner.test()
     if runner.rank == 0:
         print_metrics(metrics)
+        if warning:
+            print(warning)
 
 
 if __name__ == '__main__':

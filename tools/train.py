@@ -5,6 +5,7 @@ from urllib.error import URLError
 
 from mmengine.runner import Runner
 
+from mmdysample.engine.checkpoint import check_fit
 from mmdysample.engine.errors import exit_on_error
 from mmdysample.engine.launch import build_runner, set_amp, set_resume
 from mmdysample.engine.options import make_parser, read_config
@@ -28,6 +29,8 @@ def main() -> None:
         if args.amp:
             set_amp(config)
         runner = build_runner(config, to_train=True)
+        if config.resume:
+            check_fit(config.load_from, runner.model, to_resume=True)
     last = LastMetrics()
     runner.register_hook(last)
     with exit_on_error((OSError,)):
@@ -35,6 +38,8 @@ def main() -> None:
     if runner.rank == 0:
         if last.metrics is not None:
             print_metrics(last.metrics)
+        if not last.trained:
+            print('this training was complete already')
         work_dir = Path(config.work_dir)
         checkpoint = Path((work_dir / 'last_checkpoint').read_text()) if (work_dir / 'last_checkpoint').exists() else 'none was saved'
         print(f'checkpoint: {checkpoint}\nconfig:     {work_dir / Path(args.config).name}\nlog:        {runner.log_dir}')
@@ -47,6 +52,13 @@ def train(runner: Runner) -> None:
         raise OSError(
             f'the pretrained weights of the config cannot be downloaded ({error.reason}); '
             'train without them with --cfg-options model.backbone.init_cfg=None'
+        ) from error
+    except ModuleNotFoundError as error:
+        if error.name != 'torchvision':
+            raise
+        raise OSError(
+            'the pretrained weights of the config (torchvision://...) need torchvision, which is not installed; '
+            'install it, or train without them with --cfg-options model.backbone.init_cfg=None'
         ) from error
 
 

@@ -7,6 +7,8 @@ from mmdysample.engine.errors import exit_on_error
 from mmdysample.engine.launch import build_runner
 from mmdysample.engine.options import make_parser, read_config
 
+FORMATS = ('.png', '.jpg', '.pdf', '.svg')
+
 
 def main() -> None:
     parser = make_parser(__doc__)
@@ -21,15 +23,19 @@ def main() -> None:
             raise ValueError(f'{args.config} has no visualizer, which draws the predictions')
         config.visualizer.vis_backends = None  # the one picture is all that is saved
         check_checkpoint(args.checkpoint)
+        if args.out and not args.out.lower().endswith(FORMATS):
+            raise ValueError(f'--out must end in one of {", ".join(FORMATS)}, got {args.out}')
         config.load_from = args.checkpoint
         runner = build_runner(config)
-        check_fit(args.checkpoint, runner.model)
+        warning = check_fit(args.checkpoint, runner.model)
     from mmdysample.analysis.predictions import draw_predictions
 
     runner.load_or_resume()
     out = Path(args.out or Path(config.work_dir).parent / 'predictions.png')
     draw_predictions(runner, out, args.count, args.score)
     print(f'picture: {out}')
+    if warning:
+        print(warning)
 
 
 if __name__ == '__main__':

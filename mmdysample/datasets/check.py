@@ -97,8 +97,9 @@ def read_coco(path: Path) -> dict:
     if missing:
         raise ValueError(f'{path} is not in COCO format: it lacks {", ".join(missing)} (expected {", ".join(COCO_KEYS)})')
     categories = content['categories']
-    if not isinstance(categories, list) or not all(isinstance(category, dict) and 'name' in category for category in categories):
-        raise ValueError(f'{path} is not in COCO format: its categories must be a list of objects with a name')
+    named = isinstance(categories, list) and all(isinstance(category, dict) and 'name' in category for category in categories)
+    if not categories or not named:
+        raise ValueError(f'{path} is not in COCO format: its categories must be a list of objects with a name, and at least one')
     return content
 
 

@@ -66,7 +66,7 @@ def use_folder(config: Config, root: str, splits: dict[str, Split]) -> list[str]
     every = [dataset for group in datasets.values() for dataset in group]
     if any(class_names(dataset) != names for dataset in every):
         # One of its own: CocoDataset would keep COCO's 80 colours.
-        palette = np.random.default_rng(0).integers(0, 256, (len(names), 3)).tolist()
+        palette = [tuple(colour) for colour in np.random.default_rng(0).integers(0, 256, (len(names), 3)).tolist()]
         for dataset in every:
             dataset['metainfo'] = dict(classes=tuple(names), palette=palette)
         _set_num_classes(config.model, len(names))

@@ -83,7 +83,7 @@ def check_checkpoint(path: Union[str, Path], to_resume: bool = False) -> None:
     except pickle.UnpicklingError as error:
         raise ValueError(_refusal(path, error)) from error
     except Exception as error:  # a broken archive fails in as many ways as there are bytes
-        raise ValueError(f'{path} is no complete checkpoint (cut short, or another kind of file): {one_line(error)[:120]}') from error
+        raise ValueError(f'{path} is no complete checkpoint: it is cut short, or another kind of file') from error
     if not isinstance(content, dict) or not _holds_tensors(content.get('state_dict', content)):
         raise ValueError(f'{path} holds no state_dict of tensors, so it is no checkpoint of a model')
     # mmengine 0.10.7 would run this text as a config; its own checkpoints keep theirs under another name.
@@ -93,29 +93,40 @@ def check_checkpoint(path: Union[str, Path], to_resume: bool = False) -> None:
         raise ValueError(f'{path} holds weights alone, which training cannot resume from; start from them: --cfg-options load_from={path}')
 
 
-def check_fit(path: str, model: nn.Module) -> None:
+def check_fit(path: str, model: nn.Module, to_resume: bool = False) -> Optional[str]:
     """Check that a checkpoint is one of a model; the loader itself would go on with whatever matches.
 
     Args:
         path: The file, which :func:`check_checkpoint` has passed; an address is left to the loader.
         model: The model.
+        to_resume: Whether training shall go on from it, which needs exactly the model's weights.
+
+    Returns:
+        What the user should know: which weights the file lacks.
 
     Raises:
-        ValueError: Less than half of the model's weights are in the file with their shapes.
+        ValueError: Less than half of the model's weights are in the file with their shapes, or, to resume, not just all of them.
     """
     if '://' in path:
-        return
+        return None
     content = torch.load(path, map_location='cpu')
     # As mmengine's loader has it: on several GPUs the model is wrapped, and older files were saved from the wrapper.
     inner: Any = model.module if is_model_wrapper(model) else model
     state = {name.removeprefix('module.'): value for name, value in content.get('state_dict', content).items()}
     expected = {name: value.shape for name, value in inner.state_dict().items()}
-    fitting = [name for name, shape in expected.items() if name in state and state[name].shape == shape]
-    if 2 * len(fitting) < len(expected):
-        raise ValueError(f"{path} is no checkpoint of this model: it holds {len(fitting)} of the model's {len(expected)} weights")
-    lacking = sorted(expected.keys() - set(fitting))
-    if lacking:
-        print(f'warning: {path} lacks {len(lacking)} of the {len(expected)} weights, which stay random: {", ".join(lacking[:5])}, ...')
+    lacking = [name for name, shape in expected.items() if name not in state or state[name].shape != shape]
+    surplus = [name for name in state if name not in expected]
+    if to_resume and (lacking or surplus):
+        raise ValueError(
+            f'{path} is of another model (they differ in {(lacking or surplus)[0]}), so training cannot resume from it; '
+            'choose another --work-dir'
+        )
+    if 2 * len(lacking) > len(expected):
+        found = len(expected) - len(lacking)
+        raise ValueError(f"{path} is no checkpoint of this model: it holds {found} of the model's {len(expected)} weights")
+    if not lacking:
+        return None
+    return f'warning: {path} lacks {len(lacking)} of the {len(expected)} weights, which stayed random: {", ".join(lacking[:5])}'
 
 
 def _trusting() -> bool:
@@ -130,7 +141,7 @@ def _refusal(path: Path, error: Exception) -> str:
     try:
         unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception:  # not even an archive
-        return f'{path} is no complete checkpoint (cut short, or another kind of file): {one_line(error)[:120]}'
+        return f'{path} is no complete checkpoint: it is cut short, or another kind of file'
     allowed = {entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__qualname__}' for entry in _allowed_globals()}
     # Where the list of names finds nothing, torch refused an object of a class: its own words say which.
     told = re.search(r'Unpickler error:\s*(.+?)\s*(?:\n\n|$)', str(error), flags=re.DOTALL)

@@ -35,7 +35,7 @@ def load_config(path: str, options: Optional[dict[str, Any]] = None) -> Config:
         The config.
 
     Raises:
-        ValueError: There is no such file, it cannot be read, or an option does not fit it.
+        ValueError: There is no such file, it cannot be read, an option does not fit it, or its neck cannot take its upsampler.
     """
     file = Path(path)
     if not file.is_file():
@@ -62,7 +62,15 @@ def load_config(path: str, options: Optional[dict[str, Any]] = None) -> Config:
         config.merge_from_dict(options or {})
     except (KeyError, TypeError, AssertionError, IndexError, AttributeError) as error:
         raise ValueError(f'--cfg-options do not fit {path}: {one_line(error)}') from error
+    _check_neck(config)
     return config
+
+
+def _check_neck(config: Config) -> None:
+    """Stock FPN would hand the type to ``F.interpolate``, and only once it trains."""
+    neck = (config.get('model') or {}).get('neck')
+    if isinstance(neck, dict) and neck.get('type') == 'FPN' and 'type' in (neck.get('upsample_cfg') or {}):
+        raise ValueError('the stock FPN takes no upsampler by name; add model.neck.type=mmdysample.FPN')
 
 
 def unknown_keys(config: Config) -> set[str]:

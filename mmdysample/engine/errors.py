@@ -28,5 +28,8 @@ def show_traceback() -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """The text of an error without line breaks."""
-    return ' '.join(str(error).split()) or type(error).__name__
+    """The text of an error without line breaks; of one that a data loader's worker raised, its last line."""
+    text = str(error)
+    if 'Original Traceback' in text:
+        text = text.strip().splitlines()[-1]
+    return ' '.join(text.split()) or type(error).__name__

@@ -79,8 +79,10 @@ def draw_into(config: Config, folder: str) -> None:
     """Let the framework's visualisation hook draw every prediction into a folder.
 
     Raises:
-        ValueError: The config has no such hook.
+        ValueError: The folder is a file, or the config has no such hook.
     """
+    if Path(folder).is_file():
+        raise ValueError(f'--show-dir takes a folder, got the file {folder}')
     folder = str(Path(folder).resolve())
     hook = (config.get('default_hooks') or {}).get('visualization')
     if not hook or not config.get('visualizer'):

@@ -16,9 +16,14 @@ COCO_COLUMNS = {'mAP': 'AP', 'mAP_50': 'AP50', 'mAP_75': 'AP75', 'mAP_s': 'APS',
 
 @HOOKS.register_module()
 class LastMetrics(Hook):
-    """Keep what the last evaluation found."""
+    """Keep whether anything was trained, and what the last evaluation found."""
 
     metrics: Optional[dict[str, float]] = None
+    trained = False
+
+    def after_train_iter(self, *_: Any, **__: Any) -> None:
+        """Remember that there was something left to train."""
+        self.trained = True
 
     def after_val_epoch(self, runner: Any, metrics: Optional[dict[str, float]] = None) -> None:
         """Remember the metrics."""

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from mmdysample.frameworks import require
 from mmdysample.registry import MODELS
-from mmdysample.upsamplers import build_upsampler
 from mmdysample.upsamplers.builder import named_config
-from mmdysample.upsamplers.fit import upsample_as
+from mmdysample.upsamplers.fit import build_steps, upsample_as
 
 require('mmseg', 'mmdysample.SegformerHead')
 
@@ -47,10 +46,8 @@ class SegformerHead(StockSegformerHead):
             if kwargs['interpolate_mode'] == 'nearest':
                 kwargs['align_corners'] = None  # which F.interpolate refuses to be told with this mode
         super().__init__(**kwargs)
-        self.upsample_modules = ModuleList()
-        if named:
-            steps = len(self.convs) * (len(self.convs) - 1) // 2
-            self.upsample_modules.extend(build_upsampler(named, self.channels) for _ in range(steps))
+        steps = len(self.convs) * (len(self.convs) - 1) // 2
+        self.upsample_modules = build_steps(named, self.channels, steps) if named else ModuleList()
 
     def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Segment.

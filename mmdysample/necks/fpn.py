@@ -8,9 +8,8 @@ from mmengine.model import ModuleList
 from torch import Tensor
 
 from mmdysample.registry import MODELS
-from mmdysample.upsamplers import build_upsampler
 from mmdysample.upsamplers.builder import UpsampleConfig, named_config
-from mmdysample.upsamplers.fit import upsample_as
+from mmdysample.upsamplers.fit import build_steps, upsample_as
 
 from .stock import StockFPN
 
@@ -68,9 +67,7 @@ class FPN(StockFPN):
             self._add_fused_levels(**{key: kwargs.get(key) for key in ('conv_cfg', 'norm_cfg', 'act_cfg')})
             options = dict(self.upsample_cfg)
             named = named or {'type': options.pop('mode', 'nearest'), **options}
-        self.upsample_modules = ModuleList()
-        if named:
-            self.upsample_modules.extend(build_upsampler(named, out_channels) for _ in self.lateral_convs[1:])
+        self.upsample_modules = build_steps(named, out_channels, len(self.lateral_convs) - 1) if named else ModuleList()
 
     def _add_fused_levels(self, **conv: Any) -> None:
         """Append the laterals and output convolutions of the extra levels."""

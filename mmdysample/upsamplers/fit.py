@@ -1,9 +1,31 @@
-"""Upsampling onto a map of given size, as necks and heads need it."""
+"""Upsampling from level to level, as necks and heads need it."""
 
 from typing import Any
 
 import torch.nn.functional as F
+from mmengine.model import ModuleList
 from torch import Tensor, nn
+
+from .builder import build_upsampler
+
+
+def build_steps(cfg: dict[str, Any], channels: int, count: int) -> ModuleList:
+    """Build an upsampler for each x2 step between levels.
+
+    Args:
+        cfg: The config, with a ``type``.
+        channels: Channels of every level.
+        count: The number of steps.
+
+    Returns:
+        The upsamplers, in a list that lets each initialise itself.
+
+    Raises:
+        ValueError: The upsampler is unknown, does not fit ``channels``, or has another ratio than 2.
+    """
+    if cfg.get('scale_factor', 2) != 2:
+        raise ValueError(f'each level is twice as large as the next, so scale_factor must be 2, got {cfg["scale_factor"]}')
+    return ModuleList([build_upsampler(cfg, channels) for _ in range(count)])
 
 
 def upsample_as(upsampler: nn.Module, x: Tensor, finer: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def test_coco_flags_with_another_layout(shapes):
         use_folder(config('segformer_b1_dysample.py'), str(shapes / 'ade'), {'train': Split('x.json'), 'val': Split()})
 
 
-@pytest.mark.parametrize('categories', [None, 'apple', [{'id': 1}]])
+@pytest.mark.parametrize('categories', [None, 'apple', [{'id': 1}], []])
 def test_categories_without_names(tmp_path, categories):
     (tmp_path / 'x.json').write_text(json.dumps(dict(images=[], annotations=[], categories=categories)))
     with pytest.raises(ValueError, match='its categories must be a list of objects with a name'):

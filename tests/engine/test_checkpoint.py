@@ -128,16 +128,18 @@ def test_a_config_in_a_checkpoint_is_not_run(tmp_path):
         check_checkpoint('https://example.org/epoch_1.pth', to_resume=True)
 
 
-def test_weights_of_another_model(tmp_path, capsys):
+def test_weights_of_another_model(tmp_path):
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 4, 1))
     state = model.state_dict()
-    check_fit(str(saved(tmp_path / 'own.pth', {'state_dict': state})), model)
-    assert capsys.readouterr().out == ''
-    check_fit(str(saved(tmp_path / 'wrapped.pth', {f'module.{key}': value for key, value in state.items()})), model)
-    assert capsys.readouterr().out == ''
+    assert check_fit(str(saved(tmp_path / 'own.pth', {'state_dict': state})), model, to_resume=True) is None
+    assert check_fit(str(saved(tmp_path / 'wrapped.pth', {f'module.{key}': value for key, value in state.items()})), model) is None
     partial = {key: value for key, value in state.items() if key != '1.bias'}
-    check_fit(str(saved(tmp_path / 'partial.pth', partial)), model)
-    assert 'lacks 1 of the 4 weights, which stay random: 1.bias' in capsys.readouterr().out
+    path = str(saved(tmp_path / 'partial.pth', partial))
+    assert 'lacks 1 of the 4 weights, which stayed random: 1.bias' in check_fit(path, model)
+    with pytest.raises(ValueError, match=r'is of another model \(they differ in 1\.bias\)'):
+        check_fit(path, model, to_resume=True)
+    with pytest.raises(ValueError, match=r'is of another model \(they differ in extra\)'):
+        check_fit(str(saved(tmp_path / 'more.pth', {**state, 'extra': torch.zeros(1)})), model, to_resume=True)
     foreign = {key: torch.zeros(7) for key in state}
     with pytest.raises(ValueError, match="is no checkpoint of this model: it holds 0 of the model's 4 weights"):
         check_fit(str(saved(tmp_path / 'foreign.pth', foreign)), model)

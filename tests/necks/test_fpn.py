@@ -168,9 +168,11 @@ def test_fused_levels_keep_the_other_arguments_of_a_config_without_a_type():
 
 
 def test_a_ratio_that_does_not_fit_is_refused():
-    neck = FPN(CHANNELS, 16, 5, upsample_cfg=dict(type='DySample', scale_factor=4))
+    with pytest.raises(ValueError, match='scale_factor must be 2, got 4'):
+        FPN(CHANNELS, 16, 5, upsample_cfg=dict(type='DySample', scale_factor=4))
+    neck = FPN(CHANNELS, 16, 5, upsample_cfg='DySample')
     with pytest.raises(ValueError, match='neighbouring levels must differ by the ratio of the upsampler'):
-        neck(maps())
+        neck((*maps()[:2], torch.randn(2, 24, 3, 4), torch.randn(2, 32, 5, 7)))
 
 
 @pytest.mark.slow

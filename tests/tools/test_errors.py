@@ -77,6 +77,7 @@ def test_annotations_without_the_keys(refused, tmp_path, shapes):
         ('model.neck.upsample_cfg.groups=3', 'in_channels must be divisible by groups, got in_channels=64, groups=3'),
         ('model.neck.upsample_cfg.group=4', "takes no argument 'group' (did you mean 'groups'?)"),
         ('model.neck.type=mmdysample.FNP', 'FNP'),
+        ('model.neck.type=FPN', 'the stock FPN takes no upsampler by name; add model.neck.type=mmdysample.FPN'),
         ('model.neck.out_chanels=3', 'out_chanels'),
         ('train_cfg.epochs=3', 'epochs'),
         ('optim_wrapper.optimizer.type=Adamw', 'cannot be built: TypeError'),
@@ -125,6 +126,16 @@ def test_a_checkpoint_of_another_model(refused, tmp_path):
 def test_predictions_need_a_pickle(refused, tmp_path):
     torch.save({'weight': torch.zeros(1)}, tmp_path / 'x.pth')
     assert '--out must end in .pkl' in refused('test', SHAPES, tmp_path / 'x.pth', '--out', 'x.json', '--cfg-options', *SIZES)
+
+
+def test_a_picture_needs_a_format(refused, tmp_path):
+    torch.save({'weight': torch.zeros(1)}, tmp_path / 'x.pth')
+    assert '--out must end in one of .png' in refused('visualize', SHAPES, tmp_path / 'x.pth', '--out', 'x.foo', '--cfg-options', *SIZES)
+
+
+def test_drawings_need_a_folder(refused, tmp_path):
+    torch.save({'weight': torch.zeros(1)}, tmp_path / 'x.pth')
+    assert 'takes a folder' in refused('test', SHAPES, tmp_path / 'x.pth', '--show-dir', 'README.md', '--cfg-options', *SIZES)
 
 
 def test_an_earlier_run_is_not_overwritten(refused, tmp_path):

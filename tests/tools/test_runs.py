@@ -106,6 +106,7 @@ def test_resume_after_kill(environment, run, tmp_path):
     # A complete training is left as it is.
     again = run(*tool('train', FASTER, '--resume', '--work-dir', work, *arguments[3:], f'train_cfg.max_epochs={last + 1}'))
     assert 'Epoch(train)' not in again
+    assert 'this training was complete already' in again
 
 
 def test_two_processes(run, tmp_path):
@@ -140,7 +141,9 @@ def test_a_folder_of_ones_own_by_flags_alone(run, shapes, tmp_path):
     printed = run(*tool('train', config, '--data-root', root, '--work-dir', work, '--cfg-options', *options))
     assert 'classes: 3 from the annotations (apple, crate, carrot)' in printed
     saved = work / Path(config).name
-    assert '│ mask ' in run(*tool('test', saved, work / 'epoch_1.pth', '--cfg-options', 'model.test_cfg.rcnn.score_thr=0.0'))
+    shown = ('--show-dir', tmp_path / 'drawn', '--cfg-options', 'model.test_cfg.rcnn.score_thr=0.0')
+    assert '│ mask ' in run(*tool('test', saved, work / 'epoch_1.pth', *shown))
+    assert len(list((tmp_path / 'drawn').rglob('*.png'))) == 8
     assert torch.load(work / 'epoch_1.pth', weights_only=False)['meta']['dataset_meta']['classes'] == ('apple', 'crate', 'carrot')
     resumed = run(*tool('train', saved, '--resume', '--cfg-options', 'train_cfg.max_epochs=2'))
     assert re.search(r'Epoch\(train\) +\[2\]\[4/4\]', resumed)
