@@ -29,7 +29,7 @@ def main() -> None:
         if args.amp:
             set_amp(config)
         runner = build_runner(config, to_train=True)
-        if config.resume:
+        if config.get('resume'):
             check_fit(config.load_from, runner.model, to_resume=True)
     last = LastMetrics()
     runner.register_hook(last)
