@@ -1,5 +1,6 @@
 """Checkpoints are data: nothing that stands in one is executed."""
 
+import copy
 import os
 import pickle
 import re
@@ -87,7 +88,7 @@ def check_checkpoint(path: Union[str, Path], to_resume: bool = False) -> None:
     if not isinstance(content, dict) or not _holds_tensors(content.get('state_dict', content)):
         raise ValueError(f'{path} holds no state_dict of tensors, so it is no checkpoint of a model')
     # mmengine 0.10.7 would run this text as a config; its own checkpoints keep theirs under another name.
-    if to_resume and 'config' in content.get('meta', {}) and not _trusting():
+    if to_resume and 'config' in (content.get('meta') or {}) and not _trusting():
         raise ValueError(f'{path} holds a config that resuming would execute; if you trust who made the file, add {TRUST_FLAG}')
     if to_resume and not {'optimizer', 'meta'} <= content.keys():
         raise ValueError(f'{path} holds weights alone, which training cannot resume from; start from them: --cfg-options load_from={path}')
@@ -114,8 +115,9 @@ def check_fit(path: str, model: nn.Module, to_resume: bool = False) -> Optional[
     inner: Any = model.module if is_model_wrapper(model) else model
     state = {name.removeprefix('module.'): value for name, value in content.get('state_dict', content).items()}
     expected = {name: value.shape for name, value in inner.state_dict().items()}
-    lacking = [name for name, shape in expected.items() if name not in state or state[name].shape != shape]
-    surplus = [name for name in state if name not in expected]
+    fitting = {name: value for name, value in state.items() if value.shape == expected.get(name, value.shape)}
+    # Loaded into a copy: modules have rules of their own for older files, such as DySample's for the bias of its scope.
+    lacking, surplus = copy.deepcopy(inner).load_state_dict(fitting, strict=False)
     if to_resume and (lacking or surplus):
         raise ValueError(
             f'{path} is of another model (they differ in {(lacking or surplus)[0]}), so training cannot resume from it; '

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 
+from mmdysample import DySamplePlus
 from mmdysample.engine.checkpoint import check_checkpoint, check_fit, latest_complete, secure_loading
 
 
@@ -143,6 +144,17 @@ def test_weights_of_another_model(tmp_path):
     foreign = {key: torch.zeros(7) for key in state}
     with pytest.raises(ValueError, match="is no checkpoint of this model: it holds 0 of the model's 4 weights"):
         check_fit(str(saved(tmp_path / 'foreign.pth', foreign)), model)
+
+
+def test_a_training_that_began_with_an_older_file_resumes(tmp_path):
+    """Its checkpoints carry the bias of the scope that it was given, and a new model has none."""
+    state = DySamplePlus(16).state_dict()
+    older = str(saved(tmp_path / 'epoch_1.pth', {**state, 'scope.bias': torch.ones(32)}))
+    model = DySamplePlus(16)
+    assert check_fit(older, model, to_resume=True) is None
+    assert model.scope.bias is None  # the check leaves the model alone
+    del state['init_pos']
+    assert check_fit(str(saved(tmp_path / 'epoch_2.pth', state)), model, to_resume=True) is None
 
 
 def test_a_missing_file_names_its_neighbours(tmp_path):

@@ -95,14 +95,19 @@ def test_bad_option(refused, option, message):
     assert message in refused('train', SHAPES, '--cfg-options', *sizes, option)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU is here, so mixed precision is to be had')
+@pytest.fixture
+def without_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+
+
+@pytest.mark.usefixtures('without_gpu')
 def test_amp_without_a_gpu(refused):
     assert '--amp needs a GPU' in refused('train', SHAPES, '--amp', '--cfg-options', *SIZES)
 
 
+@pytest.mark.usefixtures('without_gpu')
 def test_launcher_without_torchrun(refused):
-    if not torch.cuda.is_available():
-        assert 'use tools/dist_train.sh' in refused('train', SHAPES, '--launcher', 'pytorch', '--cfg-options', *SIZES)
+    assert 'use tools/dist_train.sh' in refused('train', SHAPES, '--launcher', 'pytorch', '--cfg-options', *SIZES)
 
 
 def test_data_flags_without_the_folder(refused):
