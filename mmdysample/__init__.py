@@ -11,19 +11,37 @@ require('mmcv', 'mmdysample')
 
 from .registry import LOCATIONS  # noqa: E402
 from .upsamplers import (  # noqa: E402
+    A2U,
+    CARAFE,
+    FADE,
+    SAPAB,
+    SAPAD,
+    SAPAI,
+    DUpsample,
     DySample,
     DySamplePlus,
     DySampleS,
     DySampleSPlus,
+    FADELite,
+    IndexNet,
     build_upsampler,
     list_upsamplers,
 )
 
 __all__ = [
+    'A2U',
+    'CARAFE',
+    'FADE',
+    'SAPAB',
+    'SAPAD',
+    'SAPAI',
+    'DUpsample',
     'DySample',
     'DySamplePlus',
     'DySampleS',
     'DySampleSPlus',
+    'FADELite',
+    'IndexNet',
     '__version__',
     'build_upsampler',
     'list_upsamplers',

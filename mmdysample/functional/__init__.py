@@ -1,5 +1,7 @@
 """The mathematics of the upsamplers: no parameters, torch only."""
 
+from .deformable import deformable_attention
 from .dysample import dysample, initial_position, sampling_grid
+from .reassembly import reassemble, similarity
 
-__all__ = ['dysample', 'initial_position', 'sampling_grid']
+__all__ = ['deformable_attention', 'dysample', 'initial_position', 'reassemble', 'sampling_grid', 'similarity']

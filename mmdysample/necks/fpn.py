@@ -67,7 +67,9 @@ class FPN(StockFPN):
             self._add_fused_levels(**{key: kwargs.get(key) for key in ('conv_cfg', 'norm_cfg', 'act_cfg')})
             options = dict(self.upsample_cfg)
             named = named or {'type': options.pop('mode', 'nearest'), **options}
-        self.upsample_modules = build_steps(named, out_channels, len(self.lateral_convs) - 1) if named else ModuleList()
+        steps = len(self.lateral_convs) - 1
+        # The lateral is added to the upsampled map anyway, so FADE's gate, which would mix it in, is off as in the published detectors.
+        self.upsample_modules = build_steps(named, out_channels, steps, {'gating': False}) if named else ModuleList()
 
     def _add_fused_levels(self, **conv: Any) -> None:
         """Append the laterals and output convolutions of the extra levels."""

@@ -1,6 +1,31 @@
 """Upsamplers, one paper per file, and the one door to all of them."""
 
+from .a2u import A2U
+from .base import GuidedUpsampler, Upsampler
 from .builder import build_upsampler, list_upsamplers
+from .carafe import CARAFE
+from .dupsample import DUpsample
 from .dysample import DySample, DySamplePlus, DySampleS, DySampleSPlus
+from .fade import FADE, FADELite
+from .indexnet import IndexNet
+from .sapa import SAPAB, SAPAD, SAPAI
 
-__all__ = ['DySample', 'DySamplePlus', 'DySampleS', 'DySampleSPlus', 'build_upsampler', 'list_upsamplers']
+__all__ = [
+    'A2U',
+    'CARAFE',
+    'FADE',
+    'SAPAB',
+    'SAPAD',
+    'SAPAI',
+    'DUpsample',
+    'DySample',
+    'DySamplePlus',
+    'DySampleS',
+    'DySampleSPlus',
+    'FADELite',
+    'GuidedUpsampler',
+    'IndexNet',
+    'Upsampler',
+    'build_upsampler',
+    'list_upsamplers',
+]

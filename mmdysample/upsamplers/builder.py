@@ -8,10 +8,10 @@ from mmcv.cnn import build_upsample_layer
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmdysample.frameworks import install_command
-
 # mmcv registers its upsamplers under these names, and declares nothing on them.
-MMCV_UPSAMPLERS = ('nearest', 'bilinear', 'deconv', 'pixel_shuffle', 'carafe')
+MMCV_UPSAMPLERS = ('nearest', 'bilinear', 'deconv', 'pixel_shuffle')
+# mmcv's module runs on CUDA alone; ours has its arguments, its weights and, there, its operator.
+ALIASES = {'carafe': 'CARAFE'}
 
 UpsampleConfig = Union[str, dict, type]
 
@@ -37,7 +37,13 @@ def named_config(cfg: Optional[UpsampleConfig]) -> Optional[dict[str, Any]]:
     return config if 'type' in config else None
 
 
-def build_upsampler(cfg: UpsampleConfig, channels: int, scale_factor: int = 2, guide_channels: Optional[int] = None) -> nn.Module:
+def build_upsampler(
+    cfg: UpsampleConfig,
+    channels: int,
+    scale_factor: int = 2,
+    guide_channels: Optional[int] = None,
+    preferred: Optional[dict[str, Any]] = None,
+) -> nn.Module:
     """Build an upsampler that keeps the number of channels.
 
     Args:
@@ -46,6 +52,7 @@ def build_upsampler(cfg: UpsampleConfig, channels: int, scale_factor: int = 2, g
         channels: Channels ``C`` of the map.
         scale_factor: Integer upsampling ratio ``s``.
         guide_channels: Channels of the guide, for a guided upsampler; by default those of the map.
+        preferred: Arguments that suit the place of the upsampler better than their defaults, for an upsampler that has them.
 
     Returns:
         A module from ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``; one whose class says ``guided = True`` takes the guide
@@ -53,25 +60,26 @@ def build_upsampler(cfg: UpsampleConfig, channels: int, scale_factor: int = 2, g
 
     Raises:
         ValueError: The name is unknown, or an argument is unknown or out of its range.
-        ImportError: ``carafe`` without mmcv's compiled operators.
     """
     config = named_config(cfg)
     if config is None:
         raise ValueError(f"an upsampler's config needs a type, one of {', '.join(list_upsamplers())}, got {cfg}")
+    if isinstance(config['type'], str):
+        config['type'] = ALIASES.get(config['type'], config['type'])
     cls = _resolve(config['type'])
     accepted = _parameters(cls)
     for name in config.keys() - {'type'}:
         if accepted is not None and name not in accepted:
             raise ValueError(f'{config["type"]} takes no argument {name!r}{_suggest(name, accepted)}; it takes {", ".join(accepted)}')
-    return build_upsample_layer({**_infer_arguments(cls, accepted, config, channels, scale_factor, guide_channels), **config})
+    inferred = _infer_arguments(cls, accepted, config, channels, scale_factor, guide_channels)
+    suits = {name: value for name, value in (preferred or {}).items() if name in (accepted or ())}
+    return build_upsample_layer({**inferred, **suits, **config})
 
 
 def _resolve(kind: Union[str, type]) -> type:
     """Find the class of a name."""
     if not isinstance(kind, str):
         return kind
-    if kind == 'carafe':
-        _import_carafe()
     try:
         # Where mmcv's build_upsample_layer looks: the current scope, then the root.
         with MODELS.switch_scope_and_registry(None) as registry:
@@ -84,13 +92,6 @@ def _resolve(kind: Union[str, type]) -> type:
     if kind not in MMCV_UPSAMPLERS and not hasattr(cls, 'guided'):
         raise ValueError(f'{kind!r} is no upsampler: its class {cls.__name__} does not declare `guided` (True or False)')
     return cls
-
-
-def _import_carafe() -> None:
-    try:
-        import mmcv.ops  # noqa: F401  (registers carafe)
-    except ImportError as error:
-        raise ImportError(f"'carafe' needs mmcv's compiled operators; mmcv-lite has none. Run: {install_command('mmcv')}") from error
 
 
 def _parameters(cls: type) -> Optional[list[str]]:

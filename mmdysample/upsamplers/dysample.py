@@ -9,18 +9,21 @@ from functools import partialmethod
 from typing import Any
 
 import torch
-from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmdysample.functional import dysample, initial_position
 
+from .base import Upsampler, check_positive
+
 
 @MODELS.register_module()
-class DySample(BaseModule):
+class DySample(Upsampler):
     """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)`` by sampling it at learned points.
 
-    A new module is bilinear interpolation: its offsets start near zero.
+    A new module is bilinear interpolation: its offsets start near zero. The paper's design, step by step, is ``init_position='nearest',
+    scope_factor=1.0, groups=1``; then ``init_position='bilinear'``; then ``scope_factor=0.25``; then ``groups=4``, which is the default;
+    then ``dyscope=True``.
 
     Args:
         in_channels: Channels ``C`` of the map.
@@ -28,15 +31,17 @@ class DySample(BaseModule):
         style: ``'lp'`` predicts the offsets of the ``s*s`` points of a pixel from all its ``C`` channels. ``'pl'`` shuffles the
             channels into the points first and predicts the offsets of each from its own ``C / (s*s)``.
         groups: Groups of channels with offsets of their own. The paper takes 4 with LP and 8 with PL.
-        dyscope: How far a point may go is ``0.25`` pixels per unit of offset (static scope); with ``dyscope``, it is
-            ``0.5 * sigmoid(scope(x))`` (dynamic scope).
+        dyscope: A point goes ``scope_factor`` pixels per unit of offset (static scope); with ``dyscope``, it is
+            ``2 * scope_factor * sigmoid(scope(x))`` pixels (dynamic scope), the same before training.
+        scope_factor: The paper's is 0.25; 1.0 is its naive design.
+        init_position: Where the points are before training: ``'bilinear'`` puts each where its output pixel lies, so that the module
+            is bilinear interpolation; ``'nearest'`` puts all in the centre of the input pixel, the paper's naive design.
         init_cfg: mmengine's initialisation, in place of the paper's (offset weights N(0, 0.001), all else zero).
 
     Raises:
         ValueError: An argument is out of its range, or ``in_channels`` is not divisible by ``groups`` or, for PL, by ``s*s``.
     """
 
-    guided = False
     init_pos: Tensor
 
     def __init__(
@@ -46,21 +51,34 @@ class DySample(BaseModule):
         style: str = 'lp',
         groups: int = 4,
         dyscope: bool = False,
+        scope_factor: float = 0.25,
+        init_position: str = 'bilinear',
         init_cfg: Any = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        _check_arguments(in_channels, scale_factor, style, groups)
-        self.in_channels = in_channels
-        self.scale_factor = scale_factor
+        super().__init__(in_channels, scale_factor, init_cfg)
+        check_positive(groups=groups)
+        if style not in ('lp', 'pl'):
+            raise ValueError(f"style must be 'lp' or 'pl', got {style!r}")
+        if init_position not in ('bilinear', 'nearest'):
+            raise ValueError(f"init_position must be 'bilinear' or 'nearest', got {init_position!r}")
+        if isinstance(scope_factor, bool) or not isinstance(scope_factor, (int, float)) or not 0 < scope_factor < float('inf'):
+            raise ValueError(f'scope_factor must be a positive number, got {scope_factor!r}')
+        if in_channels % groups:
+            raise ValueError(f'in_channels must be divisible by groups, got {in_channels=}, {groups=}')
+        if style == 'pl' and in_channels % scale_factor**2:
+            raise ValueError(f"in_channels must be divisible by scale_factor**2 for style 'pl', got {in_channels=}, {scale_factor=}")
         self.style = style
         self.groups = groups
+        self.scope_factor = float(scope_factor)
+        self.init_position = init_position
 
         points = scale_factor**2
         # PL is the same 1x1 convolution for each of the s*s points, on that point's share of the channels.
         conv = (in_channels, 2 * groups * points) if style == 'lp' else (in_channels // points, 2 * groups)
         self.offset = nn.Conv2d(*conv, kernel_size=1)
         self.scope = nn.Conv2d(*conv, kernel_size=1, bias=False) if dyscope else None
-        self.register_buffer('init_pos', initial_position(scale_factor, groups))
+        position = initial_position(scale_factor, groups)
+        self.register_buffer('init_pos', position if init_position == 'bilinear' else torch.zeros_like(position))
         self.reset_parameters()
 
     @property
@@ -69,19 +87,10 @@ class DySample(BaseModule):
         return self.scope is not None
 
     def reset_parameters(self) -> None:
-        """Initialise as the paper does: bilinear interpolation, up to N(0, 0.001) in the offset weights."""
+        """Initialise as the paper does: no offset, up to N(0, 0.001) in the weights."""
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
         nn.init.normal_(self.offset.weight, std=0.001)
-
-    def init_weights(self) -> None:
-        """Initialise when mmengine initialises the model.
-
-        A neck's Xavier reaches every convolution below it; mmengine then calls this, which takes the offsets back.
-        """
-        self.reset_parameters()
-        if self.init_cfg:
-            super().init_weights()
 
     def forward(self, x: Tensor) -> Tensor:
         """Upsample.
@@ -95,8 +104,7 @@ class DySample(BaseModule):
         Raises:
             ValueError: ``x`` has another number of dimensions or channels.
         """
-        if x.dim() != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f'expected a map (B, {self.in_channels}, H, W), got the shape {tuple(x.shape)}')
+        self.check_map(x)
         return dysample(x, self.predict_offset(x), self.scale_factor, self.groups)
 
     def predict_offset(self, x: Tensor) -> Tensor:
@@ -114,8 +122,8 @@ class DySample(BaseModule):
         position = self.init_pos.to(dtype)
         offset = self._linear(self.offset, x).to(dtype)
         if self.scope is None:
-            return torch.add(position, offset, alpha=0.25)
-        return torch.addcmul(position, offset, self._linear(self.scope, x).to(dtype).sigmoid(), value=0.5)
+            return torch.add(position, offset, alpha=self.scope_factor)
+        return torch.addcmul(position, offset, self._linear(self.scope, x).to(dtype).sigmoid(), value=2 * self.scope_factor)
 
     def _linear(self, conv: nn.Conv2d, x: Tensor) -> Tensor:
         if self.style == 'lp':
@@ -149,7 +157,13 @@ class DySample(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def extra_repr(self) -> str:
-        return f'{self.in_channels}, scale_factor={self.scale_factor}, style={self.style!r}, groups={self.groups}, dyscope={self.dyscope}'
+        """Name what matters in ``repr``."""
+        design = (
+            ''
+            if (self.scope_factor, self.init_position) == (0.25, 'bilinear')
+            else (f', scope_factor={self.scope_factor}, init_position={self.init_position!r}')
+        )
+        return f'{super().extra_repr()}, style={self.style!r}, groups={self.groups}, dyscope={self.dyscope}{design}'
 
 
 @MODELS.register_module('DySample+')
@@ -171,15 +185,3 @@ class DySampleSPlus(DySample):
     """:class:`DySampleS` with dynamic scope; arguments after ``scale_factor`` by keyword."""
 
     __init__ = partialmethod(DySample.__init__, style='pl', groups=8, dyscope=True)
-
-
-def _check_arguments(in_channels: int, scale_factor: int, style: str, groups: int) -> None:
-    for name, value in (('in_channels', in_channels), ('scale_factor', scale_factor), ('groups', groups)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f'{name} must be a positive integer, got {value!r}')
-    if style not in ('lp', 'pl'):
-        raise ValueError(f"style must be 'lp' or 'pl', got {style!r}")
-    if in_channels % groups:
-        raise ValueError(f'in_channels must be divisible by groups, got {in_channels=}, {groups=}')
-    if style == 'pl' and in_channels % scale_factor**2:
-        raise ValueError(f"in_channels must be divisible by scale_factor**2 for style 'pl', got {in_channels=}, {scale_factor=}")

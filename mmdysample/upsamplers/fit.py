@@ -1,6 +1,6 @@
 """Upsampling from level to level, as necks and heads need it."""
 
-from typing import Any
+from typing import Any, Optional
 
 import torch.nn.functional as F
 from mmengine.model import ModuleList
@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from .builder import build_upsampler
 
 
-def build_steps(cfg: dict[str, Any], channels: int, count: int) -> ModuleList:
+def build_steps(cfg: dict[str, Any], channels: int, count: int, preferred: Optional[dict[str, Any]] = None) -> ModuleList:
     """Build an upsampler for each x2 step between levels.
 
     Args:
         cfg: The config, with a ``type``.
         channels: Channels of every level.
         count: The number of steps.
+        preferred: As in :func:`~mmdysample.build_upsampler`.
 
     Returns:
         The upsamplers, in a list that lets each initialise itself.
@@ -25,7 +26,7 @@ def build_steps(cfg: dict[str, Any], channels: int, count: int) -> ModuleList:
     """
     if cfg.get('scale_factor', 2) != 2:
         raise ValueError(f'each level is twice as large as the next, so scale_factor must be 2, got {cfg["scale_factor"]}')
-    return ModuleList([build_upsampler(cfg, channels) for _ in range(count)])
+    return ModuleList([build_upsampler(cfg, channels, preferred=preferred) for _ in range(count)])
 
 
 def upsample_as(upsampler: nn.Module, x: Tensor, finer: Tensor) -> Tensor:

@@ -1,0 +1,73 @@
+"""Attention to freely chosen points of a coarse map, the operation of `SAPA-D <https://arxiv.org/abs/2307.08198>`_."""
+
+from collections.abc import Callable
+from functools import reduce
+from operator import add
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+
+def deformable_attention(
+    query: Tensor, key: Tensor, value: Tensor, offset: Tensor, scale_factor: int = 2, groups: int = 4, num_points: int = 9
+) -> Tensor:
+    """Upsample a map: each output pixel is a softmax-weighted sum of the map at points near to where the pixel comes from.
+
+    In training, what is sampled at a point is computed again in the backward pass instead of being kept for every point.
+
+    Args:
+        query: ``(B, g*D, s*H, s*W)``.
+        key: ``(B, g*D, H, W)``.
+        value: ``(B, C, H, W)``; channels ``[i*C/g, (i+1)*C/g)`` are sampled at the points of group ``i``.
+        offset: ``(B, g*P*2, s*H, s*W)``, from the centre of the input pixel that the output pixel comes from, in input pixels, the
+            channels ordered as (group, point, x | y). Outside of the map, keys and values are zero.
+        scale_factor: The upsampling ratio ``s``.
+        groups: The number of groups ``g``.
+        num_points: The number of points ``P``.
+
+    Returns:
+        ``(B, C, s*H, s*W)``, of the dtype of ``value``; coordinates, similarities and softmax are in float32 or wider.
+    """
+    batch, channels, height, width = value.shape
+    s = scale_factor
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    fold = lambda t: t.to(dtype).reshape(batch * groups, t.shape[1] // groups, *t.shape[2:])  # noqa: E731
+    query, key, maps = fold(query), fold(key), fold(value)
+    grids = _grids(fold(offset), height, width, s, num_points)
+    scores = torch.stack([_lean(_score, query, key, grid) for grid in grids], dim=1)
+    weights = scores.softmax(1).unsqueeze(2).unbind(1)
+    out = reduce(add, (_lean(_weigh, maps, grid, weight) for grid, weight in zip(grids, weights)))
+    return out.reshape(batch, channels, s * height, s * width).to(value.dtype)
+
+
+def _grids(offset: Tensor, height: int, width: int, s: int, num_points: int) -> list[Tensor]:
+    """Normalised coordinates of each point, ``(B*g, s*H, s*W, 2)``."""
+    device, dtype = offset.device, offset.dtype
+    x = (torch.arange(width, device=device, dtype=dtype) + 0.5).repeat_interleave(s)
+    y = (torch.arange(height, device=device, dtype=dtype) + 0.5).repeat_interleave(s)
+    centre = torch.stack((x.expand(s * height, s * width), y.unsqueeze(1).expand(s * height, s * width)))
+    size = torch.cat((offset.new_full((1,), 1) * width, offset.new_full((1,), 1) * height))
+    points = offset.reshape(len(offset), num_points, 2, s * height, s * width)
+    grid = (centre + points) * (2 / size).view(2, 1, 1) - 1
+    return list(grid.permute(1, 0, 3, 4, 2).contiguous().unbind(0))
+
+
+def _lean(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Call, keeping nothing but the inputs for the backward pass; a compiler decides about that by itself."""
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return function(*inputs)
+    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+
+def _sample(maps: Tensor, grid: Tensor) -> Tensor:
+    return F.grid_sample(maps, grid, mode='bilinear', padding_mode='zeros', align_corners=False)
+
+
+def _score(query: Tensor, key: Tensor, grid: Tensor) -> Tensor:
+    return (query * _sample(key, grid)).sum(1)
+
+
+def _weigh(maps: Tensor, grid: Tensor, weight: Tensor) -> Tensor:
+    return _sample(maps, grid) * weight

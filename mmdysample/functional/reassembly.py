@@ -1,0 +1,120 @@
+"""Kernel-based upsampling: every output pixel is a weighted sum of the neighbourhood of the input pixel that it comes from.
+
+With ``s`` the scale factor, ``k`` the (odd) kernel size and ``N(i)`` the ``k x k`` neighbourhood of input pixel ``i``, zero outside of the
+map, two operations stand behind `CARAFE <https://arxiv.org/abs/1905.02188>`_, `FADE <https://arxiv.org/abs/2207.10392>`_,
+`SAPA <https://arxiv.org/abs/2209.12866>`_ and `A2U <https://arxiv.org/abs/2011.14288>`_::
+
+    reassemble:  y[o] = sum over n of weight[n, o] * x[n],   n in N(o // s)
+    similarity:  weight[n, o] = sum over channels of x[n] * y[o]
+
+Neither builds the ``C x k*k x sH x sW`` tensor that unfolding would (1.5 GB for a 256x120x120 map at x2 with ``k = 5``).
+"""
+
+import math
+from collections.abc import Iterator
+from functools import reduce
+from operator import add
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .tiles import Reassemble, Similarity
+
+
+def reassemble(x: Tensor, weight: Tensor, scale_factor: int = 2, groups: int = 1) -> Tensor:
+    """Upsample a map by a weighted sum over each pixel's neighbourhood.
+
+    Args:
+        x: ``(B, C, H, W)``, any floating dtype and memory format.
+        weight: ``(B, g*k*k, s*H, s*W)``, the channels ordered as (group, row, column of the neighbourhood); cast to the dtype of ``x``.
+        scale_factor: The upsampling ratio ``s``.
+        groups: The number of groups ``g``; channels ``[i*C/g, (i+1)*C/g)`` are weighted by group ``i``.
+
+    Returns:
+        ``(B, C, s*H, s*W)``, of the dtype of ``x``.
+
+    Raises:
+        ValueError: ``C`` is not divisible by ``groups``, or ``weight`` has another shape than the one above.
+    """
+    batch, channels, height, width = x.shape
+    s = scale_factor
+    if channels % groups:
+        raise ValueError(f'channels must be divisible by groups, got {channels=}, {groups=}')
+    k = math.isqrt(weight.shape[1] // groups)
+    expected = (batch, groups * k * k, s * height, s * width)
+    if k % 2 == 0 or weight.shape != expected:
+        raise ValueError(
+            f'weight must have the shape (B, groups*k*k, scale_factor*H, scale_factor*W) with odd k for a map {tuple(x.shape)} with '
+            f'{scale_factor=}, {groups=}, got {tuple(weight.shape)}'
+        )
+    weight = weight.to(x.dtype).reshape(batch * groups, k * k, s * height, s * width)
+    maps = x.reshape(batch * groups, channels // groups, height, width)
+    if _by_taps(x):
+        out = _reassemble_by_taps(maps, weight, k, s)
+    else:
+        with torch.autocast(x.device.type, enabled=False):
+            out = Reassemble.apply(maps, weight, k, s)
+    return out.reshape(batch, channels, s * height, s * width)
+
+
+def similarity(x: Tensor, y: Tensor, kernel_size: int, scale_factor: int = 2) -> Tensor:
+    """Inner products of each pixel of a fine map with the neighbourhood that it has in a coarse one.
+
+    Args:
+        x: ``(B, C, H, W)``, the coarse map.
+        y: ``(B, C, s*H, s*W)``, the fine map.
+        kernel_size: The odd size ``k`` of the neighbourhood.
+        scale_factor: The ratio ``s`` of the sizes.
+
+    Returns:
+        ``(B, k*k, s*H, s*W)``, float32 or wider, the channels ordered as (row, column of the neighbourhood); zero where the neighbour
+        lies outside of the map.
+
+    Raises:
+        ValueError: The shapes do not fit each other, or ``kernel_size`` is even.
+    """
+    batch, channels, height, width = x.shape
+    expected = (batch, channels, scale_factor * height, scale_factor * width)
+    if kernel_size % 2 == 0:
+        raise ValueError(f'kernel_size must be odd, got {kernel_size}')
+    if y.shape != expected:
+        raise ValueError(f'the fine map must have the shape (B, C, scale_factor*H, scale_factor*W) = {expected}, got {tuple(y.shape)}')
+    dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+    x, y = x.to(dtype), y.to(dtype)
+    if _by_taps(x):
+        return _similarity_by_taps(x, y, kernel_size, scale_factor)
+    with torch.autocast(x.device.type, enabled=False):
+        return Similarity.apply(x, y, kernel_size, scale_factor)
+
+
+def _by_taps(x: Tensor) -> bool:
+    """Whether to write the sum out, one neighbour after the other.
+
+    A compiler fuses that into one loop, and an exporter needs it, for a size that it does not know yet; called as it stands, it would
+    pass over memory k*k times. A meta tensor has no memory to pass over, and the analysis counts its multiplications.
+    """
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_meta
+
+
+def _neighbours(x: Tensor, k: int) -> Iterator[Tensor]:
+    """The map shifted to each place of the neighbourhood, ``(B, C, H, 1, W, 1)``."""
+    height, width = x.shape[2:]
+    padded = F.pad(x, (k // 2,) * 4)
+    for row in range(k):
+        for column in range(k):
+            yield padded[:, :, row : row + height, None, column : column + width, None]
+
+
+def _reassemble_by_taps(x: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
+    batch, channels, height, width = x.shape
+    weights = weight.reshape(batch, k * k, 1, height, s, width, s).unbind(1)
+    out = reduce(add, (w * neighbour for w, neighbour in zip(weights, _neighbours(x, k))))
+    return out.reshape(batch, channels, s * height, s * width)
+
+
+def _similarity_by_taps(x: Tensor, y: Tensor, k: int, s: int) -> Tensor:
+    batch, channels, height, width = x.shape
+    y = y.reshape(batch, channels, height, s, width, s)
+    out = torch.stack([(y * neighbour).sum(1) for neighbour in _neighbours(x, k)], dim=1)
+    return out.reshape(batch, k * k, s * height, s * width)

@@ -1,0 +1,127 @@
+"""What every upsampler of this package is."""
+
+from typing import Any, Optional
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+
+class Upsampler(BaseModule):
+    """A module from ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``.
+
+    What it cannot do is declared on its class; by default there is no limit.
+
+    Args:
+        in_channels: Channels ``C`` of the map.
+        scale_factor: Integer ratio ``s``.
+        init_cfg: mmengine's initialisation, in place of the upsampler's own.
+
+    Raises:
+        ValueError: ``in_channels`` or ``scale_factor`` is no positive integer, or one that the class cannot have.
+    """
+
+    #: Whether ``forward`` takes a guide, the finer map that the result will be joined with.
+    guided = False
+    #: The ratios that it can have; None for any.
+    scale_factors: Optional[tuple[int, ...]] = None
+    #: What ``in_channels``, and ``guide_channels`` where there is a guide, must be divisible by.
+    channel_divisor = 1
+
+    def __init__(self, in_channels: int, scale_factor: int = 2, init_cfg: Any = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        check_positive(in_channels=in_channels, scale_factor=scale_factor)
+        if self.scale_factors and scale_factor not in self.scale_factors:
+            allowed = ', '.join(map(str, self.scale_factors))
+            raise ValueError(f'{self.name}: scale_factor must be one of {allowed}, got {scale_factor}')
+        self._check_divisor(in_channels=in_channels)
+        self.in_channels = in_channels
+        self.scale_factor = scale_factor
+
+    @property
+    def name(self) -> str:
+        """The name for messages."""
+        return type(self).__name__
+
+    def reset_parameters(self) -> None:
+        """Initialise as the paper or its published implementation does."""
+
+    def init_weights(self) -> None:
+        """Initialise when mmengine initialises the model.
+
+        A neck's Xavier reaches every convolution below it; mmengine then calls this, which takes them back.
+        """
+        self.reset_parameters()
+        if self.init_cfg:
+            super().init_weights()
+
+    def check_map(self, x: Tensor) -> None:
+        """Raise a ValueError for a map that is not ``(B, C, H, W)``."""
+        if x.dim() != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f'expected a map (B, {self.in_channels}, H, W), got the shape {tuple(x.shape)}')
+
+    def extra_repr(self) -> str:
+        return f'{self.in_channels}, scale_factor={self.scale_factor}'
+
+    def _check_divisor(self, **channels: int) -> None:
+        for name, value in channels.items():
+            if value % self.channel_divisor:
+                raise ValueError(f'{self.name}: {name} must be divisible by {self.channel_divisor}, got {value}')
+
+
+class GuidedUpsampler(Upsampler):
+    """An upsampler whose ``forward(x, guide)`` also takes the finer map that the result will be joined with.
+
+    Args:
+        in_channels: Channels ``C`` of the map.
+        guide_channels: Channels ``C_g`` of the guide; by default those of the map.
+        scale_factor: Integer ratio ``s``.
+        init_cfg: mmengine's initialisation, in place of the upsampler's own.
+
+    Raises:
+        ValueError: An argument is no positive integer, or one that the class cannot have.
+    """
+
+    guided = True
+
+    def __init__(self, in_channels: int, guide_channels: Optional[int] = None, scale_factor: int = 2, init_cfg: Any = None) -> None:
+        super().__init__(in_channels, scale_factor, init_cfg)
+        guide_channels = in_channels if guide_channels is None else guide_channels
+        check_positive(guide_channels=guide_channels)
+        self._check_divisor(guide_channels=guide_channels)
+        self.guide_channels = guide_channels
+
+    def check_inputs(self, x: Tensor, guide: Optional[Tensor]) -> Tensor:
+        """Check a map and its guide.
+
+        Returns:
+            The guide.
+
+        Raises:
+            ValueError: The map is not ``(B, C, H, W)``, or the guide is missing or not ``(B, C_g, s*H, s*W)``.
+        """
+        self.check_map(x)
+        s = self.scale_factor
+        expected = (x.shape[0], self.guide_channels, s * x.shape[2], s * x.shape[3])
+        if guide is None:
+            raise ValueError(f'{self.name} is guided: it needs a second map, the guide {expected}')
+        if guide.shape != expected:
+            raise ValueError(f'expected a guide (B, {self.guide_channels}, {s}*H, {s}*W) = {expected}, got the shape {tuple(guide.shape)}')
+        return guide
+
+    def extra_repr(self) -> str:
+        return f'{self.in_channels}, guide_channels={self.guide_channels}, scale_factor={self.scale_factor}'
+
+
+def check_positive(**values: int) -> None:
+    """Raise a ValueError for what is no positive integer."""
+    for name, value in values.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f'{name} must be a positive integer, got {value!r}')
+
+
+def check_odd(**values: int) -> None:
+    """Raise a ValueError for what is no positive odd integer, as the size of a neighbourhood is."""
+    check_positive(**values)
+    for name, value in values.items():
+        if value % 2 == 0:
+            raise ValueError(f'{name} must be odd, got {value}')

@@ -1,0 +1,118 @@
+"""CARAFE as a module: `Content-Aware ReAssembly of FEatures <https://arxiv.org/abs/1905.02188>`_ (Wang et al., ICCV 2019)."""
+
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import normal_init, xavier_init
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from mmdysample.functional import reassemble
+
+from .base import Upsampler, check_odd, check_positive
+
+
+@MODELS.register_module()
+class CARAFE(Upsampler):
+    """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)`` with a kernel for each output pixel, predicted from the map.
+
+    A pure PyTorch implementation for any device; on CUDA, mmcv's operator does the reassembly where mmcv was built with it. Arguments,
+    numbers and state dict are those of mmcv's ``CARAFEPack`` (``carafe``), so its checkpoints load.
+
+    Args:
+        in_channels: Channels ``C`` of the map.
+        scale_factor: Integer ratio ``s``.
+        up_kernel: Odd size ``k`` of the neighbourhood that is reassembled.
+        up_group: Groups of channels with kernels of their own.
+        encoder_kernel: Odd size of the convolution that predicts the kernels.
+        encoder_dilation: Its dilation.
+        compressed_channels: Channels that it reads.
+        init_cfg: mmengine's initialisation, in place of CARAFE's own (Xavier for the compressor, N(0, 0.001) for the encoder).
+
+    Raises:
+        ValueError: An argument is out of its range, or ``in_channels`` is not divisible by ``up_group``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        scale_factor: int = 2,
+        up_kernel: int = 5,
+        up_group: int = 1,
+        encoder_kernel: int = 3,
+        encoder_dilation: int = 1,
+        compressed_channels: int = 64,
+        init_cfg: Any = None,
+    ) -> None:
+        super().__init__(in_channels, scale_factor, init_cfg)
+        check_odd(up_kernel=up_kernel, encoder_kernel=encoder_kernel)
+        check_positive(up_group=up_group, encoder_dilation=encoder_dilation, compressed_channels=compressed_channels)
+        if in_channels % up_group:
+            raise ValueError(f'in_channels must be divisible by up_group, got {in_channels=}, {up_group=}')
+        self.up_kernel = up_kernel
+        self.up_group = up_group
+        self.channel_compressor = nn.Conv2d(in_channels, compressed_channels, 1)
+        self.content_encoder = nn.Conv2d(
+            compressed_channels,
+            up_group * up_kernel**2 * scale_factor**2,
+            encoder_kernel,
+            padding=encoder_dilation * (encoder_kernel // 2),
+            dilation=encoder_dilation,
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise as the published implementation does."""
+        xavier_init(self.channel_compressor, distribution='uniform')
+        normal_init(self.content_encoder, std=0.001)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upsample.
+
+        Args:
+            x: ``(B, C, H, W)``.
+
+        Returns:
+            ``(B, C, s*H, s*W)``, of the dtype of ``x``.
+
+        Raises:
+            ValueError: ``x`` has another number of dimensions or channels.
+        """
+        self.check_map(x)
+        kernels = self.predict_kernels(x).to(x.dtype)
+        if has_mmcv_operator(x):
+            from mmcv.ops import carafe
+
+            return carafe(x, kernels, self.up_kernel, self.up_group, self.scale_factor)
+        return reassemble(x, kernels, self.scale_factor, self.up_group)
+
+    def predict_kernels(self, x: Tensor) -> Tensor:
+        """Predict the kernels.
+
+        Args:
+            x: ``(B, C, H, W)``.
+
+        Returns:
+            ``(B, g*k*k, s*H, s*W)``, float32 or wider, the channels ordered as (group, row, column); each kernel sums to one.
+        """
+        logits = F.pixel_shuffle(self.content_encoder(self.channel_compressor(x)), self.scale_factor)
+        batch, _, height, width = logits.shape
+        logits = logits.view(batch, self.up_group, self.up_kernel**2, height, width)
+        return logits.softmax(2, dtype=torch.promote_types(logits.dtype, torch.float32)).flatten(1, 2)
+
+
+def has_mmcv_operator(x: Tensor) -> bool:
+    """Whether mmcv's operator takes a tensor: on CUDA, not empty, no bfloat16, and not while a compiler or an exporter looks on."""
+    captured = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return not captured and x.is_cuda and x.numel() > 0 and x.dtype != torch.bfloat16 and _mmcv_knows_cuda()
+
+
+@cache
+def _mmcv_knows_cuda() -> bool:
+    try:
+        from mmcv.ops import get_compiling_cuda_version
+    except ImportError:  # mmcv-lite
+        return False
+    return get_compiling_cuda_version() != 'not available'

@@ -1,0 +1,152 @@
+"""FADE as modules: `Fusing the Assets of Decoder and Encoder <https://arxiv.org/abs/2207.10392>`_ (Lu et al., ECCV 2022).
+
+FADE-Lite is of the journal version (IJCV 2024).
+"""
+
+from typing import Any, Optional
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import normal_init, xavier_init
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from mmdysample.functional import reassemble
+
+from .base import GuidedUpsampler, check_odd, check_positive
+
+
+@MODELS.register_module()
+class FADE(GuidedUpsampler):
+    """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)`` with kernels predicted from the map and from a guide.
+
+    One convolution reads both, the guide at its own size and the map at its own ("semi-shift convolution"); a gate, predicted from the
+    map, then mixes the guide into the result.
+
+    Args:
+        in_channels: Channels ``C`` of the map.
+        guide_channels: Channels ``C_g`` of the guide; by default those of the map, which the gate needs.
+        scale_factor: Integer ratio ``s``.
+        gating: Whether to mix the guide in. The published results have the gate in segmentation, and none in detection, where the neck
+            adds the guide; :class:`mmdysample.FPN` leaves it out unless told otherwise.
+        up_kernel: Odd size ``k`` of the neighbourhood that is reassembled.
+        compressed_channels: Channels that the convolution reads.
+        released_order: Read the guide as the authors' first release of the gated FADE does, whose weights need it: there each of the
+            four sub-positions of an output pixel takes its channels from all four paddings of the guide, a quarter of them from each,
+            instead of all from its own. For ``scale_factor=2`` alone.
+        init_cfg: mmengine's initialisation, in place of CARAFE's (Xavier for the compressors, N(0, 0.001) for the rest).
+
+    Raises:
+        ValueError: An argument is out of its range, the gate is on and ``guide_channels`` differs from ``in_channels``, or
+            ``released_order`` meets another ratio than 2 or compressed channels that are no multiple of 4.
+    """
+
+    _depthwise = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        guide_channels: Optional[int] = None,
+        scale_factor: int = 2,
+        gating: bool = True,
+        up_kernel: int = 5,
+        compressed_channels: int = 64,
+        released_order: bool = False,
+        init_cfg: Any = None,
+    ) -> None:
+        super().__init__(in_channels, guide_channels, scale_factor, init_cfg)
+        check_odd(up_kernel=up_kernel)
+        check_positive(compressed_channels=compressed_channels)
+        if gating and self.guide_channels != in_channels:
+            raise ValueError(f'the gate needs guide_channels equal to in_channels, got {in_channels=}, {guide_channels=}; or gating=False')
+        if released_order and (scale_factor != 2 or compressed_channels % 4):
+            raise ValueError(
+                f'released_order needs scale_factor=2 and compressed_channels divisible by 4, got {scale_factor=}, {compressed_channels=}'
+            )
+        self.released_order = released_order
+        self.guide_compressor = nn.Conv2d(self.guide_channels, compressed_channels, 1)
+        self.map_compressor = nn.Conv2d(in_channels, compressed_channels, 1, bias=False)
+        groups = compressed_channels if self._depthwise else 1
+        self.content_encoder = nn.Conv2d(compressed_channels, up_kernel**2, 3, padding=1, groups=groups)
+        self.gate = nn.Conv2d(in_channels, 1, 1) if gating else None
+        self.reset_parameters()
+
+    @property
+    def gating(self) -> bool:
+        """Whether the guide is mixed in."""
+        return self.gate is not None
+
+    def reset_parameters(self) -> None:
+        """Initialise as CARAFE does."""
+        for compressor in (self.guide_compressor, self.map_compressor):
+            xavier_init(compressor, distribution='uniform')
+        for conv in (self.content_encoder, self.gate):
+            if conv is not None:
+                normal_init(conv, std=0.001)
+
+    def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
+        """Upsample.
+
+        Args:
+            x: ``(B, C, H, W)``.
+            guide: ``(B, C_g, s*H, s*W)``.
+
+        Returns:
+            ``(B, C, s*H, s*W)``, of the dtype of ``x``.
+
+        Raises:
+            ValueError: A map has another shape, or the guide is missing.
+        """
+        guide = self.check_inputs(x, guide)
+        out = reassemble(x, self.predict_kernels(x, guide), self.scale_factor)
+        if self.gate is None:
+            return out
+        gate = self.gate(x).sigmoid().to(x.dtype)
+        return torch.lerp(out, guide.to(x.dtype), _nearest(gate, self.scale_factor))
+
+    def predict_kernels(self, x: Tensor, guide: Tensor) -> Tensor:
+        """Predict the kernels.
+
+        Args:
+            x: ``(B, C, H, W)``.
+            guide: ``(B, C_g, s*H, s*W)``.
+
+        Returns:
+            ``(B, k*k, s*H, s*W)``, float32 or wider; each kernel sums to one.
+        """
+        compressed = self.guide_compressor(guide)
+        # The paper's stride-2 convolutions of the guide under four paddings are one convolution of stride 1, for any s.
+        fine = self._encode_in_released_order(compressed) if self.released_order else self.content_encoder(compressed)
+        coarse = self.content_encoder(self.map_compressor(x))
+        logits = fine + _nearest(coarse, self.scale_factor)
+        return logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+    def _encode_in_released_order(self, guide: Tensor) -> Tensor:
+        paddings = ((1, 0, 1, 0), (0, 1, 1, 0), (1, 0, 0, 1), (0, 1, 0, 1))  # one for each sub-position, row by row
+        mixed = torch.cat([F.pad(guide, padding) for padding in paddings], dim=1).unflatten(1, (-1, 4))
+        conv = self.content_encoder
+        parts = [F.conv2d(part, conv.weight, conv.bias, stride=2, groups=conv.groups) for part in mixed.unbind(2)]
+        return F.pixel_shuffle(torch.stack(parts, dim=2).flatten(1, 2), 2)
+
+
+@MODELS.register_module('FADE-Lite')
+class FADELite(FADE):
+    """:class:`FADE` with one compressed channel for each place of the kernel, and a depthwise convolution in place of the full one."""
+
+    _depthwise = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        guide_channels: Optional[int] = None,
+        scale_factor: int = 2,
+        gating: bool = True,
+        up_kernel: int = 5,
+        init_cfg: Any = None,
+    ) -> None:
+        super().__init__(in_channels, guide_channels, scale_factor, gating, up_kernel, up_kernel**2, init_cfg=init_cfg)
+
+
+def _nearest(x: Tensor, s: int) -> Tensor:
+    """Repeat every pixel."""
+    return x.repeat_interleave(s, 2).repeat_interleave(s, 3)

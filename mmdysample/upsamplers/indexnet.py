@@ -1,0 +1,66 @@
+"""IndexNet as a module: `Indices Matter: Learning to Index for Deep Image Matting <https://arxiv.org/abs/1908.00672>`_ (ICCV 2019)."""
+
+from typing import Any, Optional
+
+import torch.nn.functional as F
+from mmengine.model import constant_init, kaiming_init, xavier_init
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from .base import GuidedUpsampler
+
+
+@MODELS.register_module()
+class IndexNet(GuidedUpsampler):
+    """Upsample ``(B, C, H, W)`` to ``(B, C, 2*H, 2*W)``: nearest neighbours, times an index map in [0, 1] that the guide predicts.
+
+    The index block is the paper's holistic one, with context and nonlinearity: one index map for all channels. It has a batch norm, so
+    an empty batch cannot train it.
+
+    Args:
+        in_channels: Channels ``C`` of the map.
+        guide_channels: Channels ``C_g`` of the guide; by default those of the map.
+        scale_factor: 2, the ratio that the block is made for.
+        init_cfg: mmengine's initialisation, in place of Kaiming for the first convolution and Xavier for the last.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    scale_factors = (2,)
+    trains_on_empty_batch = False
+
+    def __init__(self, in_channels: int, guide_channels: Optional[int] = None, scale_factor: int = 2, init_cfg: Any = None) -> None:
+        super().__init__(in_channels, guide_channels, scale_factor, init_cfg)
+        hidden = 2 * self.guide_channels
+        self.index_block = nn.Sequential(
+            nn.Conv2d(self.guide_channels, hidden, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU6(inplace=True),
+            nn.Conv2d(hidden, scale_factor**2, 1, bias=False),
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise the convolutions by Kaiming and Xavier, the batch norm to the identity."""
+        context, norm, _, project = self.index_block
+        kaiming_init(context)
+        constant_init(norm, 1)
+        xavier_init(project, distribution='uniform')
+
+    def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
+        """Upsample.
+
+        Args:
+            x: ``(B, C, H, W)``.
+            guide: ``(B, C_g, 2*H, 2*W)``.
+
+        Returns:
+            ``(B, C, 2*H, 2*W)``, of the dtype of ``x``.
+
+        Raises:
+            ValueError: A map has another shape, or the guide is missing.
+        """
+        guide = self.check_inputs(x, guide)
+        index = F.pixel_shuffle(self.index_block(guide), self.scale_factor).sigmoid().to(x.dtype)
+        return F.interpolate(x, scale_factor=self.scale_factor, mode='nearest') * index

@@ -1,0 +1,200 @@
+"""SAPA as modules: `Similarity-Aware Point Affiliation <https://arxiv.org/abs/2209.12866>`_ (Lu et al., NeurIPS 2022).
+
+SAPA-D is of its extension, `On Point Affiliation in Feature Upsampling <https://arxiv.org/abs/2307.08198>`_ (Liu et al., 2023).
+"""
+
+from typing import Any, Optional
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import constant_init, xavier_init
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from mmdysample.functional import deformable_attention, reassemble, similarity
+
+from .base import GuidedUpsampler, check_odd, check_positive
+
+NORM_GROUPS = 32
+
+
+@MODELS.register_module('SAPA-I')
+class SAPAI(GuidedUpsampler):
+    """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``: each pixel of the guide attends to the neighbourhood of its place in the map.
+
+    The inner product of the normalised maps is the similarity, so there are no parameters.
+
+    Args:
+        in_channels: Channels ``C`` of the map, a multiple of 32.
+        guide_channels: Channels of the guide, which must be those of the map.
+        scale_factor: Integer ratio ``s``.
+        up_kernel: Odd size ``k`` of the neighbourhood.
+        init_cfg: Unused, as there is nothing to initialise.
+
+    Raises:
+        ValueError: An argument is out of its range, or ``guide_channels`` differs from ``in_channels``.
+    """
+
+    channel_divisor = NORM_GROUPS
+
+    def __init__(
+        self,
+        in_channels: int,
+        guide_channels: Optional[int] = None,
+        scale_factor: int = 2,
+        up_kernel: int = 5,
+        init_cfg: Any = None,
+    ) -> None:
+        super().__init__(in_channels, guide_channels, scale_factor, init_cfg)
+        check_odd(up_kernel=up_kernel)
+        self.up_kernel = up_kernel
+        self._check_similarity()
+
+    def _check_similarity(self) -> None:
+        if self.guide_channels != self.in_channels:
+            raise ValueError(
+                'SAPA-I multiplies map and guide channel by channel, so guide_channels must equal in_channels, '
+                f'got in_channels={self.in_channels}, guide_channels={self.guide_channels}; SAPA-B takes any'
+            )
+
+    def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
+        """Upsample.
+
+        Args:
+            x: ``(B, C, H, W)``.
+            guide: ``(B, C_g, s*H, s*W)``.
+
+        Returns:
+            ``(B, C, s*H, s*W)``, of the dtype of ``x``.
+
+        Raises:
+            ValueError: A map has another shape, or the guide is missing.
+        """
+        guide = self.check_inputs(x, guide)
+        key, query = self.embed(x, guide)
+        scores = similarity(key, query, self.up_kernel, self.scale_factor)
+        return reassemble(x, scores.softmax(1), self.scale_factor)
+
+    def embed(self, x: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
+        """Make key ``(B, D, H, W)`` and query ``(B, D, s*H, s*W)`` of map and guide."""
+        return F.group_norm(x, NORM_GROUPS), F.group_norm(guide, NORM_GROUPS)
+
+
+@MODELS.register_module('SAPA-B')
+class SAPAB(SAPAI):
+    """:class:`SAPAI` with a bilinear form for the similarity: the inner product of two learned embeddings.
+
+    Args:
+        in_channels: Channels ``C`` of the map, a multiple of 32.
+        guide_channels: Channels ``C_g`` of the guide, a multiple of 32; by default those of the map.
+        scale_factor: Integer ratio ``s``.
+        up_kernel: Odd size ``k`` of the neighbourhood.
+        embedding_dim: Channels ``D`` of key and query.
+        init_cfg: mmengine's initialisation, in place of Xavier.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        guide_channels: Optional[int] = None,
+        scale_factor: int = 2,
+        up_kernel: int = 5,
+        embedding_dim: int = 32,
+        init_cfg: Any = None,
+    ) -> None:
+        super().__init__(in_channels, guide_channels, scale_factor, up_kernel, init_cfg)
+        check_positive(embedding_dim=embedding_dim)
+        self.norm_y = nn.GroupNorm(NORM_GROUPS, self.guide_channels)
+        self.norm_x = nn.GroupNorm(NORM_GROUPS, in_channels)
+        self.q = nn.Conv2d(self.guide_channels, embedding_dim, 1)
+        self.k = nn.Conv2d(in_channels, embedding_dim, 1)
+        self.reset_parameters()
+
+    def _check_similarity(self) -> None:
+        """The embeddings have the same number of channels, whatever map and guide have."""
+
+    def reset_parameters(self) -> None:
+        """Initialise the embeddings by Xavier, the norms to the identity."""
+        for norm in (self.norm_x, self.norm_y):
+            norm.reset_parameters()
+        for conv in (self.q, self.k):
+            xavier_init(conv, distribution='uniform')
+
+    def embed(self, x: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
+        """Make key ``(B, D, H, W)`` and query ``(B, D, s*H, s*W)`` of map and guide."""
+        return self.k(self.norm_x(x)), self.q(self.norm_y(guide))
+
+
+@MODELS.register_module('SAPA-D')
+class SAPAD(GuidedUpsampler):
+    """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``: each pixel of the guide attends to learned points of the map.
+
+    Args:
+        in_channels: Channels ``C`` of the map.
+        guide_channels: Channels ``C_g`` of the guide; by default those of the map.
+        scale_factor: Integer ratio ``s``.
+        groups: Groups of channels with points, keys and queries of their own.
+        num_points: Points of each output pixel and group.
+        embedding_dim: Channels of key and query in each group.
+        init_cfg: mmengine's initialisation, in place of Xavier for the embeddings and, for the offsets, zero weights and biases that
+            put the points on the grid of input pixels around the centre: 3x3 for nine.
+
+    Raises:
+        ValueError: An argument is out of its range, or ``in_channels`` is not divisible by ``groups``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        guide_channels: Optional[int] = None,
+        scale_factor: int = 2,
+        groups: int = 4,
+        num_points: int = 9,
+        embedding_dim: int = 32,
+        init_cfg: Any = None,
+    ) -> None:
+        super().__init__(in_channels, guide_channels, scale_factor, init_cfg)
+        check_positive(groups=groups, num_points=num_points, embedding_dim=embedding_dim)
+        if in_channels % groups:
+            raise ValueError(f'in_channels must be divisible by groups, got {in_channels=}, {groups=}')
+        self.groups = groups
+        self.num_points = num_points
+        self.q = nn.Conv2d(self.guide_channels, groups * embedding_dim, 1)
+        self.k = nn.Conv2d(in_channels, groups * embedding_dim, 1)
+        self.offset = nn.Conv2d(in_channels, 2 * groups * num_points * scale_factor**2, 1)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise the embeddings by Xavier; the points start apart, on a grid, because equal points would stay equal."""
+        for conv in (self.q, self.k):
+            xavier_init(conv, distribution='uniform')
+        points = _nearest_grid_points(self.num_points).view(1, self.num_points, 2, 1)
+        constant_init(self.offset, 0)
+        self.offset.state_dict()['bias'].copy_(points.expand(self.groups, -1, -1, self.scale_factor**2).flatten())
+
+    def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
+        """Upsample.
+
+        Args:
+            x: ``(B, C, H, W)``.
+            guide: ``(B, C_g, s*H, s*W)``.
+
+        Returns:
+            ``(B, C, s*H, s*W)``, of the dtype of ``x``.
+
+        Raises:
+            ValueError: A map has another shape, or the guide is missing.
+        """
+        guide = self.check_inputs(x, guide)
+        offset = F.pixel_shuffle(self.offset(x), self.scale_factor)
+        return deformable_attention(self.q(guide), self.k(x), x, offset, self.scale_factor, self.groups, self.num_points)
+
+
+def _nearest_grid_points(count: int) -> Tensor:
+    """The points of the integer grid nearest to the origin, ``(count, 2)``."""
+    reach = range(-count, count + 1)
+    points = sorted(((x, y) for y in reach for x in reach), key=lambda p: p[0] ** 2 + p[1] ** 2)
+    return torch.tensor(points[:count], dtype=torch.float32)
