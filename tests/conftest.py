@@ -67,3 +67,35 @@ def golden_cases(name: str):
         prefix = f'{i:02d}/'
         arrays = {key[len(prefix) :]: torch.from_numpy(vectors[key]).double() for key in vectors if key.startswith(prefix)}
         yield pytest.param(case, arrays, id=f'{i:02d}')
+
+
+def assert_parity(module, golden, names=None):
+    """Output and gradients of a module in float64 against golden vectors, below 1e-5 of the largest value.
+
+    Args:
+        module: The module, with any weights.
+        golden: Vectors of a case; its parameters and buffers are loaded.
+        names: What to replace in the names of the golden parameters.
+    """
+
+    def renamed(key):
+        key = key.split('/', 1)[1]
+        for old, new in (names or {}).items():
+            key = key.replace(old, new)
+        return key
+
+    module = module.double().eval()
+    module.load_state_dict({renamed(key): value for key, value in golden.items() if key.startswith(('param/', 'buffer/'))})
+    inputs = {name: golden[name].requires_grad_() for name in ('x', 'guide') if name in golden}
+    y = module(*inputs.values())
+    y.backward(golden['grad_y'])
+    got = {'y': y, **{f'grad_{name}': tensor.grad for name, tensor in inputs.items()}}
+    expected = {key: golden[key] for key in got}
+    for key, value in golden.items():
+        if key.startswith('grad/'):
+            got[key], expected[key] = module.get_parameter(renamed(key)).grad, value
+    assert len(got) == 1 + len(inputs) + len(list(module.parameters()))
+    for key, value in expected.items():
+        torch.testing.assert_close(
+            got[key], value, rtol=0, atol=1e-5 * max(value.abs().max().item(), 1e-12), msg=lambda m, key=key: f'{key}: {m}'
+        )

@@ -64,26 +64,29 @@ class Bilinear(nn.Upsample):
         super().__init__(scale_factor=scale_factor, mode='bilinear')
 
 
-def forward(module: nn.Module, x: Tensor) -> None:
+Inputs = tuple[Tensor, ...]  # a map and, where the module is guided, a guide
+
+
+def forward(module: nn.Module, inputs: Inputs) -> None:
     with torch.no_grad():
-        module(x)
+        module(*inputs)
 
 
-def forward_backward(module: nn.Module, x: Tensor) -> None:
-    x = x.detach().requires_grad_()
+def forward_backward(module: nn.Module, inputs: Inputs) -> None:
+    leaves = [tensor.detach().requires_grad_() for tensor in inputs]
     module.zero_grad(set_to_none=True)
-    module(x).sum().backward()
+    module(*leaves).sum().backward()
 
 
-Pass = Callable[[nn.Module, Tensor], None]
+Pass = Callable[[nn.Module, Inputs], None]
 PASSES: dict[str, Pass] = {'forward': forward, 'forward + backward': forward_backward}
 
 
-def peak_memory(run: Pass, module: nn.Module, x: Tensor) -> float:
+def peak_memory(run: Pass, module: nn.Module, inputs: Inputs) -> float:
     """Bytes held at the peak of a call beyond those held before it, in MiB."""
-    run(module, x)
+    run(module, inputs)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        run(module, x)
+        run(module, inputs)
     held = peak = 0
     for event in prof.profiler.kineto_results.events():
         if event.name() == '[memory]':
@@ -92,7 +95,9 @@ def peak_memory(run: Pass, module: nn.Module, x: Tensor) -> float:
     return peak / 2**20
 
 
-def call_times(run: Pass, modules: dict[str, nn.Module], x: Tensor, rounds: int, seconds: float, label: str) -> dict[str, list[float]]:
+def call_times(
+    run: Pass, modules: dict[str, nn.Module], inputs: dict[str, Inputs], rounds: int, seconds: float, label: str
+) -> dict[str, list[float]]:
     """Times of interleaved calls in milliseconds: at least so many rounds, and as many as take so long.
 
     Small maps need many: their times spread widely with what the caches hold.
@@ -104,7 +109,7 @@ def call_times(run: Pass, modules: dict[str, nn.Module], x: Tensor, rounds: int,
         # In any order: what a call leaves in caches and allocator is what the next one meets.
         for name, module in order.sample(list(modules.items()), len(modules)):
             start = time.perf_counter()
-            run(module, x)
+            run(module, inputs[name])
             taken[name] = 1e3 * (time.perf_counter() - start)
         return taken
 
@@ -145,10 +150,10 @@ def compare(name: str, scale_factor: int, sizes: list[tuple[int, ...]], rounds: 
         modules: dict[str, nn.Module] = {'bilinear': Bilinear(scale_factor), 'textbook': textbook, 'ours': ours}
         for label, run in PASSES.items():
             shape = 'x'.join(map(str, size))
-            times = call_times(run, modules, x, rounds, seconds, f'{shape} {label}')
+            times = call_times(run, modules, dict.fromkeys(modules, (x,)), rounds, seconds, f'{shape} {label}')
             ms = {key: statistics.median(values) for key, values in times.items()}
             fast = {key: statistics.quantiles(values, n=10)[0] for key, values in times.items()}
-            mib = {key: peak_memory(run, modules[key], x) for key in ('textbook', 'ours')}
+            mib = {key: peak_memory(run, modules[key], (x,)) for key in ('textbook', 'ours')}
             table.add_row(
                 f'{shape}\n  {label}',
                 *(f'{ms[key]:.2f} ms' for key in modules),

@@ -8,7 +8,7 @@ from mmengine.model import xavier_init
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from mmdysample.functional import reassemble
+from mmdysample.functional import pixel_shuffle, reassemble
 
 from .base import GuidedUpsampler
 
@@ -83,7 +83,7 @@ class A2U(GuidedUpsampler):
         u = self._project(guide, self.u(pooled), self.norm_u)
         v = self._project(guide, self.v(pooled), self.norm_v)
         affinity = (u * v).sum(1, keepdim=True) / self.guide_channels**0.5
-        logits = F.pixel_shuffle(affinity * self.spread(guide.mean((2, 3), keepdim=True)), self.scale_factor)
+        logits = pixel_shuffle(affinity * self.spread(guide.mean((2, 3), keepdim=True)), self.scale_factor)
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid().softmax(1)
 
     def _project(self, guide: Tensor, window: Tensor, norm: nn.GroupNorm) -> Tensor:
@@ -104,8 +104,8 @@ def slide(x: Tensor, window: Tensor, stride: int) -> Tensor:
     batch, channels, height, width = x.shape
     if not batch:  # no group is no convolution
         return x[:, :, ::stride, ::stride]
-    k = window.shape[-1]
-    weight = window.to(x.dtype).expand(-1, channels, -1, -1).reshape(batch * channels, 1, k, k)
+    k = int(window.shape[-1])
+    weight = window.to(x.dtype).expand(batch, channels, k, k).reshape(int(batch) * int(channels), 1, k, k)
     out = F.conv2d(x.reshape(1, batch * channels, height, width), weight, stride=stride, padding=(k - stride) // 2, groups=batch * channels)
     return out.view(batch, channels, *out.shape[2:])
 
@@ -113,13 +113,13 @@ def slide(x: Tensor, window: Tensor, stride: int) -> Tensor:
 def adaptive_mean(x: Tensor, size: int) -> Tensor:
     """:func:`torch.nn.functional.adaptive_avg_pool2d` to ``(B, C, size, size)``, in a form that exports for any size of the input."""
     rows, columns = (_bins(length, size, x) for length in x.shape[2:])
-    return rows @ (x @ columns.mT)
+    return rows @ (x @ columns.transpose(0, 1))
 
 
 def _bins(length: int, size: int, like: Tensor) -> Tensor:
     """The mean over each bin as a matrix ``(size, length)``; bins overlap where ``length`` is no multiple of ``size``."""
     bins = torch.arange(size, device=like.device)
-    first, last = bins * length // size, -(-(bins + 1) * length // size)
+    first, last = bins * length // size, ((bins + 1) * length + size - 1) // size
     place = torch.arange(length, device=like.device)
     inside = (place >= first.unsqueeze(1)) & (place < last.unsqueeze(1))
     return inside.to(like.dtype) / (last - first).to(like.dtype).unsqueeze(1)

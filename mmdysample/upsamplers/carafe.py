@@ -4,12 +4,11 @@ from functools import cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import normal_init, xavier_init
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from mmdysample.functional import reassemble
+from mmdysample.functional import pixel_shuffle, reassemble
 
 from .base import Upsampler, check_odd, check_positive
 
@@ -97,7 +96,7 @@ class CARAFE(Upsampler):
         Returns:
             ``(B, g*k*k, s*H, s*W)``, float32 or wider, the channels ordered as (group, row, column); each kernel sums to one.
         """
-        logits = F.pixel_shuffle(self.content_encoder(self.channel_compressor(x)), self.scale_factor)
+        logits = pixel_shuffle(self.content_encoder(self.channel_compressor(x)), self.scale_factor)
         batch, _, height, width = logits.shape
         logits = logits.view(batch, self.up_group, self.up_kernel**2, height, width)
         return logits.softmax(2, dtype=torch.promote_types(logits.dtype, torch.float32)).flatten(1, 2)

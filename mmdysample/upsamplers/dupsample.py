@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch
-import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+
+from mmdysample.functional import pixel_shuffle
 
 from .base import Upsampler, check_positive
 
@@ -79,7 +80,7 @@ class DUpsample(Upsampler):
             ValueError: ``x`` has another number of dimensions or channels.
         """
         self.check_map(x)
-        return F.pixel_shuffle(self.expand(x), self.scale_factor).to(x.dtype)
+        return pixel_shuffle(self.expand(x), self.scale_factor).to(x.dtype)
 
 
 def read_matrix(path: str) -> Tensor:

@@ -11,7 +11,7 @@ from mmengine.model import normal_init, xavier_init
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from mmdysample.functional import reassemble
+from mmdysample.functional import pixel_shuffle, reassemble
 
 from .base import GuidedUpsampler, check_odd, check_positive
 
@@ -126,7 +126,7 @@ class FADE(GuidedUpsampler):
         mixed = torch.cat([F.pad(guide, padding) for padding in paddings], dim=1).unflatten(1, (-1, 4))
         conv = self.content_encoder
         parts = [F.conv2d(part, conv.weight, conv.bias, stride=2, groups=conv.groups) for part in mixed.unbind(2)]
-        return F.pixel_shuffle(torch.stack(parts, dim=2).flatten(1, 2), 2)
+        return pixel_shuffle(torch.stack(parts, dim=2).flatten(1, 2), 2)
 
 
 @MODELS.register_module('FADE-Lite')

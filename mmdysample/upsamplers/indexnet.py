@@ -7,6 +7,8 @@ from mmengine.model import constant_init, kaiming_init, xavier_init
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from mmdysample.functional import pixel_shuffle
+
 from .base import GuidedUpsampler
 
 
@@ -14,8 +16,7 @@ from .base import GuidedUpsampler
 class IndexNet(GuidedUpsampler):
     """Upsample ``(B, C, H, W)`` to ``(B, C, 2*H, 2*W)``: nearest neighbours, times an index map in [0, 1] that the guide predicts.
 
-    The index block is the paper's holistic one, with context and nonlinearity: one index map for all channels. It has a batch norm, so
-    an empty batch cannot train it.
+    The index block is the paper's holistic one, with context and nonlinearity: one index map for all channels.
 
     Args:
         in_channels: Channels ``C`` of the map.
@@ -28,7 +29,6 @@ class IndexNet(GuidedUpsampler):
     """
 
     scale_factors = (2,)
-    trains_on_empty_batch = False
 
     def __init__(self, in_channels: int, guide_channels: Optional[int] = None, scale_factor: int = 2, init_cfg: Any = None) -> None:
         super().__init__(in_channels, guide_channels, scale_factor, init_cfg)
@@ -62,5 +62,5 @@ class IndexNet(GuidedUpsampler):
             ValueError: A map has another shape, or the guide is missing.
         """
         guide = self.check_inputs(x, guide)
-        index = F.pixel_shuffle(self.index_block(guide), self.scale_factor).sigmoid().to(x.dtype)
+        index = pixel_shuffle(self.index_block(guide), self.scale_factor).sigmoid().to(x.dtype)
         return F.interpolate(x, scale_factor=self.scale_factor, mode='nearest') * index

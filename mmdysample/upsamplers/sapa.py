@@ -11,7 +11,7 @@ from mmengine.model import constant_init, xavier_init
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from mmdysample.functional import deformable_attention, reassemble, similarity
+from mmdysample.functional import deformable_attention, pixel_shuffle, reassemble, similarity
 
 from .base import GuidedUpsampler, check_odd, check_positive
 
@@ -71,9 +71,19 @@ class SAPAI(GuidedUpsampler):
             ValueError: A map has another shape, or the guide is missing.
         """
         guide = self.check_inputs(x, guide)
-        key, query = self.embed(x, guide)
-        scores = similarity(key, query, self.up_kernel, self.scale_factor)
-        return reassemble(x, scores.softmax(1), self.scale_factor)
+        return reassemble(x, self.predict_kernels(x, guide), self.scale_factor)
+
+    def predict_kernels(self, x: Tensor, guide: Tensor) -> Tensor:
+        """Predict the kernels.
+
+        Args:
+            x: ``(B, C, H, W)``.
+            guide: ``(B, C_g, s*H, s*W)``.
+
+        Returns:
+            ``(B, k*k, s*H, s*W)``, float32 or wider; each kernel sums to one.
+        """
+        return similarity(*self.embed(x, guide), self.up_kernel, self.scale_factor).softmax(1)
 
     def embed(self, x: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
         """Make key ``(B, D, H, W)`` and query ``(B, D, s*H, s*W)`` of map and guide."""
@@ -189,7 +199,7 @@ class SAPAD(GuidedUpsampler):
             ValueError: A map has another shape, or the guide is missing.
         """
         guide = self.check_inputs(x, guide)
-        offset = F.pixel_shuffle(self.offset(x), self.scale_factor)
+        offset = pixel_shuffle(self.offset(x), self.scale_factor)
         return deformable_attention(self.q(guide), self.k(x), x, offset, self.scale_factor, self.groups, self.num_points)
 
 

@@ -21,7 +21,7 @@ def test_memory_counts_what_is_held_at_the_peak():
             return (x + 1) * 2  # both results are alive when the second is made
 
     x = torch.zeros(2**20)  # 4 MiB
-    assert peak_memory(PASSES['forward'], TwoCopies(), x) == pytest.approx(8, rel=0.01)
+    assert peak_memory(PASSES['forward'], TwoCopies(), (x,)) == pytest.approx(8, rel=0.01)
 
 
 def test_every_module_is_called_as_often():
@@ -36,7 +36,9 @@ def test_every_module_is_called_as_often():
             calls.append(self.name)
             return x
 
-    times = call_times(PASSES['forward'], {'a': Call('a'), 'b': Call('b')}, torch.zeros(1), rounds=7, seconds=0, label='')
+    times = call_times(
+        PASSES['forward'], {'a': Call('a'), 'b': Call('b')}, dict.fromkeys('ab', (torch.zeros(1),)), rounds=7, seconds=0, label=''
+    )
     assert [len(values) for values in times.values()] == [7, 7]
     assert calls.count('a') == calls.count('b') == 9
 

@@ -1,0 +1,31 @@
+"""mmcv's upsamplers, as the builder configures them."""
+
+import pytest
+from upsampler_tests import UpsamplerTests
+
+
+class MmcvTests(UpsamplerTests):
+    checks_input = False
+
+
+class TestNearest(MmcvTests):
+    name = 'nearest'
+    memory = (1.1, 3.1)
+
+
+class TestBilinear(MmcvTests):
+    name = 'bilinear'
+    memory = (1.1, 3.1)
+
+
+class TestDeconv(MmcvTests):
+    name = 'deconv'
+
+
+class TestPixelShuffle(MmcvTests):
+    name = 'pixel_shuffle'
+
+    def test_empty_batch(self):
+        """It cannot be trained on one: torch's pixel shuffle has no gradient for that."""
+        with pytest.raises(RuntimeError, match='PixelShuffleBackward0 returned an invalid gradient'):
+            super().test_empty_batch()
