@@ -13,9 +13,9 @@ from .checkpoint import check_checkpoint, checkpoints, latest_complete
 from .errors import one_line, show_traceback
 
 
-def set_work_dir(config: Config, path: str, work_dir: Optional[str], log_to: str = '.') -> None:
-    """Say where results go: the given folder, the config's, or ``work_dirs/<name of the config>``, or a folder within."""
-    config.work_dir = str(Path(work_dir or config.get('work_dir') or Path('work_dirs') / Path(path).stem) / log_to)
+def set_work_dir(config: Config, name: str, work_dir: Optional[str], log_to: str = '.') -> None:
+    """Say where results go: the given folder, the config's, or ``work_dirs/<name of the run>``, or a folder within."""
+    config.work_dir = str(Path(work_dir or config.get('work_dir') or Path('work_dirs') / name) / log_to)
 
 
 def set_resume(config: Config, resume: Optional[str]) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -13,6 +14,7 @@ from mmdysample.frameworks import require
 from .checkpoint import TRUST_FLAG, secure_loading
 from .config import load_config
 from .launch import set_launcher, set_work_dir
+from .upsampler import use_upsampler
 
 
 class Options(DictAction):
@@ -36,6 +38,11 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         action=Options,
         metavar='KEY=VALUE',
         help='change the config, e.g. model.neck.upsample_cfg.type=DySample+ model.backbone.init_cfg=None (no pretrained weights)',
+    )
+    parser.add_argument(
+        '--upsampler',
+        metavar='NAME',
+        help="upsampler wherever the config's model has one: a name, or a dict in Python syntax, e.g. \"dict(type='DySample', groups=2)\"",
     )
     data = parser.add_argument_group('your own data')
     data.add_argument('--data-root', metavar='DIR', help='folder in place of COCO_ROOT or ADE20K_ROOT; any COCO-format folder will do')
@@ -69,7 +76,10 @@ def read_config(args: argparse.Namespace, splits: Iterable[str], log_to: str = '
     config = load_config(args.config, args.cfg_options)
     if config.get('default_scope') in ('mmdet', 'mmseg'):
         require(config.default_scope, args.config)
-    set_work_dir(config, args.config, args.work_dir, log_to)
+    name = Path(args.config).stem
+    if args.upsampler:
+        name = f'{name}_{use_upsampler(config, args.upsampler)}'
+    set_work_dir(config, name, args.work_dir, log_to)
     set_launcher(config, args.launcher, args.local_rank)
     given = {'train': Split(args.train_ann, args.train_img), 'val': Split(args.val_ann, args.val_img)}
     wanted = given if 'train' in splits else {'val': given['val']}

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .tiles import Reassemble, Similarity
+from . import tiles
 
 
 def reassemble(x: Tensor, weight: Tensor, scale_factor: int = 2, groups: int = 1) -> Tensor:
@@ -50,11 +50,7 @@ def reassemble(x: Tensor, weight: Tensor, scale_factor: int = 2, groups: int = 1
         )
     weight = weight.to(x.dtype).reshape(batch * groups, k * k, s * height, s * width)
     maps = x.reshape(batch * groups, channels // groups, height, width)
-    if _by_taps(x):
-        out = _reassemble_by_taps(maps, weight, k, s)
-    else:
-        with torch.autocast(x.device.type, enabled=False):
-            out = Reassemble.apply(maps, weight, k, s)
+    out = (_reassemble_by_taps if _by_taps(x) else tiles.reassemble)(maps, weight, k, s)
     return out.reshape(batch, channels, s * height, s * width)
 
 
@@ -82,19 +78,20 @@ def similarity(x: Tensor, y: Tensor, kernel_size: int, scale_factor: int = 2) ->
         raise ValueError(f'the fine map must have the shape (B, C, scale_factor*H, scale_factor*W) = {expected}, got {tuple(y.shape)}')
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
     x, y = x.to(dtype), y.to(dtype)
-    if _by_taps(x):
-        return _similarity_by_taps(x, y, kernel_size, scale_factor)
-    with torch.autocast(x.device.type, enabled=False):
-        return Similarity.apply(x, y, kernel_size, scale_factor)
+    return (_similarity_by_taps if _by_taps(x) else tiles.similarity)(x, y, kernel_size, scale_factor)
+
+
+# Before torch could tell the two apart, compiling was taken for exporting.
+_is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
 
 
 def _by_taps(x: Tensor) -> bool:
     """Whether to write the sum out, one neighbour after the other.
 
-    A compiler fuses that into one loop, and an exporter needs it, for a size that it does not know yet; called as it stands, it would
-    pass over memory k*k times. A meta tensor has no memory to pass over, and the analysis counts its multiplications.
+    An exporter needs that, which knows no operators but its own; otherwise it would pass over memory k*k times. A meta tensor has no
+    memory to pass over, and the analysis counts its multiplications.
     """
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_meta
+    return _is_exporting() or torch.jit.is_tracing() or x.is_meta
 
 
 def _neighbours(x: Tensor, k: int) -> Iterator[Tensor]:

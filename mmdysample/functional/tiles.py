@@ -1,8 +1,8 @@
 """Reassembly and its relatives as batched matrix products over small tiles.
 
 ``y[c, o] = sum over n of weight[n, o] * x[c, n]`` is linear in ``x`` and in ``weight``, and so each of the three tensors follows from the
-other two: ``y`` by :class:`Reassemble`, ``weight`` by :class:`Similarity`, ``x`` by :class:`Spread`. Each is the gradient of the others,
-of any order, and saves for it nothing but its inputs.
+other two: ``y`` by :func:`reassemble`, ``weight`` by :func:`similarity`, ``x`` by :func:`spread`. Each is a gradient of the others, of any
+order, and keeps for it nothing but its inputs. They are operators of their own, which a compiler leaves as they are.
 
 All three work on tiles of ``h x w`` coarse pixels: the window of ``(h+k-1) x (w+k-1)`` coarse pixels that a tile's neighbourhoods cover,
 ``(C, K)``, and its ``s*h x s*w`` fine pixels, ``(C, N)``, are tied by a *band*, ``(K, N)``, which holds the weights where the pixel of the
@@ -10,13 +10,13 @@ window is a neighbour of the fine pixel, and zeros elsewhere. For ``k = 5`` and 
 multiplications by zero cost less than the passes over memory that they save. Tiles are done in chunks that stay in the cache.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
+from torch.library import custom_op
 
 TILE = 4  # measured on CPU for k = 5 with s = 2: 4x4 is as fast as 3x4 and 4x8, and faster than what is smaller or larger
 # Numbers in the windows or fine pixels of a chunk: 2 MiB in float32. A GPU wants few launches, and memory that is small beside the output.
@@ -99,95 +99,53 @@ def _band_size(block: Block, batch: int, k: int, s: int) -> tuple[int, int, int]
     return batch * block.rows * block.columns, (h + k - 1) * (w + k - 1), s * s * h * w
 
 
-class Reassemble(Function):
-    """``(x, weight, k, s) -> y``: ``(B, C, H, W)`` and ``(B, k*k, s*H, s*W)`` to ``(B, C, s*H, s*W)``, all of one dtype."""
-
-    @staticmethod
-    def forward(x: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
-        """Multiply each tile's window by its band."""
-        batch, channels, height, width = x.shape
-        padded = F.pad(x, (k // 2,) * 4)
-        y = x.new_empty(batch, channels, s * height, s * width)
+@custom_op('mmdysample::reassemble', mutates_args=())
+def reassemble(x: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
+    """From ``(B, C, H, W)`` and ``(B, k*k, s*H, s*W)`` to ``(B, C, s*H, s*W)``, all of one dtype: multiply each window by its band."""
+    channels = x.shape[1]
+    padded = F.pad(x, (k // 2,) * 4)
+    y = _reassemble_fake(x, weight, k, s)
+    with torch.autocast(x.device.type, enabled=False):
         for block, band in _bands(weight, x.shape, k, s):
             tiles, window, _ = band.shape
             fine = block.fine(y, s)
             fine.copy_(torch.bmm(block.windows(padded, k).reshape(tiles, channels, window), band).view(fine.shape))
-        return y
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        """Keep the inputs."""
-        x, weight, ctx.k, ctx.s = inputs
-        ctx.save_for_backward(x, weight)
-
-    @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Optional[Tensor], ...]:
-        """The other two."""
-        x, weight = ctx.saved_tensors
-        grad_x = Spread.apply(grad_y, weight, ctx.k, ctx.s) if ctx.needs_input_grad[0] else None
-        grad_weight = Similarity.apply(x, grad_y, ctx.k, ctx.s) if ctx.needs_input_grad[1] else None
-        return grad_x, grad_weight, None, None
+    return y
 
 
-class Similarity(Function):
-    """``(x, y, k, s) -> weight``: ``(B, C, H, W)`` and ``(B, C, s*H, s*W)`` to ``(B, k*k, s*H, s*W)``, all of one dtype."""
+@custom_op('mmdysample::similarity', mutates_args=())
+def similarity(x: Tensor, y: Tensor, k: int, s: int) -> Tensor:
+    """From ``(B, C, H, W)`` and ``(B, C, s*H, s*W)`` to ``(B, k*k, s*H, s*W)``, all of one dtype.
 
-    @staticmethod
-    def forward(x: Tensor, y: Tensor, k: int, s: int) -> Tensor:
-        """Multiply each tile's window by its fine pixels, and keep what lies on the diagonals of the band."""
-        batch, channels, height, width = x.shape
-        padded = F.pad(x, (k // 2,) * 4)
-        weight = x.new_empty(batch, k * k, s * height, s * width)
+    Multiply each window by its fine pixels, and keep what lies on the diagonals of the band.
+    """
+    batch, channels, _, _ = x.shape
+    padded = F.pad(x, (k // 2,) * 4)
+    weight = _similarity_fake(x, y, k, s)
+    with torch.autocast(x.device.type, enabled=False):
         for block in blocks(x.shape, x.device, k, s):
             tiles, window, fine = _band_size(block, batch, k, s)
             windows = block.windows(padded, k).reshape(tiles, channels, window)
             band = torch.bmm(windows.mT, block.fine(y, s).reshape(tiles, channels, fine))
             block.weights(weight, k, s).copy_(block.diagonals(band, k, s))
-        return weight
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        """Keep the inputs."""
-        x, y, ctx.k, ctx.s = inputs
-        ctx.save_for_backward(x, y)
-
-    @staticmethod
-    def backward(ctx: Any, grad_weight: Tensor) -> tuple[Optional[Tensor], ...]:
-        """The other two."""
-        x, y = ctx.saved_tensors
-        grad_x = Spread.apply(y, grad_weight, ctx.k, ctx.s) if ctx.needs_input_grad[0] else None
-        grad_y = Reassemble.apply(x, grad_weight, ctx.k, ctx.s) if ctx.needs_input_grad[1] else None
-        return grad_x, grad_y, None, None
+    return weight
 
 
-class Spread(Function):
-    """``(y, weight, k, s) -> x``: ``(B, C, s*H, s*W)`` and ``(B, k*k, s*H, s*W)`` to ``(B, C, H, W)``, all of one dtype."""
+@custom_op('mmdysample::spread', mutates_args=())
+def spread(y: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
+    """From ``(B, C, s*H, s*W)`` and ``(B, k*k, s*H, s*W)`` to ``(B, C, H, W)``, all of one dtype.
 
-    @staticmethod
-    def forward(y: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
-        """Multiply each tile's fine pixels by its band transposed, and add up where windows overlap."""
-        batch, channels, height, width = y.shape[0], y.shape[1], y.shape[2] // s, y.shape[3] // s
-        margin = k // 2
-        padded = y.new_zeros(batch, channels, height + 2 * margin, width + 2 * margin)
+    Multiply the fine pixels of each tile by its band transposed, and add up where windows overlap.
+    """
+    batch, channels, height, width = y.shape[0], y.shape[1], y.shape[2] // s, y.shape[3] // s
+    margin = k // 2
+    padded = y.new_zeros(batch, channels, height + 2 * margin, width + 2 * margin)
+    with torch.autocast(y.device.type, enabled=False):
         for block, band in _bands(weight, (batch, channels, height, width), k, s):
             tiles, _, fine = band.shape
             windows = torch.bmm(block.fine(y, s).reshape(tiles, channels, fine), band.mT)
             _add_windows(padded, windows, block, k)
-        return padded[:, :, margin : margin + height, margin : margin + width].contiguous()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        """Keep the inputs."""
-        y, weight, ctx.k, ctx.s = inputs
-        ctx.save_for_backward(y, weight)
-
-    @staticmethod
-    def backward(ctx: Any, grad_x: Tensor) -> tuple[Optional[Tensor], ...]:
-        """The other two."""
-        y, weight = ctx.saved_tensors
-        grad_y = Reassemble.apply(grad_x, weight, ctx.k, ctx.s) if ctx.needs_input_grad[0] else None
-        grad_weight = Similarity.apply(grad_x, y, ctx.k, ctx.s) if ctx.needs_input_grad[1] else None
-        return grad_y, grad_weight, None, None
+    return padded[:, :, margin : margin + height, margin : margin + width].contiguous()
 
 
 def _add_windows(padded: Tensor, windows: Tensor, block: Block, k: int) -> None:
@@ -198,3 +156,51 @@ def _add_windows(padded: Tensor, windows: Tensor, block: Block, k: int) -> None:
         for j in range(0, block.width + k - 1, block.width):
             part = (..., slice(i, i + block.height), slice(j, j + block.width))
             target[part].add_(windows[part])
+
+
+@reassemble.register_fake
+def _reassemble_fake(x: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
+    return x.new_empty(x.shape[0], x.shape[1], s * x.shape[2], s * x.shape[3])
+
+
+@similarity.register_fake
+def _similarity_fake(x: Tensor, y: Tensor, k: int, s: int) -> Tensor:
+    return x.new_empty(x.shape[0], k * k, s * x.shape[2], s * x.shape[3])
+
+
+@spread.register_fake
+def _spread_fake(y: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
+    return y.new_empty(y.shape[0], y.shape[1], y.shape[2] // s, y.shape[3] // s)
+
+
+def _keep_inputs(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    first, second, ctx.k, ctx.s = inputs
+    ctx.save_for_backward(first, second)
+
+
+Gradients = tuple[Optional[Tensor], Optional[Tensor], None, None]
+
+
+def _gradients(ctx: Any, of_first: Callable[[], Tensor], of_second: Callable[[], Tensor]) -> Gradients:
+    need_first, need_second = ctx.needs_input_grad[:2]
+    return of_first() if need_first else None, of_second() if need_second else None, None, None
+
+
+def _reassemble_backward(ctx: Any, grad_y: Tensor) -> Gradients:
+    x, weight = ctx.saved_tensors
+    return _gradients(ctx, lambda: spread(grad_y, weight, ctx.k, ctx.s), lambda: similarity(x, grad_y, ctx.k, ctx.s))
+
+
+def _similarity_backward(ctx: Any, grad_weight: Tensor) -> Gradients:
+    x, y = ctx.saved_tensors
+    return _gradients(ctx, lambda: spread(y, grad_weight, ctx.k, ctx.s), lambda: reassemble(x, grad_weight, ctx.k, ctx.s))
+
+
+def _spread_backward(ctx: Any, grad_x: Tensor) -> Gradients:
+    y, weight = ctx.saved_tensors
+    return _gradients(ctx, lambda: reassemble(grad_x, weight, ctx.k, ctx.s), lambda: similarity(grad_x, y, ctx.k, ctx.s))
+
+
+reassemble.register_autograd(_reassemble_backward, setup_context=_keep_inputs)
+similarity.register_autograd(_similarity_backward, setup_context=_keep_inputs)
+spread.register_autograd(_spread_backward, setup_context=_keep_inputs)

@@ -61,22 +61,38 @@ def build_upsampler(
     Raises:
         ValueError: The name is unknown, or an argument is unknown or out of its range.
     """
-    config = named_config(cfg)
-    if config is None:
-        raise ValueError(f"an upsampler's config needs a type, one of {', '.join(list_upsamplers())}, got {cfg}")
-    if isinstance(config['type'], str):
-        config['type'] = ALIASES.get(config['type'], config['type'])
-    cls = _resolve(config['type'])
-    accepted = _parameters(cls)
-    for name in config.keys() - {'type'}:
-        if accepted is not None and name not in accepted:
-            raise ValueError(f'{config["type"]} takes no argument {name!r}{_suggest(name, accepted)}; it takes {", ".join(accepted)}')
+    config, cls, accepted = resolve(cfg)
     inferred = _infer_arguments(cls, accepted, config, channels, scale_factor, guide_channels)
     suits = {name: value for name, value in (preferred or {}).items() if name in (accepted or ())}
     return build_upsample_layer({**inferred, **suits, **config})
 
 
-def _resolve(kind: Union[str, type]) -> type:
+def resolve(cfg: UpsampleConfig) -> tuple[dict[str, Any], type, Optional[list[str]]]:
+    """Find the class of an upsampler.
+
+    Args:
+        cfg: As in :func:`build_upsampler`.
+
+    Returns:
+        The config with its ``type``, the class, and the names of the arguments that it takes (None for any).
+
+    Raises:
+        ValueError: The name or the name of an argument is unknown.
+    """
+    config = named_config(cfg)
+    if config is None:
+        raise ValueError(f"an upsampler's config needs a type, one of {', '.join(list_upsamplers())}, got {cfg}")
+    if isinstance(config['type'], str):
+        config['type'] = ALIASES.get(config['type'], config['type'])
+    cls = _find_class(config['type'])
+    accepted = _parameters(cls)
+    for name in config.keys() - {'type'}:
+        if accepted is not None and name not in accepted:
+            raise ValueError(f'{config["type"]} takes no argument {name!r}{_suggest(name, accepted)}; it takes {", ".join(accepted)}')
+    return config, cls, accepted
+
+
+def _find_class(kind: Union[str, type]) -> type:
     """Find the class of a name."""
     if not isinstance(kind, str):
         return kind
