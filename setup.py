@@ -60,7 +60,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['mmdysample', 'mmdysample.*']),
     python_requires='>=3.10',
-    install_requires=['torch>=2.4', 'matplotlib', 'numpy', 'packaging', 'pycocotools', 'rich'],
+    install_requires=['torch>=2.4', 'matplotlib', 'numpy', 'packaging', 'prettytable', 'pycocotools', 'rich'],
     extras_require={
         **STACKS,
         'dev': ['mypy', 'onnx', 'onnxruntime', 'onnxscript', 'pytest', 'pytest-timeout', 'ruff'],

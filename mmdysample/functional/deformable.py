@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .capture import captured
+
 
 def deformable_attention(
     query: Tensor, key: Tensor, value: Tensor, offset: Tensor, scale_factor: int = 2, groups: int = 4, num_points: int = 9
@@ -47,16 +49,18 @@ def _grids(offset: Tensor, height: int, width: int, s: int, num_points: int) -> 
     device, dtype = offset.device, offset.dtype
     x = (torch.arange(width, device=device, dtype=dtype) + 0.5).repeat_interleave(s)
     y = (torch.arange(height, device=device, dtype=dtype) + 0.5).repeat_interleave(s)
+    x, y = x * 2 / width - 1, y * 2 / height - 1
     centre = torch.stack((x.expand(s * height, s * width), y.unsqueeze(1).expand(s * height, s * width)))
-    size = torch.cat((offset.new_full((1,), 1) * width, offset.new_full((1,), 1) * height))
+    two = offset.new_full((1,), 2)
+    pixel = torch.cat((two / width, two / height)).view(2, 1, 1)
     points = offset.reshape(len(offset), num_points, 2, s * height, s * width)
-    grid = (centre + points) * (2 / size).view(2, 1, 1) - 1
+    grid = torch.addcmul(centre, points, pixel)
     return list(grid.permute(1, 0, 3, 4, 2).contiguous().unbind(0))
 
 
 def _lean(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """Call, keeping nothing but the inputs for the backward pass; a compiler decides about that by itself."""
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if not torch.is_grad_enabled() or captured():
         return function(*inputs)
     return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
 

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import tiles
+from .capture import exporting
 
 
 def reassemble(x: Tensor, weight: Tensor, scale_factor: int = 2, groups: int = 1) -> Tensor:
@@ -81,17 +82,13 @@ def similarity(x: Tensor, y: Tensor, kernel_size: int, scale_factor: int = 2) ->
     return (_similarity_by_taps if _by_taps(x) else tiles.similarity)(x, y, kernel_size, scale_factor)
 
 
-# Before torch could tell the two apart, compiling was taken for exporting.
-_is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
-
-
 def _by_taps(x: Tensor) -> bool:
     """Whether to write the sum out, one neighbour after the other.
 
     An exporter needs that, which knows no operators but its own; otherwise it would pass over memory k*k times. A meta tensor has no
     memory to pass over, and the analysis counts its multiplications.
     """
-    return _is_exporting() or torch.jit.is_tracing() or x.is_meta
+    return exporting() or x.is_meta
 
 
 def _neighbours(x: Tensor, k: int) -> Iterator[Tensor]:

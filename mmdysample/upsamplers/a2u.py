@@ -9,6 +9,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmdysample.functional import pixel_shuffle, reassemble
+from mmdysample.functional.capture import exporting
 
 from .base import GuidedUpsampler
 
@@ -111,7 +112,9 @@ def slide(x: Tensor, window: Tensor, stride: int) -> Tensor:
 
 
 def adaptive_mean(x: Tensor, size: int) -> Tensor:
-    """:func:`torch.nn.functional.adaptive_avg_pool2d` to ``(B, C, size, size)``, in a form that exports for any size of the input."""
+    """:func:`torch.nn.functional.adaptive_avg_pool2d` to ``(B, C, size, size)``, which does not export for any size of the input."""
+    if not exporting():
+        return F.adaptive_avg_pool2d(x, size)
     rows, columns = (_bins(length, size, x) for length in x.shape[2:])
     return rows @ (x @ columns.transpose(0, 1))
 

@@ -9,6 +9,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmdysample.functional import pixel_shuffle, reassemble
+from mmdysample.functional.capture import captured
 
 from .base import Upsampler, check_odd, check_positive
 
@@ -104,8 +105,7 @@ class CARAFE(Upsampler):
 
 def has_mmcv_operator(x: Tensor) -> bool:
     """Whether mmcv's operator takes a tensor: on CUDA, not empty, no bfloat16, and not while a compiler or an exporter looks on."""
-    captured = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return not captured and x.is_cuda and x.numel() > 0 and x.dtype != torch.bfloat16 and _mmcv_knows_cuda()
+    return not captured() and x.is_cuda and x.numel() > 0 and x.dtype != torch.bfloat16 and _mmcv_knows_cuda()
 
 
 @cache

@@ -1,0 +1,208 @@
+"""Tables of every registered upsampler: what it can do, what it costs, and what it adds to the models of the field's tables."""
+
+import argparse
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from prettytable import MARKDOWN, PrettyTable
+from rich.progress import track
+from torch import Tensor, nn
+
+from mmdysample.functional import tiles
+from mmdysample.upsamplers import build_upsampler, list_upsamplers
+
+from .capabilities import capabilities, make
+from .flops import count_multiplications
+from .published import ADDED, WHY_FLOPS_DIFFER, WHY_PARAMETERS_DIFFER
+from .speed import PASSES, Inputs, call_times, peak_memory
+
+CHANNELS = 256
+# Low-resolution sizes of the six steps of SegFormer-B1 at 512x512, and how many steps start at each.
+SEGFORMER_STEPS = {16: 1, 32: 2, 64: 3}
+
+Row = dict[str, str]
+
+
+def count_parameters(module: nn.Module) -> int:
+    """The number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def capability_table() -> list[Row]:
+    """What each upsampler is and can do, at 256 channels and x2 where it matters."""
+    rows = []
+    for name in track(list_upsamplers(), 'trying each upsampler', transient=True):
+        module = build_upsampler(name, CHANNELS)
+        rows.append(
+            {
+                'name': f'`{name}`',
+                'guided': 'yes' if getattr(module, 'guided', False) else 'no',
+                'parameters': f'{count_parameters(module):,}',
+                'GFLOPs': f'{count_multiplications(module, 120, 120) / 1e9:.2f}',
+                **capabilities(name),
+            }
+        )
+    return rows
+
+
+def flops_table() -> list[Row]:
+    """Multiplications of the six steps of SegFormer-B1 at 512x512 in G, counted and published."""
+    rows = []
+    for name in list_upsamplers():
+        counts = (steps * count_multiplications(build_upsampler(name, CHANNELS), size, size) for size, steps in SEGFORMER_STEPS.items())
+        published = ADDED[name].segformer_gflops if name in ADDED else ''
+        rows.append({'name': f'`{name}`', 'here': f'{sum(counts) / 1e9:.2f}', 'published': published})
+    return rows
+
+
+def parameters_table() -> list[Row]:
+    """Parameters that each upsampler adds to three models in place of interpolation, counted and published."""
+    bases = {'faster_rcnn': 'faster_rcnn_dysample.py', 'panoptic_fpn': 'faster_rcnn_dysample.py', 'segformer': 'segformer_b1_dysample.py'}
+    baselines = {model: _count_model(config, model, 'nearest') for model, config in bases.items()}
+    rows = []
+    for name in track(list_upsamplers(), 'building models', transient=True):
+        row = {'name': f'`{name}`'}
+        for model, config in bases.items():
+            row[model] = f'{_count_model(config, model, name) - baselines[model]:,}'
+            row[f'{model}, published'] = getattr(ADDED[name], model) if name in ADDED else ''
+        rows.append(row)
+    return rows
+
+
+def _count_model(config: str, model: str, name: str) -> int:
+    """Parameters of a model of the tables with an upsampler; the panoptic one's necks are plain FPNs, with three."""
+    cfg = Config.fromfile(str(_configs() / config))
+    init_default_scope(cfg.default_scope)
+    place = cfg.model.decode_head if model == 'segformer' else cfg.model.neck
+    place.upsample_cfg = dict(type=name)
+    if model == 'panoptic_fpn':
+        place.fuse_extra_levels = False
+    # On the meta device there is nothing to initialise; the transformer's backbone reads numbers while it is built.
+    with torch.device('cpu' if model == 'segformer' else 'meta'):
+        return count_parameters(MODELS.build(cfg.model))
+
+
+def _configs() -> Path:
+    """The folder of the configs: beside the package in a checkout, within it where it is installed."""
+    package = Path(__file__).parents[1]
+    beside = package.parent / 'configs'
+    return beside if beside.is_dir() else package / '.mim/configs'
+
+
+def cost_table(size: tuple[int, int, int, int], rounds: int, seconds: float) -> list[Row]:
+    """Time and memory of each upsampler at x2, float32 on CPU, beside bilinear and beside the unfold formulation of what reassembles."""
+    batch, channels, height, width = size
+    output = batch * channels * 4 * height * width * 4 / 2**20
+    x, guide = torch.randn(size), torch.randn(batch, channels, 2 * height, 2 * width)
+    modules = {name: make(name, channels) for name in list_upsamplers()}
+    inputs: dict[str, Inputs] = {name: (x, guide) if getattr(module, 'guided', False) else (x,) for name, module in modules.items()}
+    reassembling = [name for name, module in modules.items() if _reassembles(module, inputs[name])]
+    rows: dict[str, Row] = {name: {'name': f'`{name}`'} for name in modules}
+    for label, run in PASSES.items():
+        times = call_times(run, modules, inputs, rounds, seconds, label)
+        for name, row in rows.items():
+            ms = statistics.median(times[name])
+            row[f'{label}, ms'] = f'{ms:.1f}'
+            row[f'{label}, / bilinear'] = f'{ms / statistics.median(times["bilinear"]):.1f}'
+            row[f'{label}, memory / output'] = f'{peak_memory(run, modules[name], inputs[name]) / output:.2f}'
+            row[f'{label}, unfold / ours'] = ''
+        for name in track(reassembling, f'{label}, by unfolding', transient=True):
+            pair = {'ours': modules[name], 'unfold': Unfolding(modules[name])}
+            pair_times = call_times(run, pair, dict.fromkeys(pair, inputs[name]), 3, 0, '')
+            ratio = statistics.median(pair_times['unfold']) / statistics.median(pair_times['ours'])
+            rows[name][f'{label}, unfold / ours'] = f'{ratio:.1f}'
+    return list(rows.values())
+
+
+def unfold_reassemble(x: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
+    """Reassembly as it is usually written: unfold, repeat each pixel, multiply, add up."""
+    batch, channels, height, width = x.shape
+    patches = F.unfold(x, k, padding=k // 2).view(batch, channels * k * k, height, width)
+    patches = F.interpolate(patches, scale_factor=s, mode='nearest').view(batch, channels, k * k, s * height, s * width)
+    return (patches * weight.unsqueeze(1)).sum(2)
+
+
+def unfold_similarity(x: Tensor, y: Tensor, k: int, s: int) -> Tensor:
+    """Similarity as it is usually written."""
+    batch, channels, height, width = x.shape
+    patches = F.unfold(x, k, padding=k // 2).view(batch, channels * k * k, height, width)
+    patches = F.interpolate(patches, scale_factor=s, mode='nearest').view(batch, channels, k * k, s * height, s * width)
+    return (patches * y.unsqueeze(2)).sum(1)
+
+
+class Unfolding(nn.Module):
+    """An upsampler with the unfold formulation in the place of ours."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        with mock.patch.multiple(tiles, reassemble=unfold_reassemble, similarity=unfold_similarity):
+            return self.module(*inputs)
+
+
+def _reassembles(module: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    small = [tensor[:1, :, : 8 * (1 + i), : 8 * (1 + i)] for i, tensor in enumerate(inputs)]
+    with mock.patch.object(tiles, 'reassemble', wraps=tiles.reassemble) as spy, torch.no_grad():
+        module(*small)
+    return spy.called
+
+
+def render(rows: list[Row], form: str) -> str:
+    """Lay rows out as ``'text'``, ``'markdown'`` or ``'csv'``."""
+    table = PrettyTable(list(rows[0]))
+    plain = (lambda cell: cell) if form == 'markdown' else (lambda cell: cell.strip('`'))
+    table.add_rows([[plain(cell) for cell in row.values()] for row in rows])
+    table.align = 'r'
+    table.align['name'] = 'l'
+    if form == 'csv':
+        return table.get_csv_string(lineterminator='\n').rstrip()
+    if form == 'markdown':
+        table.set_style(MARKDOWN)
+    return table.get_string()
+
+
+def parse_size(text: str) -> tuple[int, ...]:
+    """Parse BxCxHxW."""
+    values = tuple(map(int, text.split('x')))
+    if len(values) != 4 or min(values) < 1:
+        raise ValueError
+    return values
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        'table',
+        nargs='?',
+        default='capabilities',
+        choices=['capabilities', 'flops', 'parameters', 'cost'],
+        help='what each can do (default); FLOPs in SegFormer-B1 and parameters in three models, beside the published ones; time and memory',
+    )
+    parser.add_argument('--format', default='text', choices=['text', 'markdown', 'csv'])
+    parser.add_argument('--size', type=parse_size, default=(1, 256, 120, 120), metavar='BxCxHxW', help='cost: default 1x256x120x120')
+    parser.add_argument('--rounds', type=int, default=7, help='cost: timed calls of each, at least (default: 7)')
+    parser.add_argument('--seconds', type=float, default=10.0, help='cost: how long to go on calling, at least (default: 10)')
+    args = parser.parse_args()
+    tables: dict[str, Callable[[], list[Row]]] = {
+        'capabilities': capability_table,
+        'flops': flops_table,
+        'parameters': parameters_table,
+        'cost': lambda: cost_table(args.size, max(1, args.rounds), args.seconds),
+    }
+    notes = {'flops': WHY_FLOPS_DIFFER, 'parameters': WHY_PARAMETERS_DIFFER}
+    print(render(tables[args.table](), args.format))
+    if args.format != 'csv' and args.table in notes:
+        print(notes[args.table])
+
+
+if __name__ == '__main__':
+    main()
