@@ -12,6 +12,7 @@ from mmengine.registry import Registry
 
 # What stands where. mmengine's own ``locations`` would import all of it at the first look-up, and so make a detector need mmseg.
 LOCATIONS = {
+    'DUpsampleHead': 'mmdysample.heads.dupsample_head',
     'FPN': 'mmdysample.necks.fpn',
     'SegformerHead': 'mmdysample.heads.segformer_head',
 }

@@ -36,3 +36,73 @@ def bilinear_at(plane: Tensor, px: float, py: float) -> float:
     upper = (1 - fx) * plane[top, left] + fx * plane[top, right]
     lower = (1 - fx) * plane[bottom, left] + fx * plane[bottom, right]
     return ((1 - fy) * upper + fy * lower).item()
+
+
+def reassemble_loop(x: Tensor, weight: Tensor, scale_factor: int, groups: int = 1) -> Tensor:
+    """As :func:`mmdysample.functional.reassemble`."""
+    x, weight = x.double(), weight.double()
+    batch, channels, height, width = x.shape
+    s = scale_factor
+    k = math.isqrt(weight.shape[1] // groups)
+    out = torch.zeros(batch, channels, s * height, s * width, dtype=torch.float64)
+    for c in range(channels):
+        g = c // (channels // groups)
+        for row in range(s * height):
+            for column in range(s * width):
+                for n, (i, j) in neighbourhood(row // s, column // s, k, height, width):
+                    out[:, c, row, column] += weight[:, g * k * k + n, row, column] * x[:, c, i, j]
+    return out
+
+
+def similarity_loop(x: Tensor, y: Tensor, kernel_size: int, scale_factor: int) -> Tensor:
+    """As :func:`mmdysample.functional.similarity`."""
+    x, y = x.double(), y.double()
+    _, _, height, width = x.shape
+    s = scale_factor
+    out = torch.zeros(len(x), kernel_size**2, s * height, s * width, dtype=torch.float64)
+    for row in range(s * height):
+        for column in range(s * width):
+            for n, (i, j) in neighbourhood(row // s, column // s, kernel_size, height, width):
+                out[:, n, row, column] = (x[:, :, i, j] * y[:, :, row, column]).sum(1)
+    return out
+
+
+def neighbourhood(row: int, column: int, k: int, height: int, width: int):
+    """The places around a pixel that lie on the map, each with its number in the kernel."""
+    for n in range(k * k):
+        i, j = row + n // k - k // 2, column + n % k - k // 2
+        if 0 <= i < height and 0 <= j < width:
+            yield n, (i, j)
+
+
+def deformable_attention_loop(query, key, value, offset, scale_factor: int, groups: int, num_points: int) -> Tensor:
+    """As :func:`mmdysample.functional.deformable_attention`."""
+    query, key, value, offset = (t.double() for t in (query, key, value, offset))
+    batch, channels, height, width = value.shape
+    s, depth, share = scale_factor, key.shape[1] // groups, channels // groups
+    points = offset.reshape(batch, groups, num_points, 2, s * height, s * width)
+    out = torch.zeros(batch, channels, s * height, s * width, dtype=torch.float64)
+    for b in range(batch):
+        for g in range(groups):
+            for row in range(s * height):
+                for column in range(s * width):
+                    places = [
+                        (column // s + points[b, g, p, 0, row, column].item(), row // s + points[b, g, p, 1, row, column].item())
+                        for p in range(num_points)
+                    ]
+                    keys = torch.stack([zero_padded_bilinear(key[b, g * depth : (g + 1) * depth], *place) for place in places])
+                    values = torch.stack([zero_padded_bilinear(value[b, g * share : (g + 1) * share], *place) for place in places])
+                    weights = (keys @ query[b, g * depth : (g + 1) * depth, row, column]).softmax(0)
+                    out[b, g * share : (g + 1) * share, row, column] = weights @ values
+    return out
+
+
+def zero_padded_bilinear(maps: Tensor, x: float, y: float) -> Tensor:
+    """The values of maps ``(C, H, W)`` at a point, in pixels from the centre of the first one; zero outside."""
+    left, top = math.floor(x), math.floor(y)
+    out = torch.zeros(len(maps), dtype=torch.float64)
+    for i, wy in ((top, 1 - (y - top)), (top + 1, y - top)):
+        for j, wx in ((left, 1 - (x - left)), (left + 1, x - left)):
+            if 0 <= i < maps.shape[1] and 0 <= j < maps.shape[2]:
+                out += wy * wx * maps[:, i, j]
+    return out

@@ -17,10 +17,10 @@ FLOPS_PER_MULTIPLICATION = 2
 
 
 def _per_output(multiplications: int) -> Any:
-    """A formula for an operator that multiplies so often for each number of its output."""
+    """A formula for an operator that multiplies so often for each number of its output, if that is a map; coordinates are none."""
 
     def formula(*_: Any, out_shape: Any, **__: Any) -> int:
-        return FLOPS_PER_MULTIPLICATION * multiplications * prod(out_shape)
+        return FLOPS_PER_MULTIPLICATION * multiplications * prod(out_shape) if len(out_shape) >= 4 else 0
 
     return formula
 

@@ -21,8 +21,7 @@ ADDED = {
     'nearest': Added('0', '0', '0', '0'),
     'bilinear': Added(segformer='0', segformer_gflops='0'),
     'deconv': Added('2.4M', '1.8M', '3.5M', '34.4'),
-    # tiny-smart/sapa prints 3.5M for SegFormer, which is the row above: six 3x3 convolutions from 256 to 1024 channels are 14.2M.
-    'pixel_shuffle': Added('9.4M', '7.1M', '', '34.4'),
+    'pixel_shuffle': Added('9.4M', '7.1M', '3.5M', '34.4'),
     'CARAFE': Added('0.3M', '0.2M', '0.44M', '1.45'),
     'FADE': Added('0.2M', '0.1M', '0.29M', '2.65'),
     'FADE-Lite': Added(segformer='80K', segformer_gflops='0.89'),
@@ -43,4 +42,5 @@ SAPA-D: 5.3 comes out if each of the four taps of a bilinear sample counts twice
 
 WHY_PARAMETERS_DIFFER = """\
 DySample: the published counts leave the biases out, and cut 32,768 to 32.7K. A2U: 29.2K counts the weights of the convolutions alone;
-0.1M for four of them (0.04M) is rounded up."""
+0.1M for four of them (0.04M) is rounded up. pixel_shuffle in SegFormer: 3.5M (tiny-smart/sapa) repeats the row of deconv; six 3x3
+convolutions from 256 to 1,024 channels are 14.2M."""

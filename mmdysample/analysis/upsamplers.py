@@ -9,7 +9,7 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope
 from prettytable import MARKDOWN, PrettyTable
 from rich.progress import track
 from torch import Tensor, nn
@@ -78,13 +78,12 @@ def parameters_table() -> list[Row]:
 def _count_model(config: str, model: str, name: str) -> int:
     """Parameters of a model of the tables with an upsampler; the panoptic one's necks are plain FPNs, with three."""
     cfg = Config.fromfile(str(_configs() / config))
-    init_default_scope(cfg.default_scope)
     place = cfg.model.decode_head if model == 'segformer' else cfg.model.neck
     place.upsample_cfg = dict(type=name)
     if model == 'panoptic_fpn':
         place.fuse_extra_levels = False
     # On the meta device there is nothing to initialise; the transformer's backbone reads numbers while it is built.
-    with torch.device('cpu' if model == 'segformer' else 'meta'):
+    with torch.device('cpu' if model == 'segformer' else 'meta'), DefaultScope.overwrite_default_scope(cfg.default_scope):
         return count_parameters(MODELS.build(cfg.model))
 
 

@@ -5,7 +5,7 @@ from mmengine.registry import MODELS, init_default_scope
 pytest.importorskip('mmseg')
 from mmseg.models.decode_heads import SegformerHead as StockSegformerHead
 
-from mmdysample import SegformerHead
+from mmdysample import SegformerHead, list_upsamplers
 
 CHANNELS = [8, 16, 24, 32]
 SIZES = [(37, 50), (19, 25), (10, 13), (5, 7)]
@@ -40,7 +40,7 @@ def test_nearest_by_name_is_mmsegs_nearest():
     torch.testing.assert_close(ours(inputs), theirs(inputs))
 
 
-@pytest.mark.parametrize('name', ['DySample', 'DySample+', 'DySample-S', 'DySample-S+', 'deconv', 'bilinear'])
+@pytest.mark.parametrize('name', list_upsamplers())
 def test_six_upsamplers_and_odd_sizes(name):
     head = SegformerHead(**ARGUMENTS, upsample_cfg=dict(type=name))
     assert len(head.upsample_modules) == 6
@@ -49,6 +49,7 @@ def test_six_upsamplers_and_odd_sizes(name):
     out.sum().backward()
     assert out.shape == (2, 7, 37, 50)
     assert all(p.grad is not None for p in head.upsample_modules.parameters())
+    assert [m.gating for m in head.upsample_modules if hasattr(m, 'gating')] == [True] * (6 if 'FADE' in name else 0)
 
 
 def test_stage_4_takes_three_steps_stage_3_two_and_stage_2_one():

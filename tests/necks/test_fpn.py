@@ -9,7 +9,7 @@ mmdet = pytest.importorskip('mmdet')
 from mmdet.models.necks import FPN as StockFPN  # noqa: E402
 from mmdet.models.necks import FPN_CARAFE  # noqa: E402
 
-from mmdysample import FPN, DySample  # noqa: E402
+from mmdysample import FPN, DySample, list_upsamplers  # noqa: E402
 from mmdysample.frameworks import install_command  # noqa: E402
 
 CHANNELS = [8, 16, 24, 32]
@@ -216,3 +216,17 @@ except ImportError as error:
     printed = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout
     assert f'mmdysample.{name} needs' in printed
     assert f'Run: {install_command(installed)}' in printed
+
+
+@pytest.mark.parametrize('name', list_upsamplers())
+def test_every_upsampler_and_odd_sizes(name):
+    """Guided or not, by its name alone; FADE's gate is off, because the lateral is added anyway."""
+    neck = FPN(CHANNELS, 32, num_outs=5, upsample_cfg=name)
+    neck.init_weights()
+    outs = neck(maps())
+    sum(out.sum() for out in outs).backward()
+    assert [tuple(out.shape[2:]) for out in outs] == [*SIZES, (3, 4)]
+    assert all(p.grad is not None for p in neck.upsample_modules.parameters())
+    assert [m.gating for m in neck.upsample_modules if hasattr(m, 'gating')] == [False] * (3 if 'FADE' in name else 0)
+    if name == 'FADE':
+        assert FPN(CHANNELS, 32, num_outs=5, upsample_cfg=dict(type=name, gating=True)).upsample_modules[0].gating

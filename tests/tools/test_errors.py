@@ -169,3 +169,47 @@ def test_a_framework_that_is_not_installed(config, missing, tmp_path):
     assert done.returncode == 2, done.stderr
     assert 'Traceback' not in done.stderr
     assert f'{config} needs {missing}, which is not installed. Run: pip install' in done.stderr
+
+
+def test_unknown_upsampler(refused):
+    assert "unknown upsampler 'Dysampel+' (did you mean 'DySample+'" in refused('train', SHAPES, '--upsampler', 'Dysampel+')
+    line = refused('test', SEGFORMER, 'some.pth', '--upsampler', "dict(type='FADE', gate=False)")
+    assert "FADE takes no argument 'gate' (did you mean 'gating'?)" in line
+
+
+def test_a_model_that_takes_no_upsampler(refused):
+    line = refused('train', 'configs/shapes/dupsample_r50_shapes.py', '--upsampler', 'CARAFE')
+    assert '--upsampler: nothing in the model of' in line
+    assert 'model.neck.type=mmdysample.FPN' in line
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['configs/nowhere.py', '--scale-factor', '8'], 'there is no config configs/nowhere.py'),
+        ([SHAPES, '--scale-factor', '8'], 'loads no semantic label maps: take a config of mmsegmentation'),
+        ([SEGFORMER, '--scale-factor', '0'], '--scale-factor must be a positive integer, got 0'),
+        ([SEGFORMER, '--scale-factor', '512'], 'no label map is as large as a window of 512x512'),
+        ([SEGFORMER, '--scale-factor', '2', '--channels', '64'], 'channels must be at most the number of windows'),
+    ],
+)
+def test_fitting_a_matrix(monkeypatch, capfd, tmp_path, arguments, message):
+    monkeypatch.setattr(
+        sys, 'argv', ['fit_dupsample.py', *arguments, '--out', str(tmp_path / 'w.pth'), '--windows', '50', '--cfg-options', *SIZES]
+    )
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_path('tools/fit_dupsample.py', run_name='__main__')
+    assert exit_.value.code == 2
+    errors = capfd.readouterr().err
+    assert message in errors
+    assert 'Traceback' not in errors
+
+
+def test_a_matrix_is_not_overwritten(monkeypatch, capfd, tmp_path):
+    kept = tmp_path / 'kept.pth'
+    kept.write_text('mine')
+    monkeypatch.setattr(sys, 'argv', ['fit_dupsample.py', SEGFORMER, '--scale-factor', '8', '--out', str(kept)])
+    with pytest.raises(SystemExit):
+        runpy.run_path('tools/fit_dupsample.py', run_name='__main__')
+    assert 'kept.pth exists: remove it, or choose another --out' in capfd.readouterr().err
+    assert kept.read_text() == 'mine'

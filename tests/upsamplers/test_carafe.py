@@ -2,13 +2,13 @@ import pytest
 import torch
 from conftest import assert_parity, golden_cases
 from mmcv.cnn import build_upsample_layer
-from upsampler_tests import UpsamplerTests
+from upsampler_tests import CompiledUpsamplerTests
 
 from mmdysample import CARAFE, build_upsampler
 from mmdysample.upsamplers import carafe
 
 
-class TestCARAFE(UpsamplerTests):
+class TestCARAFE(CompiledUpsamplerTests):
     name = 'CARAFE'
     memory = (3, 8)
 

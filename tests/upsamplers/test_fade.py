@@ -1,7 +1,7 @@
 import pytest
 import torch
 from conftest import assert_parity, golden_cases
-from upsampler_tests import UpsamplerTests
+from upsampler_tests import CompiledUpsamplerTests, UpsamplerTests
 
 from mmdysample import FADE, FADELite
 
@@ -23,7 +23,7 @@ class TestFADE(UpsamplerTests):
     memory = (3, 8)
 
 
-class TestFADEWithoutGate(UpsamplerTests):
+class TestFADEWithoutGate(CompiledUpsamplerTests):
     name = 'FADE'
     memory = (3, 8)
 

@@ -2,12 +2,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import assert_parity, golden_cases
-from upsampler_tests import UpsamplerTests
+from upsampler_tests import CompiledUpsamplerTests, UpsamplerTests
 
 from mmdysample import SAPAB, SAPAD, SAPAI
 
 
-class TestSAPAI(UpsamplerTests):
+class TestSAPAI(CompiledUpsamplerTests):
     name = 'SAPA-I'
     memory = (3, 8)
 

@@ -1,0 +1,10 @@
+_base_ = [
+    '_base_/models/dupsample_r50.py',
+    '_base_/datasets/ade20k.py',
+    '_base_/schedules/adamw_160k.py',
+    '_base_/mmseg_runtime.py',
+]
+
+# The matrix comes from the labels; without one it is learned with the rest:
+#   python tools/fit_dupsample.py configs/dupsample_r50.py --scale-factor 16 --out work_dirs/ade20k_x16.pth
+#   python tools/train.py configs/dupsample_r50.py --cfg-options model.decode_head.matrix=work_dirs/ade20k_x16.pth

@@ -1,0 +1,88 @@
+"""A decode head that upsamples its logits by a matrix made from labels: `DUpsampling <https://arxiv.org/abs/1903.02120>`_."""
+
+from typing import Any, Optional
+
+import torch
+from mmengine.model import normal_init
+from torch import Tensor, nn
+
+from mmdysample.frameworks import require
+from mmdysample.registry import MODELS
+from mmdysample.upsamplers import DUpsample
+
+require('mmseg', 'mmdysample.DUpsampleHead')
+
+from mmseg.models.decode_heads import DepthwiseSeparableASPPHead  # noqa: E402
+from mmseg.models.utils import resize  # noqa: E402
+
+
+@MODELS.register_module()
+class DUpsampleHead(DepthwiseSeparableASPPHead):
+    """mmseg's DeepLabv3+ head, which stays at the coarse resolution and predicts a code of each window of labels.
+
+    ::
+
+        low-level map -- c1_bottleneck -- resize down --.
+        high-level map -- ASPP ------------------------ concat -- 2 convolutions -- conv_seg -- DUpsample / T
+                                                                                    (code)      (logits of s x s pixels)
+
+    DeepLabv3+ resizes the high-level map up to the low-level one instead, and interpolates the logits. Here the matrix of DUpsample, made
+    by ``tools/fit_dupsample.py``, decodes the code to logits at the size of the image; the softmax of the loss has a learned
+    temperature ``T``, because the code of a one-hot window decodes to numbers near 0 and 1.
+
+    Args:
+        scale_factor: The ratio ``s`` between the image and the high-level map.
+        code_channels: Numbers of a code, as fitted.
+        matrix: File of ``tools/fit_dupsample.py``. Absent, the matrix is learned from scratch.
+        freeze_matrix: Whether a fitted matrix stays as it is, as in the paper.
+        kwargs: As in mmseg's ``DepthwiseSeparableASPPHead``: ``in_channels``, ``in_index`` (of the high-level map), ``channels``,
+            ``c1_in_channels``, ``c1_channels`` (of the first map, the low-level one), ``dilations``, ``num_classes``, ...
+
+    Raises:
+        ValueError: An argument is out of its range, or the matrix does not fit.
+    """
+
+    def __init__(
+        self, scale_factor: int, code_channels: int = 64, matrix: Optional[str] = None, freeze_matrix: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.conv_seg = nn.Conv2d(self.channels, code_channels, 1)
+        self.dupsample = DUpsample(code_channels, scale_factor, self.out_channels, matrix, freeze=matrix is not None and freeze_matrix)
+        self.temperature = nn.Parameter(torch.ones(()))
+
+    def init_weights(self) -> None:
+        """Initialise; mmseg's own for ``conv_seg`` is meant for logits, and the code's numbers are of the same size."""
+        super().init_weights()
+        normal_init(self.conv_seg, std=0.01)
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Segment.
+
+        Args:
+            inputs: The backbone's maps: the low-level one first, the high-level one ``(B, in_channels, H, W)`` at ``in_index``.
+
+        Returns:
+            Logits ``(B, num_classes, s*H, s*W)``.
+        """
+        x = self._forward_feature(inputs)
+        if self.c1_bottleneck is not None:
+            low = self.c1_bottleneck(inputs[0])
+            low = resize(low, size=x.shape[2:], mode='bilinear', align_corners=self.align_corners)
+            x = torch.cat([x, low], dim=1)
+        return self.dupsample(self.cls_seg(self.sep_bottleneck(x))) / self.temperature
+
+    def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
+        """Compute the loss on what lies within the image."""
+        size = batch_data_samples[0].gt_sem_seg.data.shape[-2:]
+        return super().loss_by_feat(_crop(seg_logits, size), batch_data_samples)
+
+    def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Keep what lies within the image: a backbone rounds sizes up."""
+        meta = batch_img_metas[0]
+        sliding = isinstance(meta['img_shape'], torch.Size)  # as mmseg tells
+        size = meta['img_shape'] if sliding else meta.get('pad_shape', meta['img_shape'])
+        return super().predict_by_feat(_crop(seg_logits, size[:2]), batch_img_metas)
+
+
+def _crop(logits: Tensor, size: tuple[int, ...]) -> Tensor:
+    return logits[:, :, : size[0], : size[1]]

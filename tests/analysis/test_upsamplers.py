@@ -1,0 +1,103 @@
+import csv
+import io
+import re
+
+import pytest
+import torch
+from conftest import ROOT
+
+from mmdysample import build_upsampler, list_upsamplers
+from mmdysample.analysis import capabilities, upsamplers
+from mmdysample.analysis.flops import count_multiplications
+from mmdysample.analysis.published import ADDED
+from mmdysample.analysis.speed import PASSES
+from mmdysample.functional import tiles
+
+
+@pytest.mark.parametrize(
+    'name', sorted(set(ADDED) - {'nearest', 'bilinear', 'deconv', 'SAPA-D'} - {n for n in ADDED if not ADDED[n].segformer_gflops})
+)
+def test_multiplications_are_the_published_flops(name):
+    """In SegFormer-B1 at 512x512; the rows left out here are explained where the table is printed."""
+    module = build_upsampler(name, 256)
+    total = sum(steps * count_multiplications(module, size, size) for size, steps in upsamplers.SEGFORMER_STEPS.items())
+    published = ADDED[name].segformer_gflops
+    assert f'{total / 1e9:.{len(published.split(".")[1])}f}' == published
+
+
+def test_multiplications_by_hand():
+    """A 1x1 convolution to 32 channels at 3x5, and four taps for each of the 64 channels of 6x10 pixels."""
+    assert count_multiplications(build_upsampler('DySample', 64), 3, 5, 64) == 64 * 32 * 15 + 4 * 64 * 60
+
+
+EXPLAINED = {('A2U', 'faster_rcnn'), ('pixel_shuffle', 'segformer')}
+
+
+def test_parameters_in_the_models_are_the_published_ones():
+    """To the printed precision, with the biases or without; the differences are explained where the table is printed."""
+    pytest.importorskip('mmdet')
+    pytest.importorskip('mmseg')
+    rows = {row['name'].strip('`'): row for row in upsamplers.parameters_table()}
+    assert sorted(rows) == sorted(list_upsamplers())
+    weights = {'DySample': 8192, 'DySample+': 16384, 'DySample-S+': 2048, 'A2U': 9728}  # without biases and norms
+    count = {'faster_rcnn': 4, 'panoptic_fpn': 3, 'segformer': 6}
+    compared = 0
+    for name, row in rows.items():
+        for model, modules in count.items():
+            published = row[f'{model}, published']
+            if not published or (name, model) in EXPLAINED:
+                continue
+            number, unit = re.fullmatch(r'([\d.]+)([KM]?)', published).groups()
+            step = 10.0 ** -len(number.partition('.')[2])
+            scale = {'': 1, 'K': 1e3, 'M': 1e6}[unit]
+            counts = {int(row[model].replace(',', '')), modules * weights.get(name, -1)}
+            # Rounded or cut.
+            assert any(-0.5 * step <= c / scale - float(number) < step for c in counts), (name, model, counts, published)
+            compared += 1
+    assert compared >= 28
+
+
+def test_a_tick_is_what_happened(monkeypatch):
+    assert capabilities.compiles('DySample')
+    assert capabilities.runs('SAPA-B', 'cpu', torch.float16)
+    assert not capabilities.scales('IndexNet', 3)
+    assert not capabilities.runs('SAPA-B', 'nowhere', torch.float32)
+    # Wrong numbers are no tick.
+    monkeypatch.setattr(tiles, 'reassemble', lambda x, weight, k, s: torch.zeros(len(x), x.shape[1], s * x.shape[2], s * x.shape[3]))
+    assert not capabilities.runs('CARAFE', 'cpu', torch.float32)
+    assert not capabilities.exports('CARAFE')
+
+
+def test_rendering():
+    rows = [{'name': '`a`', 'cost': '1,000'}, {'name': '`b+`', 'cost': '2'}]
+    assert list(csv.reader(io.StringIO(upsamplers.render(rows, 'csv')))) == [['name', 'cost'], ['a', '1,000'], ['b+', '2']]
+    assert upsamplers.render(rows, 'markdown').splitlines()[2].replace(' ', '') == '|`a`|1,000|'
+    assert '`' not in upsamplers.render(rows, 'text')
+
+
+def test_cost_at_a_small_size():
+    rows = {row['name'].strip('`'): row for row in upsamplers.cost_table((1, 64, 6, 5), rounds=1, seconds=0)}
+    assert sorted(rows) == sorted(list_upsamplers())
+    reassembling = {name for name, row in rows.items() if row['forward, unfold / ours']}
+    assert reassembling == {'A2U', 'CARAFE', 'FADE', 'FADE-Lite', 'SAPA-B', 'SAPA-I'}
+    assert rows['bilinear']['forward, / bilinear'] == '1.0'
+
+
+@pytest.mark.parametrize('name', ['CARAFE', 'SAPA-I'])
+def test_the_unfold_formulation_is_the_same_function(name):
+    module = capabilities.make(name)
+    inputs = capabilities.make_inputs(module)
+    torch.testing.assert_close(upsamplers.Unfolding(module)(*inputs), module(*inputs))
+    for run in PASSES.values():
+        run(upsamplers.Unfolding(module), inputs)
+
+
+@pytest.mark.slow
+def test_the_readmes_table_is_the_command_s():
+    if not capabilities.has_onnxruntime():
+        pytest.skip('onnxruntime is not installed, and the table has a column for it')
+    printed = upsamplers.render(upsamplers.capability_table(), 'markdown')
+    readme = (ROOT / 'README.md').read_text()
+    if torch.cuda.is_available():
+        pytest.skip('there is a GPU here, and the table was written without one')
+    assert printed in readme
