@@ -20,6 +20,8 @@ pytestmark = pytest.mark.slow
 
 SIZES = ['shapes.train=16', 'shapes.val=8']
 FASTER = 'configs/shapes/faster_rcnn_dysample_shapes.py'
+SEGFORMER = 'configs/shapes/segformer_b1_dysample_shapes.py'
+BRIEF = [*SIZES, 'train_cfg.max_iters=2', 'train_cfg.val_interval=2']
 SHORT = [*SIZES, 'train_cfg.max_epochs=1', 'default_hooks.logger.interval=1']
 
 
@@ -47,7 +49,8 @@ def tool(name, *arguments):
     [
         (FASTER, SHORT, ['box']),
         ('configs/shapes/mask_rcnn_dysample_shapes.py', SHORT, ['box', 'mask']),
-        ('configs/shapes/segformer_b1_dysample_shapes.py', [*SIZES, 'train_cfg.max_iters=2', 'train_cfg.val_interval=2'], ['mIoU']),
+        (SEGFORMER, BRIEF, ['mIoU']),
+        ('configs/shapes/dupsample_r50_shapes.py', BRIEF, ['mIoU']),
     ],
 )
 def test_train_test_and_draw(run, tmp_path, config, options, rows):
@@ -203,3 +206,47 @@ def test_the_papers_models_on_real_images(run, coco128, tmp_path, config, option
     common = ['model.backbone.init_cfg=None', 'train_dataloader.batch_size=1', 'train_dataloader.num_workers=1']
     printed = run(*roots, *tool('train', config, '--work-dir', tmp_path / 'work', '--cfg-options', *common, *options))
     assert re.search(rf'[│┃] {row} +[│┃]', printed), printed[-2000:]
+
+
+@pytest.mark.parametrize(
+    ('config', 'options', 'upsampler', 'key'),
+    [
+        (FASTER, SHORT, 'SAPA-B', 'neck.upsample_modules.0.q.weight'),
+        (
+            SEGFORMER,
+            [*SIZES, 'train_cfg.max_iters=2', 'train_cfg.val_interval=2'],
+            "dict(type='FADE', gating=False)",
+            'map_compressor.weight',
+        ),
+    ],
+)
+def test_an_upsampler_from_the_command_line(run, tmp_path, config, options, upsampler, key):
+    """It is trained, and both the saved config and the flag find it again."""
+    work = tmp_path / 'work'
+    printed = run(*tool('train', config, '--upsampler', upsampler, '--work-dir', work, '--cfg-options', *options))
+    checkpoint = (work / 'last_checkpoint').read_text()
+    assert any(name.endswith(key) for name in torch.load(checkpoint, weights_only=False)['state_dict'])
+    assert not any('gate' in name for name in torch.load(checkpoint, weights_only=False)['state_dict'])
+    for arguments in ((work / Path(config).name, checkpoint), (config, checkpoint, '--upsampler', upsampler, '--cfg-options', *SIZES)):
+        evaluated = run(*tool('test', *arguments, '--work-dir', work))
+        assert 'missing keys' not in printed + evaluated
+        assert 'unexpected' not in evaluated
+
+
+def test_a_fitted_matrix_trains(run, tmp_path):
+    matrix, work = tmp_path / 'matrix.pth', tmp_path / 'work'
+    config = 'configs/shapes/dupsample_r50_shapes.py'
+    printed = run(*tool('fit_dupsample', config, '--scale-factor', 8, '--out', matrix, '--windows', 2000, '--cfg-options', *SIZES))
+    code, nearest, bilinear = map(float, re.search(r'│ +([\d.]+) +│ +([\d.]+) +│ +([\d.]+) +│', printed).groups())
+    assert code > bilinear + 5 > nearest + 10  # the codes tell thin parts that no other map of that size does
+    options = [*BRIEF, f'model.decode_head.matrix={matrix}']
+    run(*tool('train', config, '--work-dir', work, '--cfg-options', *options))
+    fitted = torch.load(matrix, weights_only=True)
+    trained = torch.load(work / 'iter_2.pth', weights_only=False)['state_dict']['decode_head.dupsample.expand.weight']
+    torch.testing.assert_close(trained[:, :, 0, 0], fitted['W'])
+    assert fitted['classes'] == ['circle', 'square', 'triangle', 'wall', 'ground']
+
+
+def test_the_table_of_flops(run):
+    printed = run(*tool('list_upsamplers', 'flops', '--format', 'csv'))
+    assert 'CARAFE,1.45,1.45' in printed.splitlines()
