@@ -20,15 +20,24 @@ from mmdysample.analysis.speed import PASSES, peak_memory
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 
 
+@pytest.fixture(autouse=True)
+def _forget_what_was_compiled():
+    yield
+    torch.compiler.reset()
+
+
 class UpsamplerTests:
     #: As in the registry.
     name: str
     #: Channels of the maps that the tests make.
     channels = 64
     #: Sizes of the maps, (height, width).
-    sizes = ((1, 2), (7, 4), (5, 9))
+    sizes = ((1, 1), (7, 4), (5, 9), (6, 6))
     #: Peak memory of a forward pass, and of forward and backward, in multiples of the output; None where nothing is promised.
-    memory = (None, None)
+    memory = None
+
+    #: Whether the output has the dtype of the input under autocast, too; torch's convolutions have autocast's.
+    keeps_dtype = True
 
     def make(self, scale_factor=2, channels=None, **arguments):
         return build_upsampler(dict(type=self.name, **arguments), channels or self.channels, scale_factor)
@@ -63,6 +72,15 @@ class UpsamplerTests:
             out = module(*self.inputs(module, (height, width), channels=channels, s=s))
             assert out.shape == (2, channels, s * height, s * width)
             assert out.isfinite().all()
+
+    def test_agrees_with_the_form_that_is_exported(self, monkeypatch):
+        """Where an exporter gets another form of the same function."""
+        module = self.randomised().double()
+        every = [self.inputs(module, size, dtype=torch.float64) for size in ((6, 6), (7, 7), (3, 10))]
+        got = [module(*inputs) for inputs in every]
+        for place in ('functional.reassembly.exporting', 'upsamplers.a2u.exporting', 'functional.deformable.captured'):
+            monkeypatch.setattr(f'mmdysample.{place}', lambda: True)
+        torch.testing.assert_close(got, [module(*inputs) for inputs in every])
 
     def test_empty_batch(self):
         module = self.randomised()
@@ -103,6 +121,7 @@ class UpsamplerTests:
             tensor.requires_grad_()
         with torch.autocast('cpu', dtype):
             got = module(*inputs)
+        assert got.dtype == (torch.float32 if self.keeps_dtype else dtype)
         got.float().square().sum().backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
         assert inputs[0].grad.isfinite().all()
@@ -132,30 +151,29 @@ class UpsamplerTests:
         for size in ((3, 5), (6, 4)):
             inputs = self.inputs(module, size)
             torch.testing.assert_close(compiled(*inputs), module(*inputs), rtol=1e-4, atol=1e-4)
-        torch._dynamo.reset()
 
     def test_onnx_by_the_tracing_exporter(self, tmp_path):
         names = ['x', 'guide']
-        dynamic = {name: {2: f'{name}_height', 3: f'{name}_width'} for name in names}
+        dynamic = {name: {0: 'batch', 2: f'{name}_height', 3: f'{name}_width'} for name in names}
         self._check_onnx(tmp_path, 16, lambda n: dict(dynamo=False, dynamic_axes={name: dynamic[name] for name in names[:n]}))
 
     @pytest.mark.slow
     def test_onnx_by_the_capturing_exporter(self, tmp_path):
-        height, width = (torch.export.Dim(name, min=2, max=512) for name in ('height', 'width'))
-        shapes = ({2: height, 3: width}, {2: 2 * height, 3: 2 * width})
+        batch, height, width = (torch.export.Dim(name, min=2, max=512) for name in ('batch', 'height', 'width'))
+        shapes = ({0: batch, 2: height, 3: width}, {0: batch, 2: 2 * height, 3: 2 * width})
         self._check_onnx(tmp_path, 18, lambda n: dict(dynamo=True, dynamic_shapes=shapes[:n], verbose=False))
 
     def _check_onnx(self, tmp_path, opset, options):
-        """At sizes other than the exported one, in onnxruntime."""
+        """At batches and sizes other than the exported ones, in onnxruntime."""
         ort = pytest.importorskip('onnxruntime')
         module = self.randomised(std=0.05)
-        inputs = self.inputs(module, size=(4, 6), batch=1)
+        inputs = self.inputs(module, size=(4, 6))
         path = str(tmp_path / 'model.onnx')
         names = ['x', 'guide'][: len(inputs)]
         torch.onnx.export(module, inputs, path, opset_version=opset, input_names=names, **options(len(inputs)))
         session = ort.InferenceSession(path)
-        for size in ((7, 5), (4, 6), (2, 9)):
-            inputs = self.inputs(module, size, batch=1)
+        for batch, size in ((3, (7, 5)), (2, (4, 6)), (2, (2, 9))):
+            inputs = self.inputs(module, size, batch)
             (got,) = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, inputs)})
             torch.testing.assert_close(torch.from_numpy(got), module(*inputs), rtol=1e-3, atol=1e-3)
 
@@ -182,7 +200,7 @@ class UpsamplerTests:
         neck.init_weights()
         for (name, expected), got in zip(fresh.named_parameters(), module.parameters()):
             assert got.std(correction=0).item() == pytest.approx(expected.std(correction=0).item(), rel=0.3), name
-            assert got.mean().item() == pytest.approx(expected.mean().item(), abs=0.1), name
+            assert got.mean().item() == pytest.approx(expected.mean().item(), abs=0.3 * expected.std(correction=0).item()), name
 
     def test_names_what_is_wrong_with_the_input(self):
         module = self.make()
@@ -210,9 +228,9 @@ class UpsamplerTests:
             self.make(2.5)
 
     def test_memory(self):
+        if self.memory is None:
+            pytest.skip('nothing is promised')
         for (label, run), limit in zip(PASSES.items(), self.memory):
-            if limit is None:
-                continue
             module = self.randomised(channels=256)
             inputs = self.inputs(module, (60, 50), batch=1, channels=256)
             output = module(*inputs)
@@ -229,4 +247,3 @@ class CompiledUpsamplerTests(UpsamplerTests):
         expected = torch.autograd.grad(module(*inputs).square().sum(), inputs)
         got = torch.autograd.grad(torch.compile(module, fullgraph=True)(*inputs).square().sum(), inputs)
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
-        torch._dynamo.reset()

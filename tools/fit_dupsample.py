@@ -10,6 +10,7 @@ from rich.table import Table
 from mmdysample.datasets.check import prepare_data
 from mmdysample.engine.config import load_config
 from mmdysample.engine.errors import exit_on_error
+from mmdysample.engine.files import new_file
 from mmdysample.engine.options import Options
 from mmdysample.frameworks import require
 
@@ -17,32 +18,35 @@ from mmdysample.frameworks import require
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file of mmsegmentation')
-    parser.add_argument('--scale-factor', type=int, required=True, metavar='S', help='size of a window of labels: the ratio of the head')
-    parser.add_argument('--channels', type=int, default=64, help='numbers in the code of a window (default: 64)')
+    parser.add_argument('--scale-factor', type=int, metavar='S', help="size of a window of labels (default: that of the config's head)")
+    parser.add_argument('--channels', type=int, help="numbers in the code of a window (default: those of the config's head, or 64)")
     parser.add_argument('--windows', type=int, default=100_000, help='how many windows to fit to, at most (default: 100000)')
     parser.add_argument('--out', help='file to save (default: work_dirs/dupsample_<config>_x<S>.pth)')
     parser.add_argument('--seed', type=int, default=0, help='of the choice of windows (default: 0)')
     parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE', help='change the config')
     args = parser.parse_args()
     with exit_on_error():
-        for name in ('scale_factor', 'channels', 'windows'):
-            if getattr(args, name) < 1:
-                raise ValueError(f'--{name.replace("_", "-")} must be a positive integer, got {getattr(args, name)}')
-        out = Path(args.out or f'work_dirs/dupsample_{Path(args.config).stem}_x{args.scale_factor}.pth')
-        if out.exists():
-            raise ValueError(f'{out} exists: remove it, or choose another --out')
         require('mmseg', 'tools/fit_dupsample.py')
         from mmdysample.analysis.dupsample_fit import fit_matrix, label_dataset, reconstruction_miou
 
         config = load_config(args.config, args.cfg_options)
+        head = config.get('model', {}).get('decode_head', {})
+        s = args.scale_factor if args.scale_factor is not None else head.get('scale_factor')
+        channels = args.channels if args.channels is not None else head.get('code_channels', 64)
+        if s is None:
+            raise ValueError(f'{args.config} has no DUpsampleHead, whose scale_factor it would take: give --scale-factor')
+        for name, value in (('--scale-factor', s), ('--channels', channels), ('--windows', args.windows)):
+            if value < 1:
+                raise ValueError(f'{name} must be a positive integer, got {value}')
+        out = Path(args.out or f'work_dirs/dupsample_{Path(args.config).stem}_x{s}.pth')
         prepare_data(config, ('train', 'val'))
-        train = label_dataset(config, 'train')
-        matrix = fit_matrix(train, args.scale_factor, args.channels, args.windows, args.seed)
-        scores = reconstruction_miou(label_dataset(config, 'val'), matrix, args.scale_factor)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        classes = list(train.metainfo['classes'])
-        torch.save({'W': matrix, 'P': matrix.T.contiguous(), 'scale_factor': args.scale_factor, 'classes': classes}, out)
-    table = Table(title=f'labels told at 1/{args.scale_factor} of the size, decoded: mIoU (%) on the validation set')
+        train, val = (label_dataset(config, split) for split in ('train', 'val'))
+        with new_file(out) as file:
+            matrix = fit_matrix(train, s, channels, args.windows, args.seed)
+            content = {'W': matrix, 'P': matrix.T.contiguous(), 'scale_factor': s, 'classes': list(train.metainfo['classes'])}
+            torch.save(content, file)
+        scores = reconstruction_miou(val, matrix, s)
+    table = Table(title=f'labels told at 1/{s} of the size, decoded: mIoU (%) on the validation set')
     for name in scores:
         table.add_column(name, justify='right')
     table.add_row(*(f'{score:.2f}' for score in scores.values()))

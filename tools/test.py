@@ -5,6 +5,7 @@ from mmdysample.engine.errors import exit_on_error
 from mmdysample.engine.launch import build_runner, draw_into, save_predictions
 from mmdysample.engine.options import make_parser, read_config
 from mmdysample.engine.report import print_metrics
+from mmdysample.upsamplers.base import ShapeError
 
 
 def main() -> None:
@@ -23,7 +24,8 @@ def main() -> None:
             draw_into(config, args.show_dir)
         runner = build_runner(config)
         warning = check_fit(args.checkpoint, runner.model)
-    metrics = runner.test()
+    with exit_on_error((ShapeError,)):
+        metrics = runner.test()
     if runner.rank == 0:
         print_metrics(metrics)
         if warning:

@@ -10,6 +10,7 @@ from mmdysample.engine.errors import exit_on_error
 from mmdysample.engine.launch import build_runner, set_amp, set_resume
 from mmdysample.engine.options import make_parser, read_config
 from mmdysample.engine.report import LastMetrics, print_metrics
+from mmdysample.upsamplers.base import ShapeError
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
             check_fit(config.load_from, runner.model, to_resume=True)
     last = LastMetrics()
     runner.register_hook(last)
-    with exit_on_error((OSError,)):
+    with exit_on_error((OSError, ShapeError)):
         train(runner)
     if runner.rank == 0:
         if last.metrics is not None:

@@ -91,9 +91,10 @@ def compiles(name: str) -> bool:
 
 def exports(name: str) -> bool:
     """Whether its ONNX export, opset 16, computes the same in onnxruntime at another size than the exported one."""
-    import onnxruntime
 
     def action() -> bool:
+        import onnxruntime
+
         module = make(name)
         inputs = make_inputs(module)
         names = ['x', 'guide'][: len(inputs)]

@@ -1,7 +1,7 @@
 """What upsamplers add to a model, as published: one figure a cell, and nothing where none is public.
 
 Sources: Faster R-CNN and Panoptic FPN (ResNet-50) from the READMEs of tiny-smart/dysample and Linwei-Chen/FreqFusion, and SAPA-D from that
-of tiny-smart/sapa; SegFormer-B1 from the READMEs and logs of poppinace/fade, tiny-smart/sapa and tiny-smart/dysample's Figure 1. Counts
+of tiny-smart/sapa; SegFormer-B1 from the READMEs and logs of poppinace/fade and the README of tiny-smart/sapa. Counts
 drop biases and are cut or rounded to the printed digits. Of DySample in SegFormer-B1, no count is public at first hand.
 """
 

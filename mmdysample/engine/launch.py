@@ -9,6 +9,8 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmdysample.upsamplers import DUpsample
+
 from .checkpoint import check_checkpoint, checkpoints, latest_complete
 from .errors import one_line, show_traceback
 
@@ -121,6 +123,9 @@ def build_runner(config: Config, to_train: bool = False) -> Runner:
         if to_train:
             _ = runner.train_loop, runner.val_loop
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+            for module in runner.model.modules():
+                if isinstance(module, DUpsample):
+                    module.read_matrix()
         else:
             _ = runner.test_loop
     except (KeyError, RuntimeError, TypeError, AssertionError, AttributeError) as error:

@@ -77,8 +77,9 @@ def read_config(args: argparse.Namespace, splits: Iterable[str], log_to: str = '
     if config.get('default_scope') in ('mmdet', 'mmseg'):
         require(config.default_scope, args.config)
     name = Path(args.config).stem
-    if args.upsampler:
-        name = f'{name}_{use_upsampler(config, args.upsampler)}'
+    if args.upsampler is not None:
+        name = f'{name}_{use_upsampler(config, args.upsampler, args.cfg_options)}'
+        config.pop('work_dir', None)  # of the saved config of another run
     set_work_dir(config, name, args.work_dir, log_to)
     set_launcher(config, args.launcher, args.local_rank)
     given = {'train': Split(args.train_ann, args.train_img), 'val': Split(args.val_ann, args.val_img)}

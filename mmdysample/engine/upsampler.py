@@ -4,7 +4,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Optional
 
 from mmengine.config import Config, ConfigDict
 
@@ -14,27 +14,31 @@ from mmdysample.upsamplers.builder import UpsampleConfig, resolve
 SCOPE = 'mmdysample.'
 
 
-def use_upsampler(config: Config, text: str) -> str:
+def use_upsampler(config: Config, text: str, options: Optional[dict[str, Any]] = None) -> str:
     """Put an upsampler wherever the model of a config has one.
 
     Args:
         config: The config.
         text: A name, or a dict in Python syntax: ``dict(type='DySample', groups=2)`` or ``{'type': 'DySample', 'groups': 2}``.
+        options: What ``--cfg-options`` has changed in the config already.
 
     Returns:
         A name for the run, such as ``SAPA-B`` or ``DySample_groups=2``.
 
     Raises:
-        ValueError: The text is no upsampler, or nothing in the model takes one.
+        ValueError: The text is no upsampler, nothing in the model takes one, or an option is about the upsampler, too.
     """
     upsampler, _, _ = resolve(parse_upsampler(text))
-    places = list(_places(config.get('model')))
+    places = dict(_places(config.get('model'), 'model'))
+    for option in options or {}:
+        if any(option.startswith(f'{path}.upsample_cfg') for path in places):
+            raise ValueError(f'--upsampler would undo --cfg-options {option}: say all of it in one, as in --upsampler "dict(type=...)"')
     if not places:
         raise ValueError(
             f'--upsampler: nothing in the model of {config.filename} takes one; swap something in that does, e.g. '
             'with --cfg-options model.neck.type=mmdysample.FPN or model.decode_head.type=mmdysample.SegformerHead'
         )
-    for place in places:
+    for place in places.values():
         place['upsample_cfg'] = ConfigDict(upsampler)
     arguments = (f'{key}={value}' for key, value in upsampler.items() if key != 'type')
     return re.sub(r'[^\w+=.,-]+', '-', '_'.join((upsampler['type'], *arguments)))
@@ -46,30 +50,37 @@ def parse_upsampler(text: str) -> UpsampleConfig:
     Raises:
         ValueError: It is neither.
     """
-    if re.fullmatch(r'[\w.+-]+', text.strip()):
-        return text.strip()
+    text = text.strip()
+    if re.fullmatch(r'\w[\w.+-]*', text):
+        return text
     try:
-        tree = ast.parse(text.strip(), mode='eval').body
-        if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id == 'dict' and not tree.args:
-            config = {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}
-        else:
-            config = ast.literal_eval(tree)
-        if not isinstance(config, dict) or not isinstance(config.get('type'), str) or None in config:
+        config = _literal(ast.parse(text, mode='eval').body)
+        if not isinstance(config, dict) or not isinstance(config.get('type'), str) or not all(isinstance(key, str) for key in config):
             raise ValueError
-    except (SyntaxError, ValueError):
-        raise ValueError(f'--upsampler takes a name or a dict with a type, as in "dict(type=\'DySample\', groups=2)", got {text}') from None
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        raise ValueError(
+            f'--upsampler takes a name or a dict with a type, as in "dict(type=\'DySample\', groups=2)", got {text!r}'
+        ) from None
     return config
 
 
-def _places(node: Any) -> Iterator[dict[str, Any]]:
-    """The configs of modules of ours that take an upsampler."""
-    if isinstance(node, dict):
-        if _takes_upsampler(node.get('type')):
-            yield node
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for child in node:
-            yield from _places(child)
+def _literal(node: ast.AST) -> Any:
+    """The value of an expression of literals and ``dict(key=literal)``."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
+        items = [(keyword.arg, _literal(keyword.value)) for keyword in node.keywords]
+        if len(dict(items)) < len(items):
+            raise ValueError
+        return dict(items)
+    return ast.literal_eval(node)
+
+
+def _places(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The configs of modules of ours that take an upsampler, each with its path."""
+    if isinstance(node, dict) and _takes_upsampler(node.get('type')):
+        yield path, node
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for key, child in children:
+        yield from _places(child, f'{path}.{key}')
 
 
 def _takes_upsampler(kind: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Who is looking on."""
+"""Whether the operations are carried out, or recorded."""
 
 import torch
 
@@ -7,10 +7,10 @@ _is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compil
 
 
 def exporting() -> bool:
-    """Whether an exporter writes the operations down, for sizes that it does not know yet and with operators of its own alone."""
+    """Whether an exporter records the operations: sizes may change later, and only its own operators will do."""
     return _is_exporting() or torch.jit.is_tracing()
 
 
 def captured() -> bool:
-    """Whether an exporter or a compiler writes the operations down."""
+    """Whether an exporter or a compiler records the operations."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()

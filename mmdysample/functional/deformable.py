@@ -31,9 +31,19 @@ def deformable_attention(
 
     Returns:
         ``(B, C, s*H, s*W)``, of the dtype of ``value``; coordinates, similarities and softmax are in float32 or wider.
+
+    Raises:
+        ValueError: The shapes do not fit each other.
     """
     batch, channels, height, width = value.shape
-    s = scale_factor
+    s, depth = scale_factor, key.shape[1]
+    if channels % groups or depth % groups:
+        raise ValueError(f'channels of value and key must be divisible by groups, got {channels}, {depth}, {groups=}')
+    fine = (s * height, s * width)
+    expected = dict(query=(batch, depth, *fine), key=(batch, depth, height, width), offset=(batch, 2 * groups * num_points, *fine))
+    for (name, shape), tensor in zip(expected.items(), (query, key, offset)):
+        if tensor.shape != shape:
+            raise ValueError(f'{name} must have the shape {shape} for a value of {tuple(value.shape)}, got {tuple(tensor.shape)}')
     dtype = torch.promote_types(value.dtype, torch.float32)
     fold = lambda t: t.to(dtype).reshape(batch * groups, t.shape[1] // groups, *t.shape[2:])  # noqa: E731
     query, key, maps = fold(query), fold(key), fold(value)
@@ -53,7 +63,7 @@ def _grids(offset: Tensor, height: int, width: int, s: int, num_points: int) -> 
     centre = torch.stack((x.expand(s * height, s * width), y.unsqueeze(1).expand(s * height, s * width)))
     two = offset.new_full((1,), 2)
     pixel = torch.cat((two / width, two / height)).view(2, 1, 1)
-    points = offset.reshape(len(offset), num_points, 2, s * height, s * width)
+    points = offset.reshape(offset.shape[0], num_points, 2, s * height, s * width)
     grid = torch.addcmul(centre, points, pixel)
     return list(grid.permute(1, 0, 3, 4, 2).contiguous().unbind(0))
 

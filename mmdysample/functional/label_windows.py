@@ -17,7 +17,7 @@ def window_matrix(labels: Tensor, scale_factor: int, num_classes: int) -> Tensor
     """Write label windows as one-hot rows.
 
     Args:
-        labels: ``(n, s, s)``, integers; what is no class, such as 255, has no one in its row.
+        labels: ``(n, s, s)``, integers; for what is no class, such as 255, nothing is set.
         scale_factor: The size ``s`` of a window.
         num_classes: The number of classes ``K``.
 
@@ -29,7 +29,8 @@ def window_matrix(labels: Tensor, scale_factor: int, num_classes: int) -> Tensor
     row, point = ((labels >= 0) & (labels < num_classes)).nonzero(as_tuple=True)
     column = labels[row, point] * points + point
     size = (n, num_classes * points)
-    return torch.sparse_coo_tensor(torch.stack((row, column)), torch.ones(len(row)), size, is_coalesced=False).coalesce()
+    ones = torch.ones(len(row), device=labels.device)
+    return torch.sparse_coo_tensor(torch.stack((row, column)), ones, size, check_invariants=False).coalesce()
 
 
 def fit_codes(windows: Tensor, channels: int) -> Tensor:

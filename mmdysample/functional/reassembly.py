@@ -7,7 +7,8 @@ map, two operations stand behind `CARAFE <https://arxiv.org/abs/1905.02188>`_, `
     reassemble:  y[o] = sum over n of weight[n, o] * x[n],   n in N(o // s)
     similarity:  weight[n, o] = sum over channels of x[n] * y[o]
 
-Neither builds the ``C x k*k x sH x sW`` tensor that unfolding would (1.5 GB for a 256x120x120 map at x2 with ``k = 5``).
+Both can be compiled, exported and differentiated twice, but not transformed by ``torch.func``. Neither builds the ``C x k*k x sH x sW``
+tensor that unfolding would (1.5 GB for a 256x120x120 map at x2 with ``k = 5``).
 """
 
 import math
@@ -40,7 +41,7 @@ def reassemble(x: Tensor, weight: Tensor, scale_factor: int = 2, groups: int = 1
     """
     batch, channels, height, width = x.shape
     s = scale_factor
-    if channels % groups:
+    if groups < 1 or channels % groups:
         raise ValueError(f'channels must be divisible by groups, got {channels=}, {groups=}')
     k = math.isqrt(weight.shape[1] // groups)
     expected = (batch, groups * k * k, s * height, s * width)
@@ -85,8 +86,7 @@ def similarity(x: Tensor, y: Tensor, kernel_size: int, scale_factor: int = 2) ->
 def _by_taps(x: Tensor) -> bool:
     """Whether to write the sum out, one neighbour after the other.
 
-    An exporter needs that, which knows no operators but its own; otherwise it would pass over memory k*k times. A meta tensor has no
-    memory to pass over, and the analysis counts its multiplications.
+    An exporter needs that, which knows no operators but its own. Otherwise it would pass over memory k*k times; a meta tensor has none.
     """
     return exporting() or x.is_meta
 

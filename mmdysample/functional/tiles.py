@@ -2,7 +2,7 @@
 
 ``y[c, o] = sum over n of weight[n, o] * x[c, n]`` is linear in ``x`` and in ``weight``, and so each of the three tensors follows from the
 other two: ``y`` by :func:`reassemble`, ``weight`` by :func:`similarity`, ``x`` by :func:`spread`. Each is a gradient of the others, of any
-order, and keeps for it nothing but its inputs. They are operators of their own, which a compiler leaves as they are.
+order, for which nothing is kept but the inputs. They are operators of their own, which a compiler leaves as they are.
 
 All three work on tiles of ``h x w`` coarse pixels: the window of ``(h+k-1) x (w+k-1)`` coarse pixels that a tile's neighbourhoods cover,
 ``(C, K)``, and its ``s*h x s*w`` fine pixels, ``(C, N)``, are tied by a *band*, ``(K, N)``, which holds the weights where the pixel of the
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.library import custom_op
 
 TILE = 4  # measured on CPU for k = 5 with s = 2: 4x4 is as fast as 3x4 and 4x8, and faster than what is smaller or larger
-# Numbers in the windows or fine pixels of a chunk: 2 MiB in float32. A GPU wants few launches, and memory that is small beside the output.
+# Numbers in a chunk, its band included. A GPU wants few launches, and memory that is small beside the output.
 CHUNK = {'cpu': 2**19, 'cuda': 2**24}
 
 
@@ -72,7 +72,8 @@ def blocks(shape: tuple[int, ...], device: torch.device, k: int, s: int) -> Iter
     for top, h, rows in _cut(height):
         for left, w, columns in _cut(width):
             largest = max((h + k - 1) * (w + k - 1), s * s * h * w)
-            at_once = max(1, budget // max(1, batch * channels * columns * largest))
+            numbers = batch * columns * (channels * largest + (h + k - 1) * (w + k - 1) * s * s * h * w)
+            at_once = max(1, budget // max(1, numbers))
             for row in range(0, rows, at_once):
                 yield Block(top + row * h, left, min(at_once, rows - row), columns, h, w)
 
@@ -85,11 +86,12 @@ def _cut(size: int) -> list[tuple[int, int, int]]:
 
 def _bands(weight: Tensor, shape: tuple[int, ...], k: int, s: int) -> Iterator[tuple[Block, Tensor]]:
     """The blocks of a coarse map with the bands of their weights."""
-    band: Optional[Tensor] = None
+    band, layout = weight, None
     for block in blocks(shape, weight.device, k, s):
         size = _band_size(block, shape[0], k, s)
-        if band is None or band.shape != size:
-            band = weight.new_zeros(size)  # the zeros outlast the chunk: every weight is overwritten by the next
+        if layout != (size, block.height):
+            # Until tiles have another shape, the zeros outlast the chunk: every weight is overwritten by the next.
+            band, layout = weight.new_zeros(size), (size, block.height)
         block.diagonals(band, k, s).copy_(block.weights(weight, k, s))
         yield block, band
 

@@ -3,12 +3,12 @@
 from typing import Any, Optional
 
 import torch
-from mmengine.model import normal_init
 from torch import Tensor, nn
 
 from mmdysample.frameworks import require
 from mmdysample.registry import MODELS
 from mmdysample.upsamplers import DUpsample
+from mmdysample.upsamplers.base import ShapeError
 
 require('mmseg', 'mmdysample.DUpsampleHead')
 
@@ -50,11 +50,6 @@ class DUpsampleHead(DepthwiseSeparableASPPHead):
         self.dupsample = DUpsample(code_channels, scale_factor, self.out_channels, matrix, freeze=matrix is not None and freeze_matrix)
         self.temperature = nn.Parameter(torch.ones(()))
 
-    def init_weights(self) -> None:
-        """Initialise; mmseg's own for ``conv_seg`` is meant for logits, and the code's numbers are of the same size."""
-        super().init_weights()
-        normal_init(self.conv_seg, std=0.01)
-
     def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Segment.
 
@@ -74,15 +69,20 @@ class DUpsampleHead(DepthwiseSeparableASPPHead):
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
         """Compute the loss on what lies within the image."""
         size = batch_data_samples[0].gt_sem_seg.data.shape[-2:]
-        return super().loss_by_feat(_crop(seg_logits, size), batch_data_samples)
+        return super().loss_by_feat(self._crop(seg_logits, size), batch_data_samples)
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Keep what lies within the image: a backbone rounds sizes up."""
         meta = batch_img_metas[0]
         sliding = isinstance(meta['img_shape'], torch.Size)  # as mmseg tells
         size = meta['img_shape'] if sliding else meta.get('pad_shape', meta['img_shape'])
-        return super().predict_by_feat(_crop(seg_logits, size[:2]), batch_img_metas)
+        return super().predict_by_feat(self._crop(seg_logits, size[:2]), batch_img_metas)
 
-
-def _crop(logits: Tensor, size: tuple[int, ...]) -> Tensor:
-    return logits[:, :, : size[0], : size[1]]
+    def _crop(self, logits: Tensor, size: tuple[int, ...]) -> Tensor:
+        s = self.dupsample.scale_factor
+        if any(not 0 <= made - wanted < s for made, wanted in zip(logits.shape[2:], size)):
+            raise ShapeError(
+                f'scale_factor={s} makes logits of {tuple(logits.shape[2:])} for an image of {tuple(size)}: '
+                'it must be the stride of the high-level map'
+            )
+        return logits[:, :, : size[0], : size[1]]

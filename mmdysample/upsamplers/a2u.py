@@ -1,5 +1,7 @@
 """A2U as a module: `Learning Affinity-Aware Upsampling for Deep Image Matting <https://arxiv.org/abs/2011.14288>`_ (CVPR 2021)."""
 
+from functools import reduce
+from operator import add
 from typing import Any, Optional
 
 import torch
@@ -103,16 +105,21 @@ def slide(x: Tensor, window: Tensor, stride: int) -> Tensor:
         ``(B, C, H / stride, W / stride)``.
     """
     batch, channels, height, width = x.shape
+    k = window.shape[-1]
+    window = window.to(x.dtype)
+    if exporting():  # a convolution has a fixed number of groups, and so would fix the batch
+        padded = F.pad(x, ((k - stride) // 2,) * 4)
+        steps = [slice(i, i + size - stride + 1, stride) for size in (height, width) for i in range(k)]
+        return reduce(add, (padded[:, :, steps[i], steps[k + j]] * window[:, :, i, j, None, None] for i in range(k) for j in range(k)))
     if not batch:  # no group is no convolution
         return x[:, :, ::stride, ::stride]
-    k = int(window.shape[-1])
-    weight = window.to(x.dtype).expand(batch, channels, k, k).reshape(int(batch) * int(channels), 1, k, k)
+    weight = window.expand(-1, channels, -1, -1).reshape(batch * channels, 1, k, k)
     out = F.conv2d(x.reshape(1, batch * channels, height, width), weight, stride=stride, padding=(k - stride) // 2, groups=batch * channels)
     return out.view(batch, channels, *out.shape[2:])
 
 
 def adaptive_mean(x: Tensor, size: int) -> Tensor:
-    """:func:`torch.nn.functional.adaptive_avg_pool2d` to ``(B, C, size, size)``, which does not export for any size of the input."""
+    """:func:`torch.nn.functional.adaptive_avg_pool2d` to ``(B, C, size, size)``, also in an export whose input may change its size."""
     if not exporting():
         return F.adaptive_avg_pool2d(x, size)
     rows, columns = (_bins(length, size, x) for length in x.shape[2:])

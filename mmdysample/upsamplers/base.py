@@ -3,7 +3,12 @@
 from typing import Any, Optional
 
 from mmengine.model import BaseModule
+from mmengine.registry import MODELS
 from torch import Tensor
+
+
+class ShapeError(ValueError):
+    """Maps do not fit the modules of a model; found out when it first runs."""
 
 
 class Upsampler(BaseModule):
@@ -39,8 +44,9 @@ class Upsampler(BaseModule):
 
     @property
     def name(self) -> str:
-        """The name for messages."""
-        return type(self).__name__
+        """The name in the registry."""
+        names = (name for name, cls in MODELS.module_dict.items() if cls is type(self))
+        return next(names, type(self).__name__)
 
     def reset_parameters(self) -> None:
         """Initialise as the paper or its published implementation does."""
@@ -55,9 +61,9 @@ class Upsampler(BaseModule):
             super().init_weights()
 
     def check_map(self, x: Tensor) -> None:
-        """Raise a ValueError for a map that is not ``(B, C, H, W)``."""
+        """Raise a :class:`ShapeError` for a map that is not ``(B, C, H, W)``."""
         if x.dim() != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f'expected a map (B, {self.in_channels}, H, W), got the shape {tuple(x.shape)}')
+            raise ShapeError(f'expected a map (B, {self.in_channels}, H, W), got the shape {tuple(x.shape)}')
 
     def extra_repr(self) -> str:
         return f'{self.in_channels}, scale_factor={self.scale_factor}'
@@ -97,15 +103,15 @@ class GuidedUpsampler(Upsampler):
             The guide.
 
         Raises:
-            ValueError: The map is not ``(B, C, H, W)``, or the guide is missing or not ``(B, C_g, s*H, s*W)``.
+            ShapeError: The map is not ``(B, C, H, W)``, or the guide is missing or not ``(B, C_g, s*H, s*W)``.
         """
         self.check_map(x)
         s = self.scale_factor
         expected = (x.shape[0], self.guide_channels, s * x.shape[2], s * x.shape[3])
         if guide is None:
-            raise ValueError(f'{self.name} is guided: it needs a second map, the guide {expected}')
+            raise ShapeError(f'{self.name} is guided: it needs a second map, the guide {expected}')
         if guide.shape != expected:
-            raise ValueError(f'expected a guide (B, {self.guide_channels}, {s}*H, {s}*W) = {expected}, got the shape {tuple(guide.shape)}')
+            raise ShapeError(f'expected a guide (B, {self.guide_channels}, {s}*H, {s}*W) = {expected}, got the shape {tuple(guide.shape)}')
         return guide
 
     def extra_repr(self) -> str:
@@ -115,8 +121,15 @@ class GuidedUpsampler(Upsampler):
 def check_positive(**values: int) -> None:
     """Raise a ValueError for what is no positive integer."""
     for name, value in values.items():
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f'{name} must be a positive integer, got {value!r}')
+
+
+def check_bool(**values: bool) -> None:
+    """Raise a ValueError for what is neither True nor False; ``'no'`` would count as true."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise ValueError(f'{name} must be True or False, got {value!r}')
 
 
 def check_odd(**values: int) -> None:

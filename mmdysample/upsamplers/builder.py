@@ -100,9 +100,9 @@ def _find_class(kind: Union[str, type]) -> type:
         # Where mmcv's build_upsample_layer looks: the current scope, then the root.
         with MODELS.switch_scope_and_registry(None) as registry:
             cls = registry.get(kind)
-    except RuntimeError:  # what newer versions of mmengine raise in place of answering None
+    except (RuntimeError, TypeError):  # what mmengine raises in place of answering None, by version and name
         cls = None
-    if cls is None:
+    if not inspect.isclass(cls):
         known = list_upsamplers()
         raise ValueError(f'unknown upsampler {kind!r}{_suggest(kind, known)}; registered are {", ".join(known)}')
     if kind not in MMCV_UPSAMPLERS and not hasattr(cls, 'guided'):

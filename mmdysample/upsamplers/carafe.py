@@ -85,7 +85,8 @@ class CARAFE(Upsampler):
         if has_mmcv_operator(x):
             from mmcv.ops import carafe
 
-            return carafe(x, kernels, self.up_kernel, self.up_group, self.scale_factor)
+            # It reads memory as if it were contiguous.
+            return carafe(x.contiguous(), kernels.contiguous(), self.up_kernel, self.up_group, self.scale_factor)
         return reassemble(x, kernels, self.scale_factor, self.up_group)
 
     def predict_kernels(self, x: Tensor) -> Tensor:

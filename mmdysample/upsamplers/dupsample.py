@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmdysample.functional import pixel_shuffle
 
-from .base import Upsampler, check_positive
+from .base import Upsampler, check_bool, check_positive
 
 
 @MODELS.register_module()
@@ -26,7 +26,7 @@ class DUpsample(Upsampler):
         out_channels: Channels ``K`` of the result; by default those of the map.
         matrix: A file of ``tools/fit_dupsample.py``, read when mmengine initialises the model (``init_weights()``).
         freeze: Whether the matrix stays as it is in training.
-        init_cfg: mmengine's initialisation, in place of nearest neighbours or the file.
+        init_cfg: mmengine's initialisation, in place of nearest neighbours; the file wins over both.
 
     Raises:
         ValueError: An argument is out of its range; in ``init_weights``, the file does not hold a matrix of the right shape.
@@ -44,6 +44,7 @@ class DUpsample(Upsampler):
         super().__init__(in_channels, scale_factor, init_cfg)
         out_channels = in_channels if out_channels is None else out_channels
         check_positive(out_channels=out_channels)
+        check_bool(freeze=freeze)
         self.out_channels = out_channels
         self.matrix = matrix
         self.expand = nn.Conv2d(in_channels, out_channels * scale_factor**2, 1, bias=False)
@@ -59,13 +60,24 @@ class DUpsample(Upsampler):
     def init_weights(self) -> None:
         """Initialise when mmengine initialises the model: from the file, if there is one."""
         super().init_weights()
-        if self.matrix is not None:
-            weight = read_matrix(self.matrix)
-            if weight.shape != self.expand.weight.shape[:2]:
-                expected = f'{self.out_channels} * {self.scale_factor}**2 rows, {self.in_channels} columns'
-                raise ValueError(f'the matrix must have {expected}, got {tuple(weight.shape)} in {self.matrix}')
+        matrix = self.read_matrix()
+        if matrix is not None:
             with torch.no_grad():
-                self.expand.weight.copy_(weight[:, :, None, None])
+                self.expand.weight.copy_(matrix[:, :, None, None])
+
+    def read_matrix(self) -> Optional[Tensor]:
+        """Read ``W``, ``(K*s*s, C)``, from the file, if there is one.
+
+        Raises:
+            ValueError: The file does not hold a matrix of the right shape.
+        """
+        if self.matrix is None:
+            return None
+        matrix = load_matrix(self.matrix)
+        if matrix.shape != self.expand.weight.shape[:2]:
+            expected = f'{self.out_channels} * {self.scale_factor}**2 rows, {self.in_channels} columns'
+            raise ValueError(f'the matrix must have {expected}, got {tuple(matrix.shape)} in {self.matrix}')
+        return matrix
 
     def forward(self, x: Tensor) -> Tensor:
         """Upsample.
@@ -83,7 +95,7 @@ class DUpsample(Upsampler):
         return pixel_shuffle(self.expand(x), self.scale_factor).to(x.dtype)
 
 
-def read_matrix(path: str) -> Tensor:
+def load_matrix(path: str) -> Tensor:
     """Read ``W`` from a file of ``tools/fit_dupsample.py``.
 
     Raises:

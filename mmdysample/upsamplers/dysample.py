@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmdysample.functional import dysample, initial_position
 
-from .base import Upsampler, check_positive
+from .base import Upsampler, check_bool, check_positive
 
 
 @MODELS.register_module()
@@ -57,6 +57,7 @@ class DySample(Upsampler):
     ) -> None:
         super().__init__(in_channels, scale_factor, init_cfg)
         check_positive(groups=groups)
+        check_bool(dyscope=dyscope)
         if style not in ('lp', 'pl'):
             raise ValueError(f"style must be 'lp' or 'pl', got {style!r}")
         if init_position not in ('bilinear', 'nearest'):
@@ -158,11 +159,9 @@ class DySample(Upsampler):
 
     def extra_repr(self) -> str:
         """Name what matters in ``repr``."""
-        design = (
-            ''
-            if (self.scope_factor, self.init_position) == (0.25, 'bilinear')
-            else (f', scope_factor={self.scope_factor}, init_position={self.init_position!r}')
-        )
+        design = ''
+        if (self.scope_factor, self.init_position) != (0.25, 'bilinear'):
+            design = f', scope_factor={self.scope_factor}, init_position={self.init_position!r}'
         return f'{super().extra_repr()}, style={self.style!r}, groups={self.groups}, dyscope={self.dyscope}{design}'
 
 

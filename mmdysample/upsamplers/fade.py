@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmdysample.functional import pixel_shuffle, reassemble
 
-from .base import GuidedUpsampler, check_odd, check_positive
+from .base import GuidedUpsampler, check_bool, check_odd, check_positive
 
 
 @MODELS.register_module()
@@ -56,6 +56,7 @@ class FADE(GuidedUpsampler):
     ) -> None:
         super().__init__(in_channels, guide_channels, scale_factor, init_cfg)
         check_odd(up_kernel=up_kernel)
+        check_bool(gating=gating, released_order=released_order)
         check_positive(compressed_channels=compressed_channels)
         if gating and self.guide_channels != in_channels:
             raise ValueError(f'the gate needs guide_channels equal to in_channels, got {in_channels=}, {guide_channels=}; or gating=False')

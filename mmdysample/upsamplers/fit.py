@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
+from .base import ShapeError
 from .builder import build_upsampler
 
 
@@ -41,13 +42,13 @@ def upsample_as(upsampler: nn.Module, x: Tensor, finer: Tensor) -> Tensor:
         ``(B, C, h, w)``.
 
     Raises:
-        ValueError: ``finer`` has another size.
+        ShapeError: ``finer`` has another size.
     """
     height, width = finer.shape[2:]
     out = upsampler(x, _grow(finer, upsampler.scale_factor, x)) if getattr(upsampler, 'guided', False) else upsampler(x)
     for made, coarse, wanted in zip(out.shape[2:], x.shape[2:], (height, width)):
         if not 0 <= made - wanted < max(1, made // coarse):
-            raise ValueError(
+            raise ShapeError(
                 f'neighbouring levels must differ by the ratio of the upsampler, which made {tuple(out.shape[2:])} of '
                 f'{tuple(x.shape[2:])}, where the finer map is {(height, width)}'
             )

@@ -183,7 +183,8 @@ class SAPAD(GuidedUpsampler):
             xavier_init(conv, distribution='uniform')
         points = _nearest_grid_points(self.num_points).view(1, self.num_points, 2, 1)
         constant_init(self.offset, 0)
-        self.offset.state_dict()['bias'].copy_(points.expand(self.groups, -1, -1, self.scale_factor**2).flatten())
+        with torch.no_grad():
+            self.offset.get_parameter('bias').copy_(points.expand(self.groups, -1, -1, self.scale_factor**2).flatten())
 
     def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
         """Upsample.

@@ -17,6 +17,7 @@ SEGFORMER = 'configs/shapes/segformer_b1_dysample_shapes.py'
         ('SAPA-B', 'SAPA-B'),
         (' DySample-S+ ', 'DySample-S+'),
         ("dict(type='DySample', groups=2)", dict(type='DySample', groups=2)),
+        ("dict(type='DySample', init_cfg=dict(type='Xavier'))", dict(type='DySample', init_cfg=dict(type='Xavier'))),
         ("{'type': 'FADE', 'gating': False}", dict(type='FADE', gating=False)),
     ],
 )
@@ -24,9 +25,13 @@ def test_a_name_or_a_dict(text, expected):
     assert parse_upsampler(text) == expected
 
 
-@pytest.mark.parametrize(
-    'text', ['', 'dict(groups=2)', "dict('DySample')", '[1]', "dict(type='A', **x)", "dict(type=open('f'))", 'a b', '{']
-)
+NEITHER = [
+    '', '.', '..', '[1]', 'a b', '{', 'dict(groups=2)', "dict('DySample')", "dict(type='A', **x)", "dict(type=open('f'))",
+    "{'type': 'DySample', 3: 4}", "{'type': 'A', []: 1}", "dict(type='A', groups=2, groups=4)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('text', NEITHER)
 def test_neither(text):
     with pytest.raises(ValueError, match='--upsampler takes a name or a dict with a type'):
         parse_upsampler(text)
@@ -57,12 +62,25 @@ def test_a_module_of_ours_that_does_not_say_which_takes_it():
     assert config.model.decode_head.upsample_cfg == dict(type='CARAFE')
 
 
-def test_the_run_is_named_after_it(shapes, monkeypatch):
+def test_the_run_is_named_after_it(shapes, monkeypatch, tmp_path):
     monkeypatch.setenv('SHAPES_ROOT', str(shapes))
     arguments = [FASTER, '--upsampler', 'DySample-S+', '--cfg-options', 'shapes.train=16', 'shapes.val=8']
     parser = make_parser('')
     assert isinstance(parser, argparse.ArgumentParser)
     config = read_config(parser.parse_args(arguments), ('train',))
     assert config.work_dir == 'work_dirs/faster_rcnn_dysample_shapes_DySample-S+'
+    with pytest.raises(ValueError, match='--upsampler takes a name'):  # an unset variable of a shell
+        read_config(parser.parse_args([FASTER, '--upsampler', '', *arguments[3:]]), ('train',))
+    config.work_dir = 'work_dirs/of_another_run'
+    config.dump(tmp_path / 'saved.py')
+    saved = read_config(parser.parse_args([str(tmp_path / 'saved.py'), '--upsampler', 'CARAFE']), ('train',))
+    assert saved.work_dir == 'work_dirs/saved_CARAFE'
     config = read_config(parser.parse_args([*arguments, '--work-dir', 'elsewhere']), ('test',), log_to='test')
     assert config.work_dir == 'elsewhere/test'
+
+
+def test_it_does_not_undo_an_option():
+    config, options = Config.fromfile(MASK), {'model.neck.upsample_cfg.groups': 2}
+    with pytest.raises(ValueError, match=r'--upsampler would undo --cfg-options model\.neck\.upsample_cfg\.groups: say all of it in one'):
+        use_upsampler(config, 'DySample', options)
+    use_upsampler(config, 'DySample', {'model.roi_head.mask_head.upsample_cfg.type': 'deconv'})

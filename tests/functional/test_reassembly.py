@@ -6,6 +6,8 @@ from mmdysample.functional import deformable_attention, pixel_shuffle, reassembl
 
 # Smaller than a tile, a whole number of tiles, and with something left over each way; (height, width, k, s, groups).
 CASES = [(1, 1, 5, 2, 1), (3, 2, 5, 2, 2), (4, 8, 3, 2, 1), (5, 9, 5, 2, 1), (9, 7, 3, 3, 2), (2, 11, 7, 1, 1), (6, 5, 1, 4, 1)]
+# Square with something left over: the narrow tiles at the right and those below have as many pixels, in another order.
+CASES += [(5, 5, 5, 2, 1), (6, 6, 3, 2, 2), (7, 7, 5, 3, 1)]
 
 
 def random(*shape):
@@ -37,6 +39,21 @@ def test_similarity_against_loops(height, width, k, s, groups):
     torch.testing.assert_close(got, expected)
     cotangent = torch.randn_like(got)
     torch.testing.assert_close(torch.autograd.grad(got, (x, y), cotangent), torch.autograd.grad(expected, (x, y), cotangent))
+
+
+@pytest.mark.parametrize('k', [1, 3, 5])
+def test_every_small_size(k, monkeypatch):
+    for height in range(1, 11):
+        for width in range(1, 11):
+            x, weight = random(1, 2, height, width), random(1, k * k, 2 * height, 2 * width)
+            got = reassemble(x, weight)
+            cotangent = torch.randn_like(got)
+            grads = torch.autograd.grad(got, (x, weight), cotangent)
+            with monkeypatch.context() as patch:
+                patch.setattr('mmdysample.functional.reassembly.exporting', lambda: True)
+                expected = reassemble(x, weight)
+            torch.testing.assert_close(got, expected)
+            torch.testing.assert_close(grads, torch.autograd.grad(expected, (x, weight), cotangent))
 
 
 def test_chunks_make_no_difference(monkeypatch):
@@ -79,6 +96,7 @@ def test_half_precision_sums_in_single():
 @pytest.mark.parametrize(
     ('channels', 'shape', 'groups', 'message'),
     [
+        (4, (1, 25, 6, 8), 0, 'channels must be divisible by groups, got channels=4, groups=0'),
         (4, (1, 25, 6, 8), 3, 'channels must be divisible by groups, got channels=4, groups=3'),
         (4, (1, 25, 6, 7), 1, r'weight must have the shape \(B, groups\*k\*k, .* got \(1, 25, 6, 7\)'),
         (4, (1, 24, 6, 8), 1, r'with odd k for a map \(1, 4, 3, 4\) with scale_factor=2, groups=1, got \(1, 24, 6, 8\)'),
@@ -104,6 +122,19 @@ def test_deformable_attention_against_loops(s):
     offset = (2 * torch.randn(2, 2 * 5 * 2, 3 * s, 4 * s).double()).requires_grad_()  # far enough to leave the map
     got = deformable_attention(query, key, value, offset, s, groups=2, num_points=5)
     torch.testing.assert_close(got, deformable_attention_loop(query, key, value, offset, s, 2, 5))
+
+
+@pytest.mark.parametrize(
+    ('shapes', 'message'),
+    [
+        (((1, 4, 6, 8), (1, 4, 3, 4), (1, 5, 3, 4), (1, 12, 6, 8)), 'divisible by groups, got 5, 4, groups=2'),
+        (((1, 4, 6, 9), (1, 4, 3, 4), (1, 6, 3, 4), (1, 12, 6, 8)), r'query must have the shape \(1, 4, 6, 8\) .* got \(1, 4, 6, 9\)'),
+        (((1, 4, 6, 8), (1, 4, 3, 4), (1, 6, 3, 4), (1, 10, 6, 8)), r'offset must have the shape \(1, 12, 6, 8\) .* got \(1, 10, 6, 8\)'),
+    ],
+)
+def test_deformable_attention_names_what_is_wrong(shapes, message):
+    with pytest.raises(ValueError, match=message):
+        deformable_attention(*map(torch.zeros, shapes), groups=2, num_points=3)
 
 
 def test_deformable_attention_recomputes_its_gradients(monkeypatch):

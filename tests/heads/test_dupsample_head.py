@@ -87,6 +87,13 @@ def test_the_temperature_divides_the_logits():
     torch.testing.assert_close(head(inputs), 2 * before)
 
 
+@pytest.mark.parametrize('size', [(16, 20), (32, 41), (24, 40)])
+def test_a_scale_factor_that_is_not_the_stride(size):
+    head = DUpsampleHead(**ARGUMENTS)
+    with pytest.raises(ValueError, match=r'scale_factor=8 makes logits of \(32, 40\) for an image of .*: it must be the stride'):
+        head.loss_by_feat(torch.zeros(2, 5, 32, 40), samples(*size))
+
+
 def test_a_matrix_for_other_classes(tmp_path):
     path = tmp_path / 'matrix.pth'
     torch.save({'W': torch.zeros(4 * 64, 12)}, path)

@@ -191,6 +191,7 @@ def test_a_model_that_takes_no_upsampler(refused):
         ([SEGFORMER, '--scale-factor', '0'], '--scale-factor must be a positive integer, got 0'),
         ([SEGFORMER, '--scale-factor', '512'], 'no label map is as large as a window of 512x512'),
         ([SEGFORMER, '--scale-factor', '2', '--channels', '64'], 'channels must be at most the number of windows'),
+        ([SEGFORMER], 'has no DUpsampleHead, whose scale_factor it would take: give --scale-factor'),
     ],
 )
 def test_fitting_a_matrix(monkeypatch, capfd, tmp_path, arguments, message):
@@ -203,13 +204,47 @@ def test_fitting_a_matrix(monkeypatch, capfd, tmp_path, arguments, message):
     errors = capfd.readouterr().err
     assert message in errors
     assert 'Traceback' not in errors
+    assert not (tmp_path / 'w.pth').exists()
 
 
 def test_a_matrix_is_not_overwritten(monkeypatch, capfd, tmp_path):
     kept = tmp_path / 'kept.pth'
     kept.write_text('mine')
-    monkeypatch.setattr(sys, 'argv', ['fit_dupsample.py', SEGFORMER, '--scale-factor', '8', '--out', str(kept)])
+    monkeypatch.setattr(sys, 'argv', ['fit_dupsample.py', SEGFORMER, '--scale-factor', '8', '--out', str(kept), '--cfg-options', *SIZES])
     with pytest.raises(SystemExit):
         runpy.run_path('tools/fit_dupsample.py', run_name='__main__')
     assert 'kept.pth exists: remove it, or choose another --out' in capfd.readouterr().err
     assert kept.read_text() == 'mine'
+
+
+@pytest.mark.parametrize('upsampler', [None, 'DUpsample'])
+def test_a_matrix_that_is_none(refused, tmp_path, upsampler):
+    broken = tmp_path / 'broken.pth'
+    broken.write_text('text')
+    for path, message in (('nowhere.pth', 'there is no matrix nowhere.pth'), (broken, 'holds no matrix of tools/fit_dupsample.py')):
+        if upsampler:
+            line = refused('train', SHAPES, '--upsampler', f"dict(type='DUpsample', matrix='{path}')", '--cfg-options', *SIZES)
+        else:
+            config = 'configs/shapes/dupsample_r50_shapes.py'
+            line = refused('train', config, '--cfg-options', *SIZES, f'model.decode_head.matrix={path}')
+        assert message in line
+
+
+def test_a_head_of_another_stride(refused):
+    options = [*SIZES, 'model.decode_head.scale_factor=16']
+    assert 'scale_factor=16 makes logits of' in refused('train', 'configs/shapes/dupsample_r50_shapes.py', '--cfg-options', *options)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['cost', '--size', 'foo'], 'takes BxCxHxW, four positive numbers, got foo'),
+        (['cost', '--size', '1x30x5x5'], 'A2U: in_channels must be divisible by 32, got 30'),
+    ],
+)
+def test_tables(monkeypatch, capfd, arguments, message):
+    monkeypatch.setattr(sys, 'argv', ['list_upsamplers.py', *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_path('tools/list_upsamplers.py', run_name='__main__')
+    assert exit_.value.code == 2
+    assert message in capfd.readouterr().err

@@ -82,6 +82,7 @@ def test_mmcvs_own_builder_finds_it_in_every_scope(scope, kind):
         ('DySampel', r"unknown upsampler 'DySampel' \(did you mean 'DySample' or .*; registered are nearest, bilinear"),
         ('dysample', r"did you mean 'DySample'"),
         ('xyz', r"unknown upsampler 'xyz'; registered are"),
+        ('math.pi', r"unknown upsampler 'math.pi'"),
         ('nowhere.Nothing', r"unknown upsampler 'nowhere.Nothing'"),
         ('Conv2d', r"'Conv2d' is no upsampler: its class Conv2d does not declare `guided`"),
         (dict(type='DySample', group=4), r"takes no argument 'group' \(did you mean 'groups'\?\); it takes in_channels, scale_factor"),

@@ -48,6 +48,8 @@ def test_mmcvs_operator_is_used_where_it_can_be(monkeypatch):
     calls = []
 
     def operator(x, masks, kernel_size, group, scale):
+        assert x.is_contiguous()  # it reads memory as if it were
+        assert masks.is_contiguous()
         calls.append((masks.shape, masks.dtype, kernel_size, group, scale))
         return x.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
 
@@ -57,7 +59,7 @@ def test_mmcvs_operator_is_used_where_it_can_be(monkeypatch):
     module(x)
     assert calls == []
     monkeypatch.setattr(carafe, 'has_mmcv_operator', lambda x: True)
-    assert module(x).shape == (1, 16, 8, 6)
+    assert module(x.contiguous(memory_format=torch.channels_last)).shape == (1, 16, 8, 6)
     assert calls == [((1, 50, 8, 6), torch.float32, 5, 2, 2)]
 
 

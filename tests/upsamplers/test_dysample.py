@@ -170,6 +170,8 @@ def test_init_cfg_takes_over():
         (dict(in_channels=16, scale_factor=0), 'scale_factor must be a positive integer, got 0'),
         (dict(in_channels=16, scale_factor=1.5), r'scale_factor must be a positive integer, got 1\.5'),
         (dict(in_channels=16, groups=-1), 'groups must be a positive integer, got -1'),
+        (dict(in_channels=16, dyscope='no'), "dyscope must be True or False, got 'no'"),
+        (dict(in_channels=16, scale_factor=True), 'scale_factor must be a positive integer, got True'),
         (dict(in_channels=16, init_position='middle'), "init_position must be 'bilinear' or 'nearest', got 'middle'"),
         (dict(in_channels=16, scope_factor=0), 'scope_factor must be a positive number, got 0'),
         (dict(in_channels=16, scope_factor='0.25'), "scope_factor must be a positive number, got '0.25'"),
@@ -193,6 +195,12 @@ def test_the_scope_factor_is_pixels_per_unit_of_offset(dyscope):
     wide = DySample(16, dyscope=dyscope, scope_factor=1.0)
     wide.load_state_dict(usual.state_dict())
     torch.testing.assert_close(wide.predict_offset(x) - wide.init_pos, 4 * (usual.predict_offset(x) - usual.init_pos))
+
+
+@pytest.mark.parametrize('cls', VARIANTS)
+def test_a_ratio_of_one(cls):
+    module = randomised(cls(32, 1))
+    assert module(torch.randn(2, 32, 3, 5)).shape == (2, 32, 3, 5)
 
 
 def test_the_naive_design_starts_as_nearest_neighbours():

@@ -73,6 +73,7 @@ def test_a_guide_of_other_channels_needs_no_gate():
             'the gate needs guide_channels equal to in_channels, got in_channels=32, guide_channels=16; or gating=False',
         ),
         (dict(guide_channels=0), 'guide_channels must be a positive integer, got 0'),
+        (dict(gating='off'), "gating must be True or False, got 'off'"),
         (dict(up_kernel=2), 'up_kernel must be odd, got 2'),
         (dict(released_order=True, scale_factor=3), 'released_order needs scale_factor=2 and .* got scale_factor=3'),
     ],

@@ -22,10 +22,12 @@ class TestBilinear(MmcvTests):
 
 class TestDeconv(MmcvTests):
     name = 'deconv'
+    keeps_dtype = False
 
 
 class TestPixelShuffle(MmcvTests):
     name = 'pixel_shuffle'
+    keeps_dtype = False
 
     def test_empty_batch(self):
         """It cannot be trained on one: torch's pixel shuffle has no gradient for that."""
