@@ -1,5 +1,11 @@
 """Print what every registered upsampler can do and costs; the same as ``python -m mmdysample.analysis.upsamplers``."""
 
+import os
+
+# Before torch is imported: its profiler would log every start and stop.
+os.environ.setdefault('KINETO_LOG_LEVEL', '99')
+os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
+
 from mmdysample.analysis.upsamplers import main
 
 if __name__ == '__main__':

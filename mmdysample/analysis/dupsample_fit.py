@@ -1,6 +1,6 @@
 """Fit DUpsampling's matrix to the label maps of a dataset, and see how well it tells them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
 import numpy as np
@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
-from rich.progress import track
 from torch import Tensor
 
 from mmdysample.frameworks import require
 from mmdysample.functional.label_windows import fit_codes, reconstruct, window_matrix
+
+from .progress import progress
 
 require('mmseg', 'fitting DUpsample')
 
@@ -44,10 +45,10 @@ def label_dataset(config: Config, split: str) -> Any:
     return DATASETS.build({**dataset, 'pipeline': [load], 'lazy_init': False})
 
 
-def label_maps(dataset: Any, order: Optional[np.ndarray] = None, progress: Optional[str] = None) -> Iterator[Tensor]:
+def label_maps(dataset: Any, label: str, order: Optional[np.ndarray] = None) -> Iterator[Tensor]:
     """Load label maps ``(H, W)``, in an order."""
-    indices = range(len(dataset)) if order is None else order
-    for index in track(indices, progress, transient=True) if progress else indices:
+    indices: Iterable[int] = range(len(dataset)) if order is None else order
+    for index in progress(indices, label):
         yield torch.from_numpy(np.ascontiguousarray(dataset[int(index)]['gt_seg_map'])).long()
 
 
@@ -70,7 +71,7 @@ def sample_windows(dataset: Any, scale_factor: int, count: int, seed: int = 0) -
     order = rng.permutation(len(dataset))[:count]
     share = -(-count // max(1, len(order)))
     parts = []
-    for labels in label_maps(dataset, order, 'reading label maps'):
+    for labels in label_maps(dataset, 'reading label maps', order):
         height, width = labels.shape
         if height < s or width < s:
             continue
@@ -109,7 +110,7 @@ def reconstruction_miou(dataset: Any, matrix: Tensor, scale_factor: int) -> dict
         'bilinear': lambda labels: _bilinear(labels, scale_factor, num_classes),
     }
     areas = {name: torch.zeros(2, num_classes, dtype=torch.float64) for name in decoders}
-    for labels in label_maps(dataset, progress='decoding label maps'):
+    for labels in label_maps(dataset, 'decoding label maps'):
         labels = labels[: labels.shape[0] // scale_factor * scale_factor, : labels.shape[1] // scale_factor * scale_factor]
         for name, decode in decoders.items():
             intersection, union, _, _ = IoUMetric.intersect_and_union(decode(labels), labels, num_classes, IGNORED)

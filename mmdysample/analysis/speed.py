@@ -11,12 +11,13 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from mmdysample.upsamplers import DySample, DySamplePlus, DySampleS, DySampleSPlus
+
+from .progress import progress
 
 VARIANTS: dict[str, type[DySample]] = {
     'DySample': DySample,
@@ -115,7 +116,7 @@ def call_times(
 
     one_round()
     warm = sum(one_round().values()) / 1e3
-    measured = [one_round() for _ in track(range(max(rounds, int(seconds / warm))), description=label, transient=True)]
+    measured = [one_round() for _ in progress(range(max(rounds, int(seconds / warm))), label)]
     return {name: [taken[name] for taken in measured] for name in modules}
 
 

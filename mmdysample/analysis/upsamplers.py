@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from prettytable import MARKDOWN, PrettyTable
-from rich.progress import track
 from torch import Tensor, nn
 
 from mmdysample.engine.errors import exit_on_error
@@ -22,6 +21,7 @@ from mmdysample.upsamplers import build_upsampler, list_upsamplers
 
 from .capabilities import capabilities, make
 from .flops import count_multiplications
+from .progress import progress
 from .published import ADDED, WHY_FLOPS_DIFFER, WHY_PARAMETERS_DIFFER
 from .speed import PASSES, Inputs, call_times, peak_memory
 
@@ -41,7 +41,7 @@ def count_parameters(module: nn.Module) -> int:
 def capability_table() -> list[Row]:
     """What each upsampler is and can do, at 256 channels and x2 where it matters."""
     rows = []
-    for name in track(list_upsamplers(), 'trying each upsampler', transient=True):
+    for name in progress(list_upsamplers(), 'trying each upsampler'):
         module = build_upsampler(name, CHANNELS)
         rows.append(
             {
@@ -72,7 +72,7 @@ def parameters_table() -> list[Row]:
         require(framework, 'the table of parameters')
     baselines = {model: _count_model(config, model, 'nearest') for model, config in bases.items()}
     rows = []
-    for name in track(list_upsamplers(), 'building models', transient=True):
+    for name in progress(list_upsamplers(), 'building models'):
         row = {'name': f'`{name}`'}
         for model, config in bases.items():
             row[model] = f'{_count_model(config, model, name) - baselines[model]:,}'
@@ -117,7 +117,7 @@ def cost_table(size: tuple[int, int, int, int], rounds: int, seconds: float) -> 
             row[f'{label}, / bilinear'] = f'{ms / statistics.median(times["bilinear"]):.1f}'
             row[f'{label}, memory / output'] = f'{peak_memory(run, modules[name], inputs[name]) / output:.2f}'
             row[f'{label}, unfold / ours'] = ''
-        for name in track(reassembling, f'{label}, by unfolding', transient=True):
+        for name in progress(reassembling, f'{label}, by unfolding'):
             pair = {'ours': modules[name], 'unfold': Unfolding(modules[name])}
             pair_times = call_times(run, pair, dict.fromkeys(pair, inputs[name]), 3, 0, '')
             ratio = statistics.median(pair_times['unfold']) / statistics.median(pair_times['ours'])
