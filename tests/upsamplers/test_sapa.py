@@ -28,7 +28,7 @@ def test_parity_with_the_authors_implementation(case, golden):
 
 
 def test_sapa_i_pixel_by_pixel():
-    """Against the definition, written out; the authors' implementation of it is not public."""
+    """Against the definition, written out: there are no golden vectors of it."""
     x, guide = torch.randn(1, 64, 3, 4).double(), torch.randn(1, 64, 6, 8).double()
     key, query = F.group_norm(x, 32), F.group_norm(guide, 32)
     expected = torch.zeros_like(guide)
