@@ -34,7 +34,8 @@ class DUpsampleHead(DepthwiseSeparableASPPHead):
         scale_factor: The ratio ``s`` between the image and the high-level map.
         code_channels: Numbers of a code, as fitted.
         matrix: File of ``tools/fit_dupsample.py``. Absent, the matrix is learned from scratch.
-        freeze_matrix: Whether a fitted matrix stays as it is, as in the paper.
+        freeze_matrix: Whether a fitted matrix stays as it is.
+        temperature: What ``T`` starts from. At 1, a perfect code of five classes would still be given a probability of 0.4.
         kwargs: As in mmseg's ``DepthwiseSeparableASPPHead``: ``in_channels``, ``in_index`` (of the high-level map), ``channels``,
             ``c1_in_channels``, ``c1_channels`` (of the first map, the low-level one), ``dilations``, ``num_classes``, ...
 
@@ -43,12 +44,20 @@ class DUpsampleHead(DepthwiseSeparableASPPHead):
     """
 
     def __init__(
-        self, scale_factor: int, code_channels: int = 64, matrix: Optional[str] = None, freeze_matrix: bool = True, **kwargs: Any
+        self,
+        scale_factor: int,
+        code_channels: int = 64,
+        matrix: Optional[str] = None,
+        freeze_matrix: bool = True,
+        temperature: float = 0.1,
+        **kwargs: Any,
     ) -> None:
+        if not temperature > 0:
+            raise ValueError(f'temperature must be a positive number, got {temperature}')
         super().__init__(**kwargs)
         self.conv_seg = nn.Conv2d(self.channels, code_channels, 1)
         self.dupsample = DUpsample(code_channels, scale_factor, self.out_channels, matrix, freeze=matrix is not None and freeze_matrix)
-        self.temperature = nn.Parameter(torch.ones(()))
+        self.temperature = nn.Parameter(torch.tensor(float(temperature)))
 
     def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Segment.

@@ -83,8 +83,11 @@ def test_the_temperature_divides_the_logits():
     head = DUpsampleHead(**ARGUMENTS).eval()
     inputs = maps()
     before = head(inputs)
-    head.temperature.data.fill_(0.5)
+    assert head.temperature == 0.1
+    head.temperature.data.fill_(0.05)
     torch.testing.assert_close(head(inputs), 2 * before)
+    with pytest.raises(ValueError, match='temperature must be a positive number, got 0'):
+        DUpsampleHead(**ARGUMENTS, temperature=0)
 
 
 @pytest.mark.parametrize('size', [(16, 20), (32, 41), (24, 40)])
