@@ -57,20 +57,8 @@ class A2U(GuidedUpsampler):
         for norm in (self.norm_u, self.norm_v):
             norm.reset_parameters()
 
-    def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
-        """Upsample.
-
-        Args:
-            x: ``(B, C, H, W)``.
-            guide: ``(B, C_g, 2*H, 2*W)``.
-
-        Returns:
-            ``(B, C, 2*H, 2*W)``, of the dtype of ``x``.
-
-        Raises:
-            ValueError: A map has another shape, or the guide is missing.
-        """
-        guide = self.check_inputs(x, guide)
+    def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
+        """Upsample a map by its guide."""
         return reassemble(x, self.predict_kernels(guide), self.scale_factor)
 
     def predict_kernels(self, guide: Tensor) -> Tensor:

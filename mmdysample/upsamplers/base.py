@@ -96,15 +96,26 @@ class GuidedUpsampler(Upsampler):
         self._check_divisor(guide_channels=guide_channels)
         self.guide_channels = guide_channels
 
-    def check_inputs(self, x: Tensor, guide: Optional[Tensor]) -> Tensor:
-        """Check a map and its guide.
+    def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
+        """Upsample.
+
+        Args:
+            x: ``(B, C, H, W)``.
+            guide: ``(B, C_g, s*H, s*W)``.
 
         Returns:
-            The guide.
+            ``(B, C, s*H, s*W)``, of the dtype of ``x``.
 
         Raises:
-            ShapeError: The map is not ``(B, C, H, W)``, or the guide is missing or not ``(B, C_g, s*H, s*W)``.
+            ShapeError: The map is not ``(B, C, H, W)``, or the guide is missing or not ``(B, C_g, s*H, s*W)``; a ValueError.
         """
+        return self.upsample(x, self._check_guide(x, guide))
+
+    def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
+        """What :meth:`forward` does once map and guide are checked."""
+        raise NotImplementedError
+
+    def _check_guide(self, x: Tensor, guide: Optional[Tensor]) -> Tensor:
         self.check_map(x)
         s = self.scale_factor
         expected = (x.shape[0], self.guide_channels, s * x.shape[2], s * x.shape[3])

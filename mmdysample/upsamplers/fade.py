@@ -85,20 +85,8 @@ class FADE(GuidedUpsampler):
             if conv is not None:
                 normal_init(conv, std=0.001)
 
-    def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
-        """Upsample.
-
-        Args:
-            x: ``(B, C, H, W)``.
-            guide: ``(B, C_g, s*H, s*W)``.
-
-        Returns:
-            ``(B, C, s*H, s*W)``, of the dtype of ``x``.
-
-        Raises:
-            ValueError: A map has another shape, or the guide is missing.
-        """
-        guide = self.check_inputs(x, guide)
+    def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
+        """Upsample a map by its guide."""
         out = reassemble(x, self.predict_kernels(x, guide), self.scale_factor)
         if self.gate is None:
             return out

@@ -48,19 +48,7 @@ class IndexNet(GuidedUpsampler):
         constant_init(norm, 1)
         xavier_init(project, distribution='uniform')
 
-    def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
-        """Upsample.
-
-        Args:
-            x: ``(B, C, H, W)``.
-            guide: ``(B, C_g, 2*H, 2*W)``.
-
-        Returns:
-            ``(B, C, 2*H, 2*W)``, of the dtype of ``x``.
-
-        Raises:
-            ValueError: A map has another shape, or the guide is missing.
-        """
-        guide = self.check_inputs(x, guide)
+    def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
+        """Upsample a map by its guide."""
         index = pixel_shuffle(self.index_block(guide), self.scale_factor).sigmoid().to(x.dtype)
         return F.interpolate(x, scale_factor=self.scale_factor, mode='nearest') * index

@@ -57,20 +57,8 @@ class SAPAI(GuidedUpsampler):
                 f'got in_channels={self.in_channels}, guide_channels={self.guide_channels}; SAPA-B takes any'
             )
 
-    def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
-        """Upsample.
-
-        Args:
-            x: ``(B, C, H, W)``.
-            guide: ``(B, C_g, s*H, s*W)``.
-
-        Returns:
-            ``(B, C, s*H, s*W)``, of the dtype of ``x``.
-
-        Raises:
-            ValueError: A map has another shape, or the guide is missing.
-        """
-        guide = self.check_inputs(x, guide)
+    def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
+        """Upsample a map by its guide."""
         return reassemble(x, self.predict_kernels(x, guide), self.scale_factor)
 
     def predict_kernels(self, x: Tensor, guide: Tensor) -> Tensor:
@@ -186,20 +174,8 @@ class SAPAD(GuidedUpsampler):
         with torch.no_grad():
             self.offset.get_parameter('bias').copy_(points.expand(self.groups, -1, -1, self.scale_factor**2).flatten())
 
-    def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
-        """Upsample.
-
-        Args:
-            x: ``(B, C, H, W)``.
-            guide: ``(B, C_g, s*H, s*W)``.
-
-        Returns:
-            ``(B, C, s*H, s*W)``, of the dtype of ``x``.
-
-        Raises:
-            ValueError: A map has another shape, or the guide is missing.
-        """
-        guide = self.check_inputs(x, guide)
+    def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
+        """Upsample a map by its guide."""
         offset = pixel_shuffle(self.offset(x), self.scale_factor)
         return deformable_attention(self.q(guide), self.k(x), x, offset, self.scale_factor, self.groups, self.num_points)
 
