@@ -103,7 +103,7 @@ def check_fit(path: str, model: nn.Module, to_resume: bool = False) -> Optional[
         to_resume: Whether training shall go on from it, which needs exactly the model's weights.
 
     Returns:
-        What the user should know: which weights the file lacks.
+        What the user should know: which weights the file lacks, and which are left over.
 
     Raises:
         ValueError: Less than half of the model's weights are in the file with their shapes, or, to resume, not just all of them.
@@ -126,9 +126,14 @@ def check_fit(path: str, model: nn.Module, to_resume: bool = False) -> Optional[
     if 2 * len(lacking) > len(expected):
         found = len(expected) - len(lacking)
         raise ValueError(f"{path} is no checkpoint of this model: it holds {found} of the model's {len(expected)} weights")
-    if not lacking:
+    if not lacking and not surplus:
         return None
-    return f'warning: {path} lacks {len(lacking)} of the {len(expected)} weights, which stayed random: {", ".join(lacking[:5])}'
+    warning = f'warning: {path} is not quite of this model'
+    if lacking:
+        warning += f'; it lacks {len(lacking)} of the {len(expected)} weights, which stayed random: {", ".join(lacking[:5])}'
+    if surplus:
+        warning += f'; {len(surplus)} of its weights are left over: {", ".join(surplus[:5])}'
+    return f'{warning}; the config that was saved beside it fits'
 
 
 def _trusting() -> bool:

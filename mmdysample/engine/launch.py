@@ -125,6 +125,8 @@ def build_runner(config: Config, to_train: bool = False) -> Runner:
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
             for module in runner.model.modules():
                 if isinstance(module, DUpsample):
+                    if config.get('resume'):
+                        module.matrix = None  # the checkpoint holds it
                     module.read_matrix()
         else:
             _ = runner.test_loop

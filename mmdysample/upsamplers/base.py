@@ -122,7 +122,9 @@ class GuidedUpsampler(Upsampler):
         if guide is None:
             raise ShapeError(f'{self.name} is guided: it needs a second map, the guide {expected}')
         if guide.shape != expected:
-            raise ShapeError(f'expected a guide (B, {self.guide_channels}, {s}*H, {s}*W) = {expected}, got the shape {tuple(guide.shape)}')
+            raise ShapeError(
+                f'{self.name}: expected a guide (B, {self.guide_channels}, {s}*H, {s}*W) = {expected}, got the shape {tuple(guide.shape)}'
+            )
         return guide
 
     def extra_repr(self) -> str:

@@ -136,7 +136,9 @@ def test_weights_of_another_model(tmp_path):
     assert check_fit(str(saved(tmp_path / 'wrapped.pth', {f'module.{key}': value for key, value in state.items()})), model) is None
     partial = {key: value for key, value in state.items() if key != '1.bias'}
     path = str(saved(tmp_path / 'partial.pth', partial))
-    assert 'lacks 1 of the 4 weights, which stayed random: 1.bias' in check_fit(path, model)
+    assert 'lacks 1 of the 4 weights, which stayed random: 1.bias; the config that was saved' in check_fit(path, model)
+    more = str(saved(tmp_path / 'more.pth', {**state, 'other.weight': torch.zeros(1)}))
+    assert '1 of its weights are left over: other.weight; the config' in check_fit(more, model)
     with pytest.raises(ValueError, match=r'is of another model \(they differ in 1\.bias\)'):
         check_fit(path, model, to_resume=True)
     with pytest.raises(ValueError, match=r'is of another model \(they differ in extra\)'):

@@ -245,6 +245,10 @@ def test_a_fitted_matrix_trains(run, tmp_path):
     trained = torch.load(work / 'iter_2.pth', weights_only=False)['state_dict']['decode_head.dupsample.expand.weight']
     torch.testing.assert_close(trained[:, :, 0, 0], fitted['W'])
     assert fitted['classes'] == ['circle', 'square', 'triangle', 'wall', 'ground']
+    # The checkpoint holds it from then on.
+    matrix.unlink()
+    resumed = run(*tool('train', work / Path(config).name, '--resume', '--work-dir', work, '--cfg-options', 'train_cfg.max_iters=4'))
+    assert f'checkpoint: {work}/iter_4.pth' in resumed
 
 
 def test_the_table_of_flops(run):

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import assert_parity, golden_cases
-from upsampler_tests import UpsamplerTests
+from upsampler_tests import CompiledUpsamplerTests, UpsamplerTests
 
 from mmdysample import A2U
 from mmdysample.upsamplers import a2u
@@ -19,7 +19,7 @@ NAMES = {
 
 class TestA2U(UpsamplerTests):
     name = 'A2U'
-    memory = (3, 8)
+    test_onnx_by_the_capturing_exporter = CompiledUpsamplerTests.test_onnx_by_the_capturing_exporter
 
 
 @pytest.mark.parametrize(('case', 'golden'), golden_cases('golden_a2u.npz'))

@@ -10,7 +10,6 @@ from mmdysample.upsamplers import carafe
 
 class TestCARAFE(CompiledUpsamplerTests):
     name = 'CARAFE'
-    memory = (3, 8)
 
 
 @pytest.mark.parametrize(('case', 'golden'), golden_cases('golden_carafe.npz'))

@@ -20,12 +20,10 @@ NAMES = {
 
 class TestFADE(UpsamplerTests):
     name = 'FADE'
-    memory = (3, 8)
 
 
 class TestFADEWithoutGate(CompiledUpsamplerTests):
     name = 'FADE'
-    memory = (3, 8)
 
     def make(self, scale_factor=2, channels=None, **arguments):
         return super().make(scale_factor, channels, **{'gating': False, **arguments})
@@ -33,7 +31,6 @@ class TestFADEWithoutGate(CompiledUpsamplerTests):
 
 class TestFADELite(UpsamplerTests):
     name = 'FADE-Lite'
-    memory = (3, 8)
 
 
 @pytest.mark.parametrize(('case', 'golden'), golden_cases('golden_fade.npz'))

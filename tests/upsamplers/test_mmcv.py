@@ -22,6 +22,7 @@ class TestBilinear(MmcvTests):
 
 class TestDeconv(MmcvTests):
     name = 'deconv'
+    memory = (4, 8)
     keeps_dtype = False
 
 

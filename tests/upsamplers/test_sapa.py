@@ -9,16 +9,16 @@ from mmdysample import SAPAB, SAPAD, SAPAI
 
 class TestSAPAI(CompiledUpsamplerTests):
     name = 'SAPA-I'
-    memory = (3, 8)
 
 
 class TestSAPAB(UpsamplerTests):
     name = 'SAPA-B'
-    memory = (3, 8)
 
 
 class TestSAPAD(UpsamplerTests):
     name = 'SAPA-D'
+    memory = (8, 8)
+    test_onnx_by_the_capturing_exporter = CompiledUpsamplerTests.test_onnx_by_the_capturing_exporter
 
 
 @pytest.mark.parametrize(('case', 'golden'), golden_cases('golden_sapa.npz'))
