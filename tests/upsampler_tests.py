@@ -20,12 +20,6 @@ from mmdysample.analysis.speed import PASSES, peak_memory
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 
 
-@pytest.fixture(autouse=True)
-def _forget_what_was_compiled():
-    yield
-    torch.compiler.reset()
-
-
 class UpsamplerTests:
     #: As in the registry.
     name: str
@@ -38,6 +32,11 @@ class UpsamplerTests:
 
     #: Whether the output has the dtype of the input under autocast, too; torch's convolutions have autocast's.
     keeps_dtype = True
+
+    @pytest.fixture(autouse=True)
+    def _forget_what_was_compiled(self):
+        yield
+        torch.compiler.reset()
 
     def make(self, scale_factor=2, channels=None, **arguments):
         return build_upsampler(dict(type=self.name, **arguments), channels or self.channels, scale_factor)
