@@ -10,6 +10,7 @@ require('mmengine', 'mmdysample')
 require('mmcv', 'mmdysample')
 
 from .registry import LOCATIONS  # noqa: E402
+from .replacement import UpsampleReport, replace_upsample, restore_upsample  # noqa: E402
 from .upsamplers import (  # noqa: E402
     A2U,
     CARAFE,
@@ -42,9 +43,12 @@ __all__ = [
     'DySampleSPlus',
     'FADELite',
     'IndexNet',
+    'UpsampleReport',
     '__version__',
     'build_upsampler',
     'list_upsamplers',
+    'replace_upsample',
+    'restore_upsample',
 ]
 
 

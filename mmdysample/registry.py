@@ -15,6 +15,7 @@ LOCATIONS = {
     'DUpsampleHead': 'mmdysample.heads.dupsample_head',
     'FPN': 'mmdysample.necks.fpn',
     'SegformerHead': 'mmdysample.heads.segformer_head',
+    'Upsampled': 'mmdysample.replacement.upsampled',
 }
 
 

@@ -1,5 +1,6 @@
 """Upsampling from level to level, as necks and heads need it."""
 
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import torch.nn.functional as F
@@ -44,8 +45,25 @@ def upsample_as(upsampler: nn.Module, x: Tensor, finer: Tensor) -> Tensor:
     Raises:
         ShapeError: ``finer`` has another size.
     """
-    height, width = finer.shape[2:]
     out = upsampler(x, _grow(finer, upsampler.scale_factor, x)) if getattr(upsampler, 'guided', False) else upsampler(x)
+    return crop(out, x, finer.shape[2:])
+
+
+def crop(out: Tensor, x: Tensor, size: Sequence[int]) -> Tensor:
+    """Crop an upsampled map to the size of the next finer one, where a backbone rounded up.
+
+    Args:
+        out: What an upsampler made of ``x``, ``(B, C, s*H, s*W)``.
+        x: ``(B, C, H, W)``.
+        size: ``(h, w)``, with ``s*H - s < h <= s*H``, and ``w`` likewise.
+
+    Returns:
+        ``(B, C, h, w)``.
+
+    Raises:
+        ShapeError: ``size`` is another.
+    """
+    height, width = size
     for made, coarse, wanted in zip(out.shape[2:], x.shape[2:], (height, width)):
         if not 0 <= made - wanted < max(1, made // coarse):
             raise ShapeError(
