@@ -24,6 +24,7 @@ class Call:
     """A call of ``F.interpolate``.
 
     Attributes:
+        order: Which call of the run it is.
         path: Modules that were running, outermost first, as ``(name in the model, number of the run of that module)``.
         channels: Channels of the map; 0 where it is none.
         size: Height and width of the input.
@@ -33,6 +34,7 @@ class Call:
         unfit: Why no upsampler can stand there; empty where one can.
     """
 
+    order: int
     path: tuple[tuple[str, int], ...]
     channels: int
     size: Size
@@ -44,7 +46,7 @@ class Call:
     @property
     def ratio(self) -> int:
         """The ratio between output and input; 0 where it is no integer."""
-        return integer_ratio(self.size, self.target)
+        return integer_ratio(self.size, self.target) if self.channels else 0
 
 
 def integer_ratio(size: Size, target: Size) -> int:
@@ -98,29 +100,29 @@ class Recorder(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _note(self, x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = 'nearest', *_: Any, **__: Any) -> None:
-        path = tuple(self._running)
+        order, path = len(self.calls), tuple(self._running)
         if x.dim() != 4:
-            self.calls.append(Call(path, 0, (0, 0), (0, 0), mode, x.device, f'no map (B, C, H, W), but {tuple(x.shape)}'))
+            self.calls.append(Call(order, path, 0, (0, 0), (0, 0), mode, x.device, f'no map (B, C, H, W), but {tuple(x.shape)}'))
             return
         have, want = (int(x.shape[2]), int(x.shape[3])), target_size(x, size, scale_factor)
         want = (int(want[0]), int(want[1]))
-        self.calls.append(Call(path, x.shape[1], have, want, mode, x.device, self._why_not(x, have, want, mode)))
+        self.calls.append(Call(order, path, x.shape[1], have, want, mode, x.device, self._why_not(x, have, want, mode)))
 
     def _why_not(self, x: Tensor, have: Size, want: Size, mode: str) -> str:
-        if not x.is_floating_point():
-            return f'no feature map, but {x.dtype}'
-        if x.untyped_storage().data_ptr() in self._weights:
-            return 'no feature map, but a parameter (a position embedding?)'
-        if not x.requires_grad:
-            return 'no feature map: nothing that is trained comes before it'
-        if mode not in SMOOTH:
-            return f'mode {mode!r} is no upsampling of maps'
         if have == want:
             return 'the size stays'
         if want[0] <= have[0] and want[1] <= have[1]:
             return 'downsampling'
+        if not x.is_floating_point():
+            return f'no feature map, but {x.dtype}'
+        if x.untyped_storage().data_ptr() in self._weights:
+            return 'no feature map, but a parameter, as of a position embedding'
+        if not x.requires_grad:
+            return 'no feature map: nothing that is trained comes before it'
+        if mode not in SMOOTH:
+            return f'{mode!r} is no upsampling of maps'
         if min(have) == 1:
-            return 'a single row, column or pixel, which has nothing to be sampled between'
+            return 'a single row or column has nothing to sample between'
         if not integer_ratio(have, want):
             return f'{have[0]}x{have[1]} to {want[0]}x{want[1]} is no integer ratio'
         return ''

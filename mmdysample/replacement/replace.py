@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmdysample.upsamplers.builder import UpsampleConfig, build_upsampler, resolve
 
 from .calls import Arguments, Call, as_arguments, record_calls
-from .report import Site, UpsampleReport, sites_table
+from .report import Site, UpsampleReport
 from .routing import Stop, is_routed, route
 
 Patterns = Union[str, Iterable[str], None]
@@ -107,12 +107,16 @@ def _find_places(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> list[
     calls, runs = record_calls(model, args, kwargs)
     modules = dict(model.named_modules())
     weightless = {name for name, module in modules.items() if next(module.parameters(), None) is None}
+    chains = {name for name, module in modules.items() if isinstance(module, nn.Sequential)}
     by_owner: dict[str, dict[int, list[Call]]] = {}
     for call in calls:
         path = list(call.path)
         # One nn.Upsample that serves several levels is not one layer but a piece of code: the calls are those of the module around it.
-        while len(path) > 1 and path[-1][0] in weightless and runs[path[-1][0]] > 1:
+        # And a Sequential would run a new child as its last layer.
+        while len(path) > 1 and (path[-1][0] in chains or (path[-1][0] in weightless and runs[path[-1][0]] > 1)):
             path.pop()
+        if path[-1][0] in chains:
+            call.unfit = call.unfit or 'nothing but a Sequential is around it, which can have no upsamplers of its own'
         by_owner.setdefault(path[-1][0], {}).setdefault(path[-1][1], []).append(call)
     return [_places(owner, modules[owner], list(passes.values())) for owner, passes in by_owner.items()]
 
@@ -165,7 +169,7 @@ def put_upsamplers(model: nn.Module, config: dict[str, Any], places: list[list[P
     """Build the upsamplers of all places, and route the calls to them once all are built."""
     modules = dict(model.named_modules())
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
-    sites: list[Site] = []
+    sites: dict[int, Site] = {}
     routes: dict[str, tuple[list[Stop], list[nn.Module]]] = {}
     for group in places:
         stops: list[Stop] = []
@@ -173,7 +177,7 @@ def put_upsamplers(model: nn.Module, config: dict[str, Any], places: list[list[P
         for _, name, call in group:
             site = Site(name, call.channels, call.size, call.target, call.mode, reason=call.unfit)
             if site.reason:
-                sites.append(site)
+                sites[call.order] = site
                 continue
             site = replace(site, reason=why_not(site))
             if not site.reason:
@@ -185,18 +189,19 @@ def put_upsamplers(model: nn.Module, config: dict[str, Any], places: list[list[P
                     upsamplers.append(upsampler)
                     count = sum(p.numel() for p in upsampler.parameters())
                     site = replace(site, upsampler=_title(config, call.ratio), parameters=count)
-            sites.append(site)
+            sites[call.order] = site
             stops.append(Stop(name, call.channels, call.ratio, len(upsamplers) - 1 if site.upsampler else None))
         if upsamplers:
             routes[group[0].owner] = stops, upsamplers
+    in_order = [sites[order] for order in sorted(sites)]
     if not routes:
-        found = f':\n{sites_table(sites)}' if sites else ': it never calls F.interpolate'
-        raise ValueError(f'{type(model).__name__} has no place for an upsampler{found}')
+        why = '; '.join(f'{site.name}: {site.reason}' for site in in_order) or 'it never calls F.interpolate with the example inputs'
+        raise ValueError(f'{type(model).__name__} has no place for an upsampler ({why})')
     # What interpolates inside a module with routes and has none itself must not be taken for a call of that module.
     inside = {group[0].owner for group in places if any(name in routes for place in group for name, _ in place.call.path)}
     for owner in inside:
         route(modules[owner], *routes.get(owner, ((), ())))
-    return UpsampleReport(sites, model)
+    return UpsampleReport(in_order, model)
 
 
 def build_chain(config: dict[str, Any], channels: int, ratio: int) -> nn.Module:

@@ -61,16 +61,11 @@ class UpsampleReport:
         restore_upsample(self.model)
 
     def __str__(self) -> str:
-        return str(sites_table(self.sites))
-
-
-def sites_table(sites: list[Site]) -> PrettyTable:
-    """A table of sites."""
-    table = PrettyTable(['site', 'channels', 'from', 'to', 'was', 'is now', 'parameters'], align='l')
-    for site in sites:
-        put = [site.upsampler, f'{site.parameters:,}'] if site.upsampler else [f'left: {site.reason}', '']
-        table.add_row([site.name, site.channels or '', _by(site.size), _by(site.target), site.mode, *put])
-    return table
+        table = PrettyTable(['site', 'channels', 'from', 'to', 'was', 'is now', 'parameters'], align='l')
+        for site in self.sites:
+            put = [site.upsampler, f'{site.parameters:,}'] if site.upsampler else [f'left: {site.reason}', '']
+            table.add_row([site.name, site.channels or '', _by(site.size), _by(site.target), site.mode, *put])
+        return table.get_string()
 
 
 def _by(size: Size) -> str:
