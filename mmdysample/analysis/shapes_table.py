@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Optional
 
@@ -172,7 +173,8 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
     with exit_on_error():
         if out.is_file():
             raise ValueError(f'--out takes a folder, got the file {out}')
-        twins = find_twins(root / 'configs/shapes', args.only, args.cfg_options)
+        with redirect_stdout(sys.stderr):  # mmengine prints which variables of the environment a config takes
+            twins = find_twins(root / 'configs/shapes', args.only, args.cfg_options)
         plans = {twin: plan(twin, args.upsamplers, args.cfg_options or {}, args.raw_options, out) for twin in twins}
         unique = {training.folder: training for trainings in plans.values() for training in trainings.values()}
         pending = [training for training in unique.values() if training.metrics is None]
@@ -192,7 +194,7 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
     write(rows, out)
     print(render(rows, args.format, LEFT))
     if args.format != 'csv':
-        print(NOTE)
+        print(f'\n{NOTE}')
     for line in failures:
         print(line, file=sys.stderr)
     return 1 if failures else 0
