@@ -1,4 +1,4 @@
-# make demo | test | lint | bench    (STACK=openmmlab, the default, or STACK=onedl)
+# make demo | tasks | test | lint | bench    (STACK=openmmlab, the default, or STACK=onedl)
 STACK  ?= openmmlab
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
@@ -10,10 +10,11 @@ READY  := $(VENV)/.ready
 help:
 	@echo 'make env     create $(VENV) with the $(STACK) stack (the first time compiles mmcv: about 10 minutes)'
 	@echo 'make demo    train Faster R-CNN with DySample on Shapes, evaluate it and draw its detections'
+	@echo 'make tasks   train and test every experiment on Shapes with interpolation, DySample and DySample+, and print one table'
 	@echo 'make test    the whole test suite'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make bench   DySample against the textbook formulation: time and memory'
-	@echo 'make clean   remove build products (environments, data and work_dirs stay)'
+	@echo 'make clean   remove build products (environments, data, work_dirs and results stay)'
 
 .PHONY: env
 env: $(READY)
@@ -38,6 +39,12 @@ demo: env
 	$(BIN)/python -W ignore tools/train.py $(DEMO_CFG) --resume
 	$(BIN)/python -W ignore tools/test.py $(DEMO_CFG) $$(cat $(DEMO_DIR)/last_checkpoint)
 	$(BIN)/python -W ignore tools/visualize.py $(DEMO_CFG) $$(cat $(DEMO_DIR)/last_checkpoint) --out $(DEMO_DIR)/demo.png
+
+# A second call goes on where the first one was stopped. Trainings this small gain little from a second thread: better two at a time.
+JOBS ?= 2
+.PHONY: tasks
+tasks: env
+	$(BIN)/python -W ignore tools/shapes_table.py --jobs $(JOBS)
 
 .PHONY: test
 test: env

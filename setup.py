@@ -63,7 +63,7 @@ setup(
     install_requires=['torch>=2.4', 'matplotlib', 'numpy', 'packaging', 'prettytable', 'pycocotools', 'rich'],
     extras_require={
         **STACKS,
-        'dev': ['mypy', 'onnx', 'onnxruntime', 'onnxscript', 'pytest', 'pytest-timeout', 'ruff'],
+        'dev': ['mypy', 'onnx', 'onnxruntime', 'onnxscript', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
     },
     cmdclass={'build_py': BuildWithMim},
 )

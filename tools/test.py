@@ -17,7 +17,7 @@ def main() -> None:
     with exit_on_error():
         config = read_config(args, ('test',), log_to='test')
         check_checkpoint(args.checkpoint)
-        config.load_from = args.checkpoint
+        config.load_from, config.resume = args.checkpoint, False  # the copy of a run that was itself resumed
         if args.out:
             save_predictions(config, args.out)
         if args.show_dir:

@@ -1,10 +1,13 @@
 """Progress of long work."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, track
+from rich.text import Text
 
 T = TypeVar('T')
 
@@ -12,3 +15,37 @@ T = TypeVar('T')
 def progress(items: Iterable[T], label: str) -> Iterator[T]:
     """Go through items with a bar and the time left, on stderr: results go to stdout."""
     yield from track(items, label, transient=True, console=Console(stderr=True))
+
+
+class TimeLeft(ProgressColumn):
+    """The time left at the pace so far. rich's own column forgets what took longer than half a minute."""
+
+    def render(self, task: Task) -> Text:
+        """The text of a task whose field ``at`` says when its last part ended, in seconds since it began."""
+        if not task.completed or task.total is None:
+            return Text('-:--:--', style='progress.remaining')
+        left = max(0.0, task.fields['at'] * task.total / task.completed - (task.elapsed or 0.0))
+        return Text(str(timedelta(seconds=round(left))), style='progress.remaining')
+
+
+@contextmanager
+def long_progress(label: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Show on stderr how many of some long parts are done, and the time left.
+
+    Args:
+        label: What is being done.
+        total: The number of parts.
+
+    Yields:
+        A function to be called with a line about each part that has ended; it stays on the screen.
+    """
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn('left:'), TimeLeft())
+    with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
+        bar.add_task(label, total=total, at=0.0)
+        (task,) = bar.tasks
+
+        def ended(line: str) -> None:
+            bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            bar.update(task.id, advance=1, at=task.elapsed or 0.0)
+
+        yield ended

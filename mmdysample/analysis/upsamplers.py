@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from prettytable import MARKDOWN, PrettyTable
 from torch import Tensor, nn
 
 from mmdysample.engine.errors import exit_on_error
@@ -24,12 +23,12 @@ from .flops import count_multiplications
 from .progress import progress
 from .published import ADDED, WHY_FLOPS_DIFFER, WHY_PARAMETERS_DIFFER
 from .speed import PASSES, Inputs, call_times, peak_memory
+from .tables import FORMATS, Row, render
 
 CHANNELS = 256
 # Low-resolution sizes of the six steps of SegFormer-B1 at 512x512, and how many steps start at each.
 SEGFORMER_STEPS = {16: 1, 32: 2, 64: 3}
 
-Row = dict[str, str]
 Operation = Callable[[Tensor, Tensor, int, int], Tensor]
 
 
@@ -177,20 +176,6 @@ def _reassembles(module: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
     return bool(called)
 
 
-def render(rows: list[Row], form: str) -> str:
-    """Lay rows out as ``'text'``, ``'markdown'`` or ``'csv'``."""
-    table = PrettyTable(list(rows[0]))
-    plain = (lambda cell: cell) if form == 'markdown' else (lambda cell: cell.strip('`'))
-    table.add_rows([[plain(cell) for cell in row.values()] for row in rows])
-    table.align = 'r'
-    table.align['name'] = 'l'
-    if form == 'csv':
-        return table.get_csv_string(lineterminator='\n').rstrip()
-    if form == 'markdown':
-        table.set_style(MARKDOWN)
-    return table.get_string()
-
-
 def parse_size(text: str) -> tuple[int, ...]:
     """Parse BxCxHxW."""
     values = tuple(int(part) if part.isdecimal() else 0 for part in text.split('x'))
@@ -209,7 +194,7 @@ def main() -> None:
         choices=['capabilities', 'flops', 'parameters', 'cost'],
         help='what each can do (default); FLOPs in SegFormer-B1 and parameters in three models, beside the published ones; time and memory',
     )
-    parser.add_argument('--format', default='text', choices=['text', 'markdown', 'csv'])
+    parser.add_argument('--format', default='text', choices=FORMATS)
     parser.add_argument('--size', type=parse_size, default=(1, 256, 120, 120), metavar='BxCxHxW', help='cost: default 1x256x120x120')
     parser.add_argument('--rounds', type=int, default=7, help='cost: timed calls of each, at least (default: 7)')
     parser.add_argument('--seconds', type=float, default=10.0, help='cost: how long to go on calling, at least (default: 10)')

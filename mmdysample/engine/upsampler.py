@@ -29,7 +29,7 @@ def use_upsampler(config: Config, text: str, options: Optional[dict[str, Any]] =
         ValueError: The text is no upsampler, nothing in the model takes one, or an option is about the upsampler, too.
     """
     upsampler, _, _ = resolve(parse_upsampler(text))
-    places = dict(_places(config.get('model'), 'model'))
+    places = upsampler_places(config)
     for option in options or {}:
         if any(option.startswith(f'{path}.upsample_cfg') for path in places):
             raise ValueError(f'--upsampler would undo --cfg-options {option}: say all of it in one, as in --upsampler "dict(type=...)"')
@@ -42,6 +42,11 @@ def use_upsampler(config: Config, text: str, options: Optional[dict[str, Any]] =
         place['upsample_cfg'] = ConfigDict(upsampler)
     arguments = (f'{key}={value}' for key, value in upsampler.items() if key != 'type')
     return re.sub(r'[^\w+=.,-]+', '-', '_'.join((upsampler['type'], *arguments)))
+
+
+def upsampler_places(config: Config) -> dict[str, dict[str, Any]]:
+    """The configs of a model's modules that take an upsampler by name, by their paths in the config."""
+    return dict(_places(config.get('model'), 'model'))
 
 
 def parse_upsampler(text: str) -> UpsampleConfig:

@@ -1,0 +1,208 @@
+"""Train and test every experiment on Shapes with some upsamplers, and print one table.
+
+What is complete is not trained again, and what was interrupted goes on: after a failure or a crash, the same command again.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, Optional
+
+from mmengine.config import Config
+
+from mmdysample.engine.errors import exit_on_error, one_line
+from mmdysample.engine.options import Options
+
+from .progress import long_progress
+from .tables import FORMATS, Row, render
+from .trainings import Execute, Tools, Training, complete_all, execute
+from .twins import BASELINE, Metric, Twin, find_twins
+
+UPSAMPLERS = (BASELINE, 'DySample', 'DySample+')
+LEFT = ('name', 'task', 'metric')
+NOTE = (
+    f'{BASELINE}: the interpolation of the stock model. Minutes: wall time of each training, in the order of the columns; >: it was '
+    'resumed, and only what came after is counted.\n'
+    'One seed. Detection on Shapes ranks nothing: other seeds differ by up to 5 points of AP (±0.05 of 1). The table shows that everything '
+    'trains.'
+)
+
+
+def plan(twin: Twin, upsamplers: Iterable[str], options: dict[str, Any], raw_options: Sequence[str], out: Path) -> dict[str, Training]:
+    """The trainings of an experiment.
+
+    Args:
+        twin: The experiment.
+        upsamplers: What ``--upsampler`` takes, or ``'baseline'`` for that of the stock model.
+        options: What was changed in every config.
+        raw_options: The same as it was written on the command line.
+        out: The folder of all results.
+
+    Returns:
+        By upsampler; two names for the same one are one training.
+
+    Raises:
+        ValueError: An upsampler is unknown.
+    """
+    trainings = {}
+    for column in upsamplers:
+        upsampler = twin.baseline if column == BASELINE else column
+        config, name = twin.with_upsampler(upsampler, options)
+        trainings[column] = Training(twin.path, upsampler, tuple(raw_options), out / twin.path.stem / name, digest(config))
+    return trainings
+
+
+def digest(config: Config) -> str:
+    """A short text that is another for another content."""
+    return hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def table(plans: dict[Twin, dict[str, Training]]) -> list[Row]:
+    """What has been found so far, a row for each experiment and metric."""
+    rows = []
+    for twin, trainings in plans.items():
+        for metric in twin.metrics:
+            row = {'name': f'`{twin.name}`', 'task': metric.task, 'metric': metric.name}
+            if BASELINE in trainings:
+                row['interpolation'] = twin.baseline
+            row |= {column: _value(training, metric) for column, training in trainings.items()}
+            row['minutes'] = ' / '.join(_minutes(training) for training in trainings.values())
+            rows.append(row)
+    return rows
+
+
+def _value(training: Training, metric: Metric) -> str:
+    found = training.metrics
+    if found is None:
+        return 'failed'
+    value = {key.split('/')[-1]: value for key, value in found.items()}.get(metric.key)
+    # mmdet finds nothing where no detection reaches the score threshold, and -1 or NaN where there is nothing to be found.
+    return '-' if value is None or math.isnan(value) or value < 0 else f'{metric.factor * value:.{metric.digits}f}'
+
+
+def _minutes(training: Training) -> str:
+    note = training.note()
+    if 'seconds' not in note:
+        return '-'
+    return ('>' if note['resumed'] else '') + f'{note["seconds"] / 60:.1f}'
+
+
+def run(trainings: Sequence[Training], tools: Tools, jobs: int, execute: Execute = execute) -> list[str]:
+    """Train and test what is not complete, and say how it goes.
+
+    Returns:
+        A line about each that failed.
+    """
+    failures = []
+    with long_progress('training on Shapes', len(trainings)) as ended:
+        for training, error in complete_all(trainings, tools, jobs, execute):
+            if error is None:
+                ended(f'done: {training.name}, {_minutes(training)} min')
+            else:
+                failures.append(f'failed: {training.name}: {one_line(error)}')
+                ended(f'failed: {training.name}')
+    return failures
+
+
+def write(rows: list[Row], out: Path) -> None:
+    """Write the table as Markdown, with the note, and as CSV."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / 'table.md').write_text(f'{render(rows, "markdown", LEFT)}\n\n{NOTE}\n')
+    (out / 'table.csv').write_text(f'{render(rows, "csv")}\n')
+
+
+class KeptOptions(Options):
+    """``KEY=VALUE ...``, kept as they were written, too."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        super().__call__(parser, namespace, values, option_string)
+        namespace.raw_options = [*namespace.raw_options, *values]
+
+
+def positive(text: str) -> int:
+    """Parse a number of processes."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'takes a positive integer, got {text}')
+    return int(text)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--only', nargs='+', default=[], metavar='PATTERN', help='configs by (parts of) their names, with wildcards')
+    parser.add_argument(
+        '--upsamplers',
+        nargs='+',
+        default=list(UPSAMPLERS),
+        metavar='NAME',
+        help=f'names, or dicts in Python syntax; {BASELINE} is the interpolation of the stock model (default: {" ".join(UPSAMPLERS)})',
+    )
+    parser.add_argument('--out', default='results/shapes', metavar='DIR', help='folder of the results (default: results/shapes)')
+    parser.add_argument(
+        '--jobs', type=positive, default=1, metavar='N', help='trainings at a time; they share the cores, unless OMP_NUM_THREADS is set'
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=KeptOptions, metavar='KEY=VALUE', help='change every config, as in tools/train.py'
+    )
+    parser.add_argument('--dry-run', action='store_true', help='print the commands that would be run')
+    parser.add_argument('--format', default='text', choices=FORMATS)
+    parser.set_defaults(raw_options=[])
+    return parser
+
+
+def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[str]] = None) -> int:
+    """Do what the command line says.
+
+    Args:
+        root: The folder of ``configs`` and ``tools``.
+        execute: What runs a command.
+        arguments: The command line; by default that of the process.
+
+    Returns:
+        The exit code: 1 if a training failed, 130 if it was interrupted.
+    """
+    args = make_parser().parse_args(arguments)
+    root, out = Path(os.path.relpath(root)), Path(args.out)
+    with exit_on_error():
+        if out.is_file():
+            raise ValueError(f'--out takes a folder, got the file {out}')
+        with redirect_stdout(sys.stderr):  # mmengine prints which variables of the environment a config takes
+            twins = find_twins(root / 'configs/shapes', args.only, args.cfg_options)
+        plans = {twin: plan(twin, args.upsamplers, args.cfg_options or {}, args.raw_options, out) for twin in twins}
+        unique = {training.folder: training for trainings in plans.values() for training in trainings.values()}
+        pending = [training for training in unique.values() if training.metrics is None]
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+        tools = Tools(root / 'tools', max(1, cores // args.jobs))
+        if args.dry_run:
+            for training in pending:
+                print_commands(training, tools)
+            return 0
+        out.mkdir(parents=True, exist_ok=True)
+    try:
+        failures = run(pending, tools, args.jobs, execute) if pending else []
+    except KeyboardInterrupt:
+        print('interrupted: the same command goes on from here', file=sys.stderr)
+        return 130
+    rows = table(plans)
+    write(rows, out)
+    print(render(rows, args.format, LEFT))
+    if args.format != 'csv':
+        print(f'\n{NOTE}')
+    for line in failures:
+        print(line, file=sys.stderr)
+    return 1 if failures else 0
+
+
+def print_commands(training: Training, tools: Tools) -> None:
+    """Print what would be run, for a shell."""
+    if 'seconds' not in training.note():
+        print(shlex.join(tools.train(training)))
+    checkpoint = shlex.quote(str(training.folder / 'last_checkpoint'))
+    print(f'{shlex.join(tools.test(training))} $(cat {checkpoint})')

@@ -1,0 +1,218 @@
+"""Trainings in processes of their own, several at a time; killed at any moment, the same call goes on.
+
+Each has a folder, which holds what the tools write, the log of their processes, and a note: what is trained there, then how long
+that took, and in the end the metrics. A training is complete when its note has these.
+"""
+
+import fcntl
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from mmdysample.engine.checkpoint import checkpoints
+
+NOTE = 'training.json'
+LOG = 'output.log'
+LOCK = '.lock'
+
+
+class TrainingError(Exception):
+    """A training failed, or its test did; its text says where to read why."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A config with an upsampler.
+
+    Args:
+        config: The config file.
+        upsampler: What ``--upsampler`` is given.
+        options: What ``--cfg-options`` is given.
+        folder: Its work folder.
+        digest: Of the content of the config with all of this.
+    """
+
+    config: Path
+    upsampler: str
+    options: tuple[str, ...]
+    folder: Path
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return f'{self.config.stem} {self.folder.name}'
+
+    def note(self) -> dict[str, Any]:
+        """What is known of it: nothing before it has begun.
+
+        Raises:
+            ValueError: The folder holds something else.
+        """
+        path = self.folder / NOTE
+        if path.is_file():
+            note = json.loads(path.read_text())
+            if note['digest'] != self.digest:
+                raise ValueError(
+                    f'{self.folder} is of another state of {self.config} or of other --cfg-options: remove it, or choose another --out'
+                )
+            return note
+        if self.folder.exists() and (not self.folder.is_dir() or {file.name for file in self.folder.iterdir()} - {LOCK, f'{NOTE}.tmp'}):
+            raise ValueError(f'{self.folder} holds something else: choose another --out')
+        return {}
+
+    def write_note(self, **content: Any) -> None:
+        """Write what is known of it, whole or not at all."""
+        draft = self.folder / f'{NOTE}.tmp'
+        draft.write_text(json.dumps({'config': str(self.config), 'upsampler': self.upsampler, 'digest': self.digest, **content}, indent=1))
+        draft.replace(self.folder / NOTE)
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether there is something to resume from."""
+        return bool(checkpoints(self.folder))
+
+    @property
+    def metrics(self) -> Optional[dict[str, float]]:
+        """What the test found, once all is done."""
+        return self.note().get('metrics')
+
+
+# From a command, the file that takes its output, and a file to be held open while it runs, to the exit code.
+Execute = Callable[[Sequence[str], Path, int], int]
+
+
+def execute(command: Sequence[str], log: Path, held: int) -> int:
+    """Run a command with its output in a file."""
+    with log.open('a') as file:
+        print(f'$ {shlex.join(command)}', file=file, flush=True)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, pass_fds=[held], check=False)
+    return done.returncode
+
+
+class Tools:
+    """The commands that train and test.
+
+    Args:
+        folder: Of the tools.
+        threads: How many threads each process shall compute with, unless OMP_NUM_THREADS says so already.
+    """
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        self.folder = folder
+        self.threads = os.environ.get('OMP_NUM_THREADS', str(threads))
+
+    def train(self, training: Training) -> list[str]:
+        """The command that trains, from the beginning or on from the last complete checkpoint."""
+        options = ['--cfg-options', *training.options] if training.options else []
+        arguments = [str(training.config), '--upsampler', training.upsampler, '--work-dir', str(training.folder)]
+        return [*self._python('train.py'), *arguments, *(['--resume'] if training.has_checkpoints else []), *options]
+
+    def test(self, training: Training) -> list[str]:
+        """The command that tests, but for the checkpoint: the saved config knows the upsampler and the options."""
+        return [*self._python('test.py'), '--work-dir', str(training.folder), str(training.folder / training.config.name)]
+
+    def _python(self, tool: str) -> list[str]:
+        return ['env', f'OMP_NUM_THREADS={self.threads}', sys.executable, '-W', 'ignore', str(self.folder / tool)]
+
+
+def complete(training: Training, tools: Tools, execute: Execute = execute) -> dict[str, float]:
+    """Train and test, as far as that has not been done.
+
+    Args:
+        training: What to train.
+        tools: The commands.
+        execute: What runs them.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        TrainingError: A command failed, or another process is at it.
+        ValueError: The folder holds something else.
+    """
+    training.folder.mkdir(parents=True, exist_ok=True)
+    with _alone(training) as held:
+        note = training.note()
+        if not note:
+            training.write_note()
+        if 'seconds' not in note:
+            resumed = training.has_checkpoints
+            note = {'seconds': _run(training, tools.train(training), execute, held), 'resumed': resumed}
+            training.write_note(**note)
+        if 'metrics' not in note:
+            checkpoint = training.folder / Path((training.folder / 'last_checkpoint').read_text()).name
+            _run(training, [*tools.test(training), str(checkpoint)], execute, held)
+            note = {'seconds': note['seconds'], 'resumed': note['resumed'], 'metrics': _tested(training.folder)}
+            training.write_note(**note)
+    return note['metrics']
+
+
+@contextmanager
+def _alone(training: Training) -> Iterator[int]:
+    """Hold a lock, which the processes inherit: one that outlives a killed parent goes on writing to the folder."""
+    with (training.folder / LOCK).open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TrainingError(f'another process is writing to {training.folder}: wait until it has ended') from None
+        yield file.fileno()
+
+
+def _run(training: Training, command: list[str], execute: Execute, held: int) -> float:
+    """Run a command, and return how many seconds it took."""
+    log = training.folder / LOG
+    start = time.perf_counter()
+    code = execute(command, log, held)
+    if code != 0:
+        raise TrainingError(f'exit code {code}: {_last_words(log)} (all of it: {log})')
+    return time.perf_counter() - start
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(errors='replace').splitlines() if log.is_file() else []
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1] if said else 'it printed nothing'
+
+
+def _tested(folder: Path) -> dict[str, float]:
+    """What mmengine wrote down of the last test."""
+    files = sorted(folder.glob('test/*/*.json'), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise TrainingError(f'test.py left no metrics in {folder / "test"}')
+    return {key: value for key, value in json.loads(files[-1].read_text()).items() if isinstance(value, (int, float))}
+
+
+def complete_all(
+    trainings: Sequence[Training], tools: Tools, jobs: int = 1, execute: Execute = execute
+) -> Iterator[tuple[Training, Optional[Exception]]]:
+    """Train and test each, some at a time; one that fails keeps no other from going on.
+
+    Args:
+        trainings: What to train.
+        tools: The commands.
+        jobs: How many at a time.
+        execute: What runs the commands.
+
+    Yields:
+        Each when it has ended, with what went wrong.
+    """
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        futures: dict[Future, Training] = {pool.submit(complete, training, tools, execute): training for training in trainings}
+        for future in as_completed(futures):
+            error = future.exception()
+            if error is not None and not isinstance(error, (TrainingError, ValueError, OSError)):
+                raise error
+            yield futures[future], error
+    finally:
+        pool.shutdown(cancel_futures=True)

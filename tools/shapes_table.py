@@ -1,0 +1,9 @@
+"""Train and test every experiment on Shapes with some upsamplers, and print one table."""
+
+import sys
+from pathlib import Path
+
+from mmdysample.analysis.shapes_table import main
+
+if __name__ == '__main__':
+    sys.exit(main(Path(__file__).parents[1]))
