@@ -1,4 +1,4 @@
-# make demo | tasks | test | lint | bench    (STACK=openmmlab, the default, or STACK=onedl)
+# make demo | tasks | test | test-foreign | lint | bench    (STACK=openmmlab, the default, or STACK=onedl)
 STACK  ?= openmmlab
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
@@ -12,6 +12,7 @@ help:
 	@echo 'make demo    train Faster R-CNN with DySample on Shapes, evaluate it and draw its detections'
 	@echo 'make tasks   train and test every experiment on Shapes with interpolation, DySample and DySample+, and print one table'
 	@echo 'make test    the whole test suite'
+	@echo 'make foreign, make test-foreign    models from outside OpenMMLab (transformers, Ultralytics), in an environment of their own'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make bench   DySample against the textbook formulation: time and memory'
 	@echo 'make clean   remove build products (environments, data, work_dirs and results stay)'
@@ -49,6 +50,25 @@ tasks: env
 .PHONY: test
 test: env
 	$(BIN)/python -m pytest
+
+# Models from outside. Ultralytics asks for the metadata of a torchvision whose binary need not work, and transformers must not see that
+# one: so Ultralytics has a folder of its own.
+FOREIGN     := .venv-foreign
+ULTRALYTICS := ultralytics==8.4.190 ultralytics-thop==2.2.3 torchvision==0.28.0
+$(FOREIGN)/.ready: setup.py pyproject.toml requirements/build.txt
+	test -x $(FOREIGN)/bin/python || $(PYTHON) -m venv $(FOREIGN)
+	$(FOREIGN)/bin/python -m pip install --quiet '$(TORCH)' --requirement requirements/build.txt
+	$(FOREIGN)/bin/python -m pip install --quiet --no-build-isolation --editable '.[foreign]'
+	$(FOREIGN)/bin/python -m pip install --quiet --no-deps --upgrade --target $(FOREIGN)/ultralytics $(ULTRALYTICS)
+	touch $@
+
+.PHONY: foreign
+foreign: $(FOREIGN)/.ready
+	$(FOREIGN)/bin/python tools/any_model.py
+
+.PHONY: test-foreign
+test-foreign: $(FOREIGN)/.ready
+	$(FOREIGN)/bin/python -m pytest tests/test_foreign.py tests/replacement/test_replace.py
 
 .PHONY: lint
 lint: env

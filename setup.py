@@ -63,6 +63,18 @@ setup(
     install_requires=['torch>=2.4', 'matplotlib', 'numpy', 'packaging', 'prettytable', 'pycocotools', 'rich'],
     extras_require={
         **STACKS,
+        # Models from outside, to be tested with; the Makefile says how Ultralytics comes beside them. mmcv-lite has all that upsamplers need.
+        'foreign': [
+            'mmengine==0.10.7',
+            'mmcv-lite==2.1.0',
+            'transformers==5.23.0',
+            'scipy',
+            'onnx',
+            'onnxruntime',
+            'onnxscript',
+            'pytest',
+            'pytest-timeout',
+        ],
         'dev': ['mypy', 'onnx', 'onnxruntime', 'onnxscript', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
     },
     cmdclass={'build_py': BuildWithMim},

@@ -145,7 +145,8 @@ def route(owner: nn.Module, stops: Sequence[Stop] = (), upsamplers: Sequence[nn.
     """Give a module upsamplers for its calls."""
     owner.upsample_modules = ModuleList(upsamplers)
     owner.upsample_stops = tuple(stops)  # type: ignore[assignment]
-    owner.__class__ = routed_class(type(owner))
+    base: Any = type(owner)
+    owner.__class__ = routed_class(base)
 
 
 def is_routed(module: nn.Module) -> bool:
