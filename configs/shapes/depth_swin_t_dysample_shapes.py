@@ -1,0 +1,19 @@
+_base_ = [
+    '../_base_/models/depth_swin_t.py',
+    '../_base_/datasets/shapes_depth.py',
+    '../_base_/schedules/shapes_depth.py',
+]
+
+# Small enough to learn from scratch in a minute or two: a narrow Swin of one block a stage, with normalisation in the decoder.
+model = dict(
+    data_preprocessor=dict(size=(128, 128)),
+    backbone=dict(embed_dims=32, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8], window_size=4, drop_path_rate=0.0, init_cfg=None),
+    decode_head=dict(
+        in_channels=[32, 64, 128, 256],
+        channels=32,
+        max_depth=20.0,
+        norm_cfg=dict(type='BN', requires_grad=True),
+        upsample_cfg=dict(type='DySample'),
+    ),
+    test_cfg=dict(crop_size=(128, 128), stride=(128, 128)),
+)
