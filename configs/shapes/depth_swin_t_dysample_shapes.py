@@ -10,7 +10,7 @@ model = dict(
     backbone=dict(embed_dims=32, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8], window_size=4, drop_path_rate=0.0, init_cfg=None),
     decode_head=dict(
         in_channels=[32, 64, 128, 256],
-        channels=32,
+        channels=16,
         max_depth=20.0,
         norm_cfg=dict(type='BN', requires_grad=True),
         upsample_cfg=dict(type='DySample'),

@@ -46,7 +46,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     )
     data = parser.add_argument_group('your own data')
     data.add_argument(
-        '--data-root', metavar='DIR', help='folder in place of COCO_ROOT, ADE20K_ROOT or NYU_ROOT; any COCO-format folder will do'
+        '--data-root', metavar='DIR', help='folder in place of COCO_ROOT, ADE20K_ROOT, NYU_ROOT; any COCO-format folder will do'
     )
     data.add_argument('--train-ann', metavar='FILE', help='training annotations (default: annotations/instances_train*.json)')
     data.add_argument('--val-ann', metavar='FILE', help='validation annotations (default: annotations/instances_val*.json)')

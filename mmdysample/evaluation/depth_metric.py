@@ -1,6 +1,7 @@
 """The nine metrics of monocular depth estimation."""
 
 from collections.abc import Sequence
+from typing import Any, Optional
 
 import numpy as np
 from torch import Tensor
@@ -25,10 +26,20 @@ class DepthMetric(StockDepthMetric):
     depths. An image without a pixel to evaluate is left out of the means, which mmseg would turn to NaN.
 
     Args:
-        args: As in mmseg's metric.
-        kwargs: As in mmseg's metric: ``depth_metrics``, ``min_depth_eval``, ``max_depth_eval``, ``crop_type`` (``'nyu_crop'`` is that of
-            Eigen et al.), ``output_dir``, ...
+        depth_metrics: Names of metrics, all nine by default; mmseg 1.2.2 fails on any.
+        kwargs: As in mmseg's metric: ``min_depth_eval``, ``max_depth_eval``, ``crop_type`` (``'nyu_crop'`` is that of Eigen et al.),
+            ``output_dir``, ...
+
+    Raises:
+        ValueError: A name is unknown.
     """
+
+    def __init__(self, depth_metrics: Optional[Sequence[str]] = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.metrics = tuple(depth_metrics or self.METRICS)
+        unknown = [name for name in self.metrics if name not in self.METRICS]
+        if unknown:
+            raise ValueError(f'depth_metrics may be {", ".join(self.METRICS)}, got {", ".join(unknown)}')
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Compare predictions with the truth.

@@ -1,5 +1,6 @@
 """DenseDepth's decoder with an upsampler by name."""
 
+from itertools import pairwise
 from typing import Any, Optional
 
 import torch
@@ -89,7 +90,8 @@ class DenseDepthHead(BaseDecodeHead):
         )
         self.conv_depth = nn.Conv2d(channels, 1, 3, padding=1)
         named = named_config(upsample_cfg)
-        self.interpolation = _interpolation(self.align_corners, **({} if named or not upsample_cfg else upsample_cfg))
+        unnamed = upsample_cfg if isinstance(upsample_cfg, dict) and not named else {}
+        self.interpolation = _interpolation(self.align_corners, **unnamed)
         self.upsample_modules = _build_upsamplers(named, widths) if named else ModuleList()
 
     # mmseg's: the losses of the prediction, resized to the label.
@@ -129,7 +131,7 @@ class DenseDepthHead(BaseDecodeHead):
 
 def _build_upsamplers(named: dict[str, Any], widths: list[int]) -> ModuleList:
     modules = ModuleList()
-    for width, skip in zip(widths, widths[1:]):
+    for width, skip in pairwise(widths):
         # The finer map is concatenated anyway, and has other channels, so FADE's gate, which would mix it in, is off.
         modules.extend(build_steps(named, width, 1, {'gating': False}, guide_channels=skip))
     guided = getattr(resolve(named)[1], 'guided', False)
