@@ -65,7 +65,7 @@ def _check_dataset(config: Config, dataset: dict) -> None:
     for prefix in prefixes.values():
         if isinstance(prefix, str) and not (root / prefix).is_dir():
             raise ValueError(f'there is no folder {root / prefix}{_remedy(config)}')
-    if dataset.get('type') == 'NYUDataset':
+    if dataset.get('type') == 'NYUDataset' and {'img_path', 'depth_map_path'} <= prefixes.keys():
         _check_depth_maps(root / prefixes['img_path'], root / prefixes['depth_map_path'], dataset.get('img_suffix', '.jpg'))
 
 
