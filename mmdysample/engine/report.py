@@ -12,7 +12,7 @@ from rich.table import Table
 # CocoMetric's names, 'coco/bbox_mAP_50', and the field's.
 COCO_FAMILIES = {'bbox': 'box', 'segm': 'mask', 'proposal': 'proposal'}
 COCO_COLUMNS = {'mAP': 'AP', 'mAP_50': 'AP50', 'mAP_75': 'AP75', 'mAP_s': 'APS', 'mAP_m': 'APM', 'mAP_l': 'APL'}
-# DepthMetric's names, and the field's, in the order of its tables; SILog is a percentage.
+# DepthMetric's names, and the field's, in the order of its tables.
 DEPTH_COLUMNS = {
     'd1': 'δ<1.25',
     'd2': 'δ<1.25²',
@@ -82,7 +82,7 @@ def metric_tables(metrics: dict[str, Any]) -> list[Table]:
 
 
 def _depth_table(metrics: dict[str, Real]) -> Table:
-    table = Table(title='depth (RMS in metres, SqRel too, SILog in %)')
+    table = Table(title='depth (RMS and SqRel in metres)')
     for column in metrics:
         table.add_column(column, justify='right')
     table.add_row(*(f'{float(value):.2f}' if column == 'SILog' else f'{float(value):.3f}' for column, value in metrics.items()))

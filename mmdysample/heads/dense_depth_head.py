@@ -31,9 +31,9 @@ class DenseDepthHead(BaseDecodeHead):
         stage 2, stride 8 ---------------------------------------------'                           |
         stage 1, stride 4 -------------------------------------------------------------------------'
 
-    Each step has an upsampler of its own (``upsample_modules``, coarsest first) and ends with the channels of the finer map: with Swin-T
-    they are 768, 384, 192 and 96. A guided one is guided by the finer map, whatever the channels of that are. No map of the
-    backbone is finer than stage 1, so that a guided one has nothing to look at in the last step, which is then bilinear.
+    Each step has an upsampler of its own (``upsample_modules``, coarsest first), at the channels of the coarser map: with Swin-T
+    768, 384, 192 and 96. A guided one is guided by the finer map, which has other channels, so SAPA-I is refused. In
+    the last step, no map of the backbone is finer, and a guided one has nothing to look at: that step is then bilinear.
 
     Args:
         in_channels: Channels of the backbone's maps, finest first.
