@@ -46,7 +46,8 @@ def test_everything_in_it_builds(path, shapes, tmp_path, monkeypatch):
     config = Config.fromfile(path)
     pytest.importorskip(config.default_scope)
     config.work_dir, config.model.backbone.init_cfg = str(tmp_path), None
-    use_folder(config, str(shapes / ('coco' if config.default_scope == 'mmdet' else 'ade')), {'train': Split(), 'val': Split()})
+    layout = 'nyu' if config.model.type == 'DepthEstimator' else 'coco' if config.default_scope == 'mmdet' else 'ade'
+    use_folder(config, str(shapes / layout), {'train': Split(), 'val': Split()})
     if config.default_scope == 'mmseg':
         for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
             loader.dataset.img_suffix = '.png'
@@ -87,6 +88,8 @@ def test_each_experiment_has_a_twin_on_shapes(path):
         ('configs/segformer_b1_dysample.py', {}, 13716822 + 6 * 8224),
         ('configs/segformer_b1_dysample.py', dict(type='DySample-S'), 13716822 + 6 * 1040),
         ('configs/segformer_b1_dysample.py', dict(type='DySample-S+'), 13716822 + 6 * 2064),
+        ('configs/depth_swin_t_dysample.py', dict(mode='bilinear'), 35142667),
+        ('configs/depth_swin_t_dysample.py', {}, 35142667 + 32 * (768 + 384 + 192 + 96 + 4)),
     ],
     ids=str,
 )

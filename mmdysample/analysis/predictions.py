@@ -12,11 +12,13 @@ from .sampling_points import draw_sampling_points, record_inputs, sampling_point
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 
 
 @torch.no_grad()
 def draw_predictions(runner: Runner, out: Path, count: int = 6, score_threshold: float = 0.5) -> None:
-    """Save a picture: ground truth above predictions for a few images, and sampling points.
+    """Save a picture: ground truth above predictions for a few images, depth in one scale of metres, and sampling points.
 
     Args:
         runner: With the checkpoint loaded.
@@ -34,28 +36,51 @@ def draw_predictions(runner: Runner, out: Path, count: int = 6, score_threshold:
         data = runner.test_dataloader.collate_fn([dataset[i]])
         sample = model.test_step(data)[0]
         image = _image(sample.img_path)
-        columns.append([_draw(runner, image, sample, score_threshold, truth) for truth in (True, False)])
+        if hasattr(sample, 'pred_depth_map'):
+            columns.append({'image': image, 'true depth': _depth(sample.gt_depth_map), 'predicted depth': _depth(sample.pred_depth_map)})
+        else:
+            labels = {'ground truth': True, 'prediction': False}
+            columns.append({label: _draw(runner, image, sample, score_threshold, truth) for label, truth in labels.items()})
         if i == 0:
             focus = _network_input(data), _focus(sample)
             padded = model.data_preprocessor(data)['inputs'].shape[-2:]
 
-    rows = 3 if inputs else 2
-    figure = plt.figure(figsize=(2.2 * len(columns), 4.8 + (6 if inputs else 0)), layout='constrained')
-    grid = figure.add_gridspec(rows, len(columns), height_ratios=[1, 1, 2.6][:rows])
-    for j, column in enumerate(columns):
-        for row, (picture, label) in enumerate(zip(column, ('ground truth', 'prediction'))):
-            ax = figure.add_subplot(grid[row, j])
-            ax.imshow(picture)
-            ax.set(xticks=[], yticks=[])
-            if j == 0:
-                ax.set_ylabel(label)
+    count_rows = len(columns[0])
+    heights = [1.0] * count_rows + ([2.6] if inputs else [])
+    figure = plt.figure(figsize=(2.2 * len(columns), 2.4 * count_rows + (6 if inputs else 0)), layout='constrained')
+    grid = figure.add_gridspec(len(heights), len(columns), height_ratios=heights)
+    _draw_columns(figure, grid, columns)
     if inputs:
         finest = max(inputs, key=lambda name: inputs[name].shape[2:].numel())
         points = sampling_points(finest, model.get_submodule(finest), inputs[finest])
-        draw_sampling_points(figure.add_subplot(grid[2, :]), focus[0], points, focus[1], padded)
+        draw_sampling_points(figure.add_subplot(grid[-1, :]), focus[0], points, focus[1], padded)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=130)
     plt.close(figure)
+
+
+def _draw_columns(figure: Figure, grid: GridSpec, columns: list[dict[str, np.ndarray]]) -> None:
+    """Draw a column of pictures for each image; what has no colours is depth, all of it in one scale."""
+    depths = [picture.ravel() for column in columns for picture in column.values() if picture.ndim == 2]
+    scale = dict(cmap='viridis_r', vmin=np.nanmin(np.concatenate(depths)), vmax=np.nanmax(np.concatenate(depths))) if depths else {}
+    axes = []
+    for j, column in enumerate(columns):
+        for row, (label, picture) in enumerate(column.items()):
+            ax = figure.add_subplot(grid[row, j])
+            shown = ax.imshow(picture, **(scale if picture.ndim == 2 else {}))
+            ax.set(xticks=[], yticks=[])
+            if j == 0:
+                ax.set_ylabel(label)
+            if picture.ndim == 2:
+                axes.append(ax)
+    if depths:
+        figure.colorbar(shown, ax=axes, label='depth (m)')
+
+
+def _depth(depth: Any) -> np.ndarray:
+    """Metres, ``(H, W)``; NaN where the sensor saw nothing."""
+    metres = depth.data.squeeze(0).cpu().numpy()
+    return np.where(metres > 0, metres, np.nan)
 
 
 def _image(path: str) -> np.ndarray:

@@ -65,11 +65,23 @@ def _check_dataset(config: Config, dataset: dict) -> None:
     for prefix in prefixes.values():
         if isinstance(prefix, str) and not (root / prefix).is_dir():
             raise ValueError(f'there is no folder {root / prefix}{_remedy(config)}')
+    if dataset.get('type') == 'NYUDataset' and {'img_path', 'depth_map_path'} <= prefixes.keys():
+        _check_depth_maps(root / prefixes['img_path'], root / prefixes['depth_map_path'], dataset.get('img_suffix', '.jpg'))
 
 
 def _check_file(config: Config, path: Path) -> None:
     if not path.is_file():
         raise ValueError(f'there is no annotation file {path}{_remedy(config)}')
+
+
+def _check_depth_maps(images: Path, depths: Path, suffix: str) -> None:
+    """Mmseg pairs them by name, and finds out in a worker of the data loader."""
+    names = sorted(path.relative_to(images).with_suffix('.png') for path in images.rglob(f'*{suffix}'))
+    if not names:
+        raise ValueError(f'there is no image *{suffix} in {images}; train_dataloader.dataset.img_suffix and so on choose another ending')
+    missing = [name for name in names if not (depths / name).is_file()]
+    if missing:
+        raise ValueError(f'{len(missing)} of the {len(names)} images in {images} have no depth map: there is no {depths / missing[0]}')
 
 
 def _remedy(config: Config) -> str:

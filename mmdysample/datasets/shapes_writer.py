@@ -1,4 +1,4 @@
-"""Shapes on disk, in the layouts of COCO and ADE20K, so that the frameworks' own dataset classes read it.
+"""Shapes on disk, in the layouts of COCO, ADE20K and NYU Depth V2, so that the frameworks' own dataset classes read it.
 
 ::
 
@@ -8,11 +8,14 @@
     coco/annotations/panoptic_*.json, */     segments, and their ids as colours
     ade/images/{training,validation}/        the same images
     ade/annotations/{training,validation}/   0 = unlabelled, 1 .. 5 in the order of THINGS + STUFF
+    nyu/images/{train,test}/                 the same images
+    nyu/annotations/{train,test}/            depth in millimetres, 16 bits
 """
 
 import json
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,11 +58,13 @@ def ensure_shapes(root: Path, spec: ShapesSpec) -> None:
     """
     if root.exists():
         _check(root, spec)
+        _ensure_depth(root, spec)
         return
     root.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f'.{root.name}-', dir=root.parent))
     try:
         _write(draft, spec)
+        _write_depth(draft / 'nyu', spec)
         draft.chmod(0o755)  # a temporary folder is its owner's alone
         try:
             draft.rename(root)
@@ -108,6 +113,32 @@ def _write(root: Path, spec: ShapesSpec) -> None:
         for kind, content in (('instances', instances), ('panoptic', panoptic)):
             (root / 'coco/annotations' / f'{kind}_{coco_split}.json').write_text(json.dumps(content))
     (root / 'shapes.json').write_text(json.dumps(asdict(spec)))
+
+
+def _ensure_depth(root: Path, spec: ShapesSpec) -> None:
+    """Write the depth beside the other labels of a set that was made before there was any."""
+    folder = root / 'nyu'
+    if folder.exists():
+        return
+    draft = Path(tempfile.mkdtemp(prefix='.nyu-', dir=root))
+    try:
+        _write_depth(draft, spec)
+        draft.chmod(0o755)
+        with suppress(OSError):  # another process was first
+            draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write_depth(folder: Path, spec: ShapesSpec) -> None:
+    """Write the images and their depth, in millimetres, which tell every depth to 0.05 % and leave 0 for what is unknown in NYU's."""
+    for split, start, count in (('train', 0, spec.train), ('test', VAL_START, spec.val)):
+        for kind in ('images', 'annotations'):
+            (folder / kind / split).mkdir(parents=True)
+        for i in track(range(count), description=f'Shapes: depth of {split}', transient=True):
+            scene = render(start + i, spec.seed, spec.size)
+            _save(folder / 'images' / split / f'{i:06d}.png', scene.image)
+            _save(folder / 'annotations' / split / f'{i:06d}.png', np.round(1000 * scene.depth).astype(np.uint16))
 
 
 def _empty_coco() -> dict[str, list]:

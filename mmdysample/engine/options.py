@@ -45,7 +45,9 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         help="upsampler wherever the config's model has one: a name, or a dict in Python syntax, e.g. \"dict(type='DySample', groups=2)\"",
     )
     data = parser.add_argument_group('your own data')
-    data.add_argument('--data-root', metavar='DIR', help='folder in place of COCO_ROOT or ADE20K_ROOT; any COCO-format folder will do')
+    data.add_argument(
+        '--data-root', metavar='DIR', help='folder in place of COCO_ROOT, ADE20K_ROOT, NYU_ROOT; any COCO-format folder will do'
+    )
     data.add_argument('--train-ann', metavar='FILE', help='training annotations (default: annotations/instances_train*.json)')
     data.add_argument('--val-ann', metavar='FILE', help='validation annotations (default: annotations/instances_val*.json)')
     data.add_argument('--train-img', metavar='DIR', help='training images (default: train*/)')

@@ -12,6 +12,18 @@ from rich.table import Table
 # CocoMetric's names, 'coco/bbox_mAP_50', and the field's.
 COCO_FAMILIES = {'bbox': 'box', 'segm': 'mask', 'proposal': 'proposal'}
 COCO_COLUMNS = {'mAP': 'AP', 'mAP_50': 'AP50', 'mAP_75': 'AP75', 'mAP_s': 'APS', 'mAP_m': 'APM', 'mAP_l': 'APL'}
+# DepthMetric's names, and the field's, in the order of its tables.
+DEPTH_COLUMNS = {
+    'd1': 'δ<1.25',
+    'd2': 'δ<1.25²',
+    'd3': 'δ<1.25³',
+    'abs_rel': 'AbsRel',
+    'rmse': 'RMS',
+    'log10': 'log10',
+    'rmse_log': 'RMSlog',
+    'silog': 'SILog',
+    'sq_rel': 'SqRel',
+}
 
 
 @HOOKS.register_module()
@@ -38,7 +50,7 @@ def metric_tables(metrics: dict[str, Any]) -> list[Table]:
             object of that size is in the data.
 
     Returns:
-        One table of average precisions, if there are any, and one of everything else.
+        One table of average precisions, if there are any, one of depth metrics, and one of everything else.
     """
     families: dict[str, dict[str, float]] = {}
     others: dict[str, Real] = {}
@@ -57,6 +69,9 @@ def metric_tables(metrics: dict[str, Any]) -> list[Table]:
         for family, row in families.items():
             table.add_row(family, *(_percent(row.get(column)) for column in COCO_COLUMNS.values()))
         tables.append(table)
+    depth = {column: others.pop(name) for name, column in DEPTH_COLUMNS.items() if name in others}
+    if depth:
+        tables.append(_depth_table(depth))
     if others:
         table = Table(title='metrics')
         for name in others:
@@ -64,6 +79,14 @@ def metric_tables(metrics: dict[str, Any]) -> list[Table]:
         table.add_row(*(f'{float(value):.2f}' for value in others.values()))
         tables.append(table)
     return tables
+
+
+def _depth_table(metrics: dict[str, Real]) -> Table:
+    table = Table(title='depth (RMS and SqRel in metres)')
+    for column in metrics:
+        table.add_column(column, justify='right')
+    table.add_row(*(f'{float(value):.2f}' if column == 'SILog' else f'{float(value):.3f}' for column, value in metrics.items()))
+    return table
 
 
 def _percent(value: Optional[float]) -> str:

@@ -11,7 +11,9 @@ from .base import ShapeError
 from .builder import build_upsampler
 
 
-def build_steps(cfg: dict[str, Any], channels: int, count: int, preferred: Optional[dict[str, Any]] = None) -> ModuleList:
+def build_steps(
+    cfg: dict[str, Any], channels: int, count: int, preferred: Optional[dict[str, Any]] = None, guide_channels: Optional[int] = None
+) -> ModuleList:
     """Build an upsampler for each x2 step between levels.
 
     Args:
@@ -19,6 +21,7 @@ def build_steps(cfg: dict[str, Any], channels: int, count: int, preferred: Optio
         channels: Channels of every level.
         count: The number of steps.
         preferred: As in :func:`~mmdysample.build_upsampler`.
+        guide_channels: Channels of the guide, where they are not those of the level.
 
     Returns:
         The upsamplers, in a list that lets each initialise itself.
@@ -28,7 +31,7 @@ def build_steps(cfg: dict[str, Any], channels: int, count: int, preferred: Optio
     """
     if cfg.get('scale_factor', 2) != 2:
         raise ValueError(f'each level is twice as large as the next, so scale_factor must be 2, got {cfg["scale_factor"]}')
-    return ModuleList([build_upsampler(cfg, channels, preferred=preferred) for _ in range(count)])
+    return ModuleList([build_upsampler(cfg, channels, guide_channels=guide_channels, preferred=preferred) for _ in range(count)])
 
 
 def upsample_as(upsampler: nn.Module, x: Tensor, finer: Tensor) -> Tensor:

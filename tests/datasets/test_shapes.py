@@ -1,12 +1,14 @@
 import json
+import shutil
 
 import cv2
 import numpy as np
 import pytest
+from mmengine.registry import init_default_scope
 from pycocotools.coco import COCO
 
 from mmdysample.datasets.shapes import STUFF, THINGS, render
-from mmdysample.datasets.shapes_writer import ShapesSpec, ensure_shapes
+from mmdysample.datasets.shapes_writer import VAL_START, ShapesSpec, ensure_shapes
 
 
 def test_a_scene_is_the_same_every_time():
@@ -64,6 +66,33 @@ def test_coco_and_ade_layouts(shapes):
                 x, y, w, h = annotation['bbox']
                 assert mask[y : y + h, x : x + w].sum() == mask.sum() == annotation['area']
                 assert (semantic[mask == 1] == annotation['category_id']).all()
+
+
+def test_nyu_layout(shapes):
+    nyu = pytest.importorskip('mmseg.datasets').NYUDataset
+    loading = [dict(type='LoadImageFromFile'), dict(type='LoadDepthAnnotation', depth_rescale_factor=1e-3)]
+    init_default_scope('mmseg')
+    for split, start, count in (('train', 0, 16), ('test', VAL_START, 8)):
+        prefix = dict(img_path=f'images/{split}', depth_map_path=f'annotations/{split}')
+        dataset = nyu(data_root=str(shapes / 'nyu'), data_prefix=prefix, img_suffix='.png', pipeline=loading)
+        assert len(dataset) == count
+        for i in (0, count - 1):
+            scene, sample = render(start + i), dataset[i]
+            assert np.array_equal(sample['img'], scene.image[..., ::-1])
+            np.testing.assert_allclose(sample['gt_depth_map'], scene.depth, rtol=0, atol=0.00051)
+            assert sample['gt_depth_map'].max() == 10  # the wall, above the horizon
+
+
+def test_a_set_from_before_there_was_depth_is_completed(tmp_path):
+    root, spec = tmp_path / 'shapes', ShapesSpec(train=2, val=1)
+    ensure_shapes(root, spec)
+    before = {path.relative_to(root): path.read_bytes() for path in root.rglob('*') if path.is_file()}
+    shutil.rmtree(root / 'nyu')
+    kept = (root / 'shapes.json').stat().st_mtime_ns
+    ensure_shapes(root, spec)
+    assert {path.relative_to(root): path.read_bytes() for path in root.rglob('*') if path.is_file()} == before
+    assert (root / 'shapes.json').stat().st_mtime_ns == kept
+    assert (root / 'nyu').stat().st_mode & 0o777 == 0o755
 
 
 def test_training_and_validation_scenes_differ(shapes):

@@ -1,4 +1,5 @@
 import io
+import re
 
 import numpy as np
 from rich.console import Console
@@ -26,3 +27,11 @@ def test_other_metrics_keep_their_names():
     assert '41.68' in printed
     assert '50.13' in printed
     assert 'time' not in printed
+
+
+def test_depth_has_the_columns_of_its_tables():
+    metrics = dict(d1=0.8564, d2=0.973, d3=0.993, abs_rel=0.1274, sq_rel=0.085, rmse=0.445, rmse_log=0.159, log10=0.053, silog=13.004)
+    rows = [[cell.strip() for cell in re.split('[│┃]', line)[1:-1]] for line in text({**metrics, 'time': 0.2}).splitlines()]
+    assert ['δ<1.25', 'δ<1.25²', 'δ<1.25³', 'AbsRel', 'RMS', 'log10', 'RMSlog', 'SILog', 'SqRel'] in rows
+    assert ['0.856', '0.973', '0.993', '0.127', '0.445', '0.053', '0.159', '13.00', '0.085'] in rows
+    assert len(metric_tables(metrics)) == 1

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 FASTER = 'configs/faster_rcnn_dysample.py'
+DEPTH = 'configs/depth_swin_t_dysample.py'
 SHAPES = 'configs/shapes/faster_rcnn_dysample_shapes.py'
 SEGFORMER = 'configs/shapes/segformer_b1_dysample_shapes.py'
 SIZES = ['shapes.train=16', 'shapes.val=8']
@@ -61,6 +62,20 @@ def test_missing_data(refused, tmp_path):
     assert f'there is no data folder {tmp_path}/no-coco' in line
     assert 'COCO_ROOT' in line
     assert 'configs/shapes/faster_rcnn_dysample_shapes.py' in line
+
+
+def test_missing_depth(refused, monkeypatch, tmp_path, shapes):
+    monkeypatch.setenv('NYU_ROOT', str(tmp_path / 'no-nyu'))
+    line = refused('train', DEPTH)
+    assert f'there is no data folder {tmp_path}/no-nyu. Let NYU_ROOT name the folder of your data' in line
+    assert 'or try configs/shapes/depth_swin_t_dysample_shapes.py, which makes its own' in line
+    root = tmp_path / 'rooms'
+    shutil.copytree(shapes / 'nyu', root)
+    assert f'there is no image *.jpg in {root}/images/train' in refused('train', DEPTH, '--data-root', root)
+    (root / 'annotations/train/000003.png').unlink()
+    options = ['train_dataloader.dataset.img_suffix=.png']
+    line = refused('train', DEPTH, '--data-root', root, '--cfg-options', *options)
+    assert f'1 of the 16 images in {root}/images/train have no depth map: there is no {root}/annotations/train/000003.png' in line
 
 
 def test_annotations_without_the_keys(refused, tmp_path, shapes):

@@ -1,0 +1,1 @@
+"""Metrics by the definitions of the field, where those of the frameworks differ."""
