@@ -63,7 +63,7 @@ setup(
     install_requires=['torch>=2.4', 'matplotlib', 'numpy', 'packaging', 'prettytable', 'pycocotools', 'rich'],
     extras_require={
         **STACKS,
-        # Models from outside, to be tested with; the Makefile says how Ultralytics comes beside them. mmcv-lite has all that upsamplers need.
+        # Models from outside, for tests; Ultralytics comes beside them (Makefile). mmcv-lite has all that upsamplers need.
         'foreign': [
             'mmengine==0.10.7',
             'mmcv-lite==2.1.0',
