@@ -40,7 +40,7 @@ class DUpsampleHead(DepthwiseSeparableASPPHead):
             ``c1_in_channels``, ``c1_channels`` (of the first map, the low-level one), ``dilations``, ``num_classes``, ...
 
     Raises:
-        ValueError: An argument is out of its range, or the matrix does not fit.
+        ValueError: An argument is out of its range; later, in ``init_weights``, the matrix does not fit.
     """
 
     def __init__(

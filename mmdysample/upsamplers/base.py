@@ -63,7 +63,7 @@ class Upsampler(BaseModule):
     def check_map(self, x: Tensor) -> None:
         """Raise a :class:`ShapeError` for a map that is not ``(B, C, H, W)``."""
         if x.dim() != 4 or x.shape[1] != self.in_channels:
-            raise ShapeError(f'expected a map (B, {self.in_channels}, H, W), got the shape {tuple(x.shape)}')
+            raise ShapeError(f'{self.name}: expected a map (B, {self.in_channels}, H, W), got the shape {tuple(x.shape)}')
 
     def extra_repr(self) -> str:
         return f'{self.in_channels}, scale_factor={self.scale_factor}'
