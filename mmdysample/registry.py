@@ -14,7 +14,10 @@ from mmengine.registry import Registry
 LOCATIONS = {
     'DUpsampleHead': 'mmdysample.heads.dupsample_head',
     'FPN': 'mmdysample.necks.fpn',
+    'PixelDecoder': 'mmdysample.necks.pixel_decoder',
     'SegformerHead': 'mmdysample.heads.segformer_head',
+    'TransformerEncoderPixelDecoder': 'mmdysample.necks.pixel_decoder',
+    'UPerHead': 'mmdysample.heads.uper_head',
 }
 
 
