@@ -66,10 +66,10 @@ class UPerHead(StockUPerHead):
         stages = self._transform_inputs(inputs)
         x = self.psp_forward(stages)
         levels = [x]
-        for stage, to_lateral, convolve, upsampler in reversed(list(zip(stages, self.lateral_convs, self.fpn_convs, self.upsample_modules))):
-            lateral = to_lateral(stage)
-            x = lateral + upsample_as(upsampler, x, lateral)
-            levels.insert(0, convolve(x))
+        for i in reversed(range(len(self.upsample_modules))):
+            lateral = self.lateral_convs[i](stages[i])
+            x = lateral + upsample_as(self.upsample_modules[i], x, lateral)
+            levels.insert(0, self.fpn_convs[i](x))
         size = levels[0].shape[2:]
         resized = [resize(level, size=size, mode='bilinear', align_corners=self.align_corners) for level in levels[1:]]
         return self.fpn_bottleneck(torch.cat([levels[0], *resized], dim=1))

@@ -61,11 +61,9 @@ class _TopDown(StockPixelDecoder):
         if not self.upsample_modules:
             return super().forward(feats, batch_img_metas)
         x, memory = self._encode(feats[-1], batch_img_metas)
-        for stage, to_lateral, convolve, upsampler in reversed(
-            list(zip(feats, self.lateral_convs, self.output_convs, self.upsample_modules))
-        ):
-            lateral = to_lateral(stage)
-            x = convolve(lateral + upsample_as(upsampler, x, lateral))
+        for i in reversed(range(len(self.upsample_modules))):
+            lateral = self.lateral_convs[i](feats[i])
+            x = self.output_convs[i](lateral + upsample_as(self.upsample_modules[i], x, lateral))
         return self.mask_feature(x), memory
 
     def _encode(self, top: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
@@ -130,8 +128,8 @@ class TransformerEncoderPixelDecoder(_TopDown, StockTransformerEncoderPixelDecod
 
 def _padding(top: Tensor, batch_img_metas: list[dict]) -> Tensor:
     """Where a map ``(B, C, H, W)`` shows padding and no image: booleans ``(B, H, W)``."""
-    padding = top.new_ones(len(top), 1, *batch_img_metas[0]['batch_input_shape'][:2], dtype=torch.float32)
+    padding = top.new_ones(len(top), 1, *batch_img_metas[0]['batch_input_shape'], dtype=torch.float32)
     for plane, meta in zip(padding, batch_img_metas):
-        height, width = meta['img_shape'][:2]
+        height, width = meta['img_shape']
         plane[:, :height, :width] = 0
     return F.interpolate(padding, size=top.shape[2:], mode='nearest')[:, 0].to(torch.bool)

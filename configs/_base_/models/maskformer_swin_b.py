@@ -1,5 +1,3 @@
-num_classes = 150
-
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
@@ -37,7 +35,7 @@ model = dict(
         in_index=[0, 1, 2, 3],
         feat_channels=256,
         out_channels=256,
-        num_classes=num_classes,
+        num_classes=150,
         num_queries=100,
         align_corners=False,
         pixel_decoder=dict(
@@ -70,12 +68,10 @@ model = dict(
             use_sigmoid=False,
             loss_weight=1.0,
             reduction='mean',
-            class_weight=[1.0] * num_classes + [0.1],
+            class_weight=[1.0] * 150 + [0.1],
         ),
         loss_mask=dict(type='mmdet.FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, reduction='mean', loss_weight=20.0),
-        loss_dice=dict(
-            type='mmdet.DiceLoss', use_sigmoid=True, activate=True, reduction='mean', naive_dice=True, eps=1.0, loss_weight=1.0
-        ),
+        loss_dice=dict(type='mmdet.DiceLoss', use_sigmoid=True, activate=True, reduction='mean', naive_dice=True, eps=1.0, loss_weight=1.0),
         train_cfg=dict(
             assigner=dict(
                 type='mmdet.HungarianAssigner',

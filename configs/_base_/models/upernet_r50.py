@@ -17,9 +17,7 @@ model = dict(
         norm_cfg=dict(type='SyncBN', requires_grad=True),
         norm_eval=False,
         style='pytorch',
-        init_cfg=dict(
-            type='Pretrained', checkpoint='https://download.openmmlab.com/pretrain/third_party/resnet50_v1c-2cccc1ad.pth'
-        ),
+        init_cfg=dict(type='Pretrained', checkpoint='https://download.openmmlab.com/pretrain/third_party/resnet50_v1c-2cccc1ad.pth'),
     ),
     decode_head=dict(
         type='mmdysample.UPerHead',
