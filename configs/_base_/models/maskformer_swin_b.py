@@ -1,3 +1,4 @@
+# mmseg's MaskFormer on the Swin-B (ImageNet-22K, 384) of its Mask2Former. 102M parameters with nearest, as published (poppinace/sapa).
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(

@@ -1,3 +1,4 @@
+# mmseg's UPerNet. 66.5M parameters with bilinear interpolation, auxiliary head included, as published (tiny-smart/sapa).
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(

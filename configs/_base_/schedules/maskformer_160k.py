@@ -1,4 +1,4 @@
-# MaskFormer with a Swin backbone, as mmseg trains it: one rate for all, hard clipping.
+# As mmseg trains MaskFormer on Swin: one rate for backbone and head, hard clipping.
 _base_ = './adamw_160k.py'
 
 optim_wrapper = dict(
