@@ -51,6 +51,7 @@ def tool(name, *arguments):
         ('configs/shapes/mask_rcnn_dysample_shapes.py', SHORT, ['box', 'mask']),
         (SEGFORMER, BRIEF, ['mIoU']),
         ('configs/shapes/dupsample_r50_shapes.py', BRIEF, ['mIoU']),
+        ('configs/shapes/maskformer_swin_b_dysample_shapes.py', BRIEF, ['mIoU']),
     ],
 )
 def test_train_test_and_draw(run, tmp_path, config, options, rows):
