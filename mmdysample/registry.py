@@ -16,7 +16,10 @@ LOCATIONS = {
     'DenseDepthHead': 'mmdysample.heads.dense_depth_head',
     'DUpsampleHead': 'mmdysample.heads.dupsample_head',
     'FPN': 'mmdysample.necks.fpn',
+    'PixelDecoder': 'mmdysample.necks.pixel_decoder',
     'SegformerHead': 'mmdysample.heads.segformer_head',
+    'TransformerEncoderPixelDecoder': 'mmdysample.necks.pixel_decoder',
+    'UPerHead': 'mmdysample.heads.uper_head',
     'Upsampled': 'mmdysample.replacement.upsampled',
 }
 METRIC_LOCATIONS = {

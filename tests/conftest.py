@@ -60,6 +60,39 @@ def shapes(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture
+def guide_alone():
+    """The name of an upsampler whose result is its guide."""
+    from mmengine.registry import MODELS
+
+    @MODELS.register_module(name='GuideAlone', force=True)
+    class GuideAlone(torch.nn.Module):
+        guided = True
+
+        def __init__(self, in_channels, scale_factor=2):
+            super().__init__()
+            self.scale_factor = scale_factor
+
+        def forward(self, x, guide):
+            return guide
+
+    yield 'GuideAlone'
+    MODELS.module_dict.pop('GuideAlone')
+
+
+def assert_same_training(ours, stock, *inputs):
+    """Two modules have the same state dict, and with the same weights the same outputs and gradients, bit for bit."""
+    ours.load_state_dict(stock.state_dict())
+    results = []
+    for module in (ours, stock):
+        outs = module(*inputs)
+        outs = [outs] if isinstance(outs, torch.Tensor) else list(outs)
+        sum(out.sin().sum() for out in outs).backward()
+        results.append([*outs, *(p.grad for p in module.parameters()), *module.buffers()])
+    for got, expected in zip(*results, strict=True):
+        assert (got is None and expected is None) or torch.equal(got, expected)
+
+
 def golden_cases(name: str):
     """The cases of a golden file: its vectors in float64 and the arguments that they were made with."""
     vectors = np.load(Path(__file__).parent / 'data' / name)

@@ -19,14 +19,19 @@ EXPERIMENTS = [path for path in CONFIGS if path.parent == ROOT / 'configs']
 WITH_UPSAMPLER = [path for path in EXPERIMENTS if 'upsample_cfg' in Config.fromfile(path).text]
 
 
+def upsampling_part(model):
+    """Where a model, or its config, has upsamplers."""
+    part = getattr(model, 'neck', None) or model.decode_head
+    return getattr(part, 'pixel_decoder', part)
+
+
 def build(path, **upsample_cfg):
     config = Config.fromfile(ROOT / path)
     pytest.importorskip(config.default_scope)
     init_default_scope(config.default_scope)
     config.model.backbone.init_cfg = None
     if upsample_cfg:
-        part = config.model.get('neck') or config.model.decode_head
-        part.upsample_cfg = upsample_cfg
+        upsampling_part(config.model).upsample_cfg = upsample_cfg
     return MODELS.build(dict(config.model, _scope_=config.default_scope))
 
 
@@ -90,6 +95,10 @@ def test_each_experiment_has_a_twin_on_shapes(path):
         ('configs/segformer_b1_dysample.py', dict(type='DySample-S+'), 13716822 + 6 * 2064),
         ('configs/depth_swin_t_dysample.py', dict(mode='bilinear'), 35142667),
         ('configs/depth_swin_t_dysample.py', {}, 35142667 + 32 * (768 + 384 + 192 + 96 + 4)),
+        ('configs/upernet_r50_dysample.py', dict(mode='bilinear'), 66516108),  # 66.5M are published: with the auxiliary head
+        ('configs/upernet_r50_dysample.py', {}, 66516108 + 3 * 16416),
+        ('configs/maskformer_swin_b_dysample.py', dict(mode='nearest'), 101829391),  # 102M
+        ('configs/maskformer_swin_b_dysample.py', {}, 101829391 + 3 * 8224),
     ],
     ids=str,
 )
@@ -107,7 +116,7 @@ def test_initialisation_of_the_whole_model(path):
     """The neck's Xavier reaches every convolution below it; the offsets take themselves back."""
     model = build(path, type='DySample+')
     model.init_weights()
-    upsamplers = (model.neck if hasattr(model, 'neck') else model.decode_head).upsample_modules
+    upsamplers = upsampling_part(model).upsample_modules
     for module in upsamplers:
         assert module.offset.weight.std().item() == pytest.approx(0.001, rel=0.1)
         assert module.offset.bias.eq(0).all()

@@ -37,6 +37,25 @@ def named_config(cfg: Optional[UpsampleConfig]) -> Optional[dict[str, Any]]:
     return config if 'type' in config else None
 
 
+def named_config_or(mode: str, cfg: Optional[UpsampleConfig]) -> Optional[dict[str, Any]]:
+    """:func:`named_config` for a stock module that knows one interpolation alone.
+
+    Args:
+        mode: The mode of ``F.interpolate`` that the stock module uses.
+        cfg: A name, a config, a class or nothing.
+
+    Returns:
+        A config with a ``type``; None for the stock module.
+
+    Raises:
+        ValueError: A config without a type asks for anything but that mode.
+    """
+    named = named_config(cfg)
+    if cfg and not named and cfg != dict(mode=mode):
+        raise ValueError(f'upsample_cfg without a type may only be dict(mode={mode!r}) here, got {cfg}; say dict(type=...) for any other')
+    return named
+
+
 def build_upsampler(
     cfg: UpsampleConfig,
     channels: int,

@@ -62,6 +62,15 @@ def test_a_module_of_ours_that_does_not_say_which_takes_it():
     assert config.model.decode_head.upsample_cfg == dict(type='CARAFE')
 
 
+def test_a_module_of_ours_inside_a_stock_head():
+    config = Config.fromfile('configs/maskformer_swin_b_dysample.py')
+    use_upsampler(config, 'SAPA-B')
+    assert config.model.decode_head.type == 'MaskFormerHead'
+    assert config.model.decode_head.pixel_decoder.upsample_cfg == dict(type='SAPA-B')
+    with pytest.raises(ValueError, match=r'would undo --cfg-options model\.decode_head\.pixel_decoder\.upsample_cfg\.groups'):
+        use_upsampler(config, 'DySample', {'model.decode_head.pixel_decoder.upsample_cfg.groups': 2})
+
+
 def test_the_run_is_named_after_it(shapes, monkeypatch, tmp_path):
     monkeypatch.setenv('SHAPES_ROOT', str(shapes))
     arguments = [FASTER, '--upsampler', 'DySample-S+', '--cfg-options', 'shapes.train=16', 'shapes.val=8']

@@ -52,6 +52,7 @@ def tool(name, *arguments):
         (SEGFORMER, BRIEF, ['mIoU']),
         ('configs/shapes/dupsample_r50_shapes.py', BRIEF, ['mIoU']),
         ('configs/shapes/depth_swin_t_dysample_shapes.py', BRIEF, ['δ<1.25³', 'AbsRel', 'SILog']),
+        ('configs/shapes/maskformer_swin_b_dysample_shapes.py', BRIEF, ['mIoU']),
     ],
 )
 def test_train_test_and_draw(run, tmp_path, config, options, rows):

@@ -1,0 +1,135 @@
+"""MaskFormer's pixel decoders with an upsampler by name."""
+
+from abc import ABCMeta
+from typing import Any, Optional
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import ModuleList
+from torch import Tensor
+
+from mmdysample.frameworks import require
+from mmdysample.registry import MODELS
+from mmdysample.upsamplers.builder import UpsampleConfig, named_config_or
+from mmdysample.upsamplers.fit import build_steps, upsample_as
+
+require('mmdet', 'mmdysample.PixelDecoder')
+
+from mmdet.models.layers.pixel_decoder import PixelDecoder as StockPixelDecoder  # noqa: E402
+from mmdet.models.layers.pixel_decoder import TransformerEncoderPixelDecoder as StockTransformerEncoderPixelDecoder  # noqa: E402
+
+
+class _EqualToStock(ABCMeta):
+    """Makes a subclass of mmdet's ``PixelDecoder`` compare equal to it.
+
+    mmdet's MaskFormer head, and mmseg's with it, fits the width of the backbone's last map to its transformer if
+    ``type(self.pixel_decoder) == PixelDecoder``. Any other decoder is taken for one with an encoder, which has done so itself.
+    """
+
+    def __eq__(cls, other: object) -> bool:
+        return other is StockPixelDecoder or super().__eq__(other)
+
+    __hash__ = ABCMeta.__hash__
+
+
+class _TopDown(StockPixelDecoder):
+    """The top-down path that both decoders have."""
+
+    def __init__(self, upsample_cfg: Optional[UpsampleConfig] = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        named = named_config_or('nearest', upsample_cfg)
+        channels = self.mask_feature.in_channels
+        # The lateral is added to the upsampled map anyway, so FADE's gate, which would mix it in, is off.
+        self.upsample_modules = build_steps(named, channels, len(self.lateral_convs), {'gating': False}) if named else ModuleList()
+
+    def init_weights(self) -> None:
+        """Initialise as mmdet does, and each upsampler as it does itself."""
+        super().init_weights()
+        self.upsample_modules.init_weights()
+
+    def forward(self, feats: tuple[Tensor, ...], batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
+        """Decode.
+
+        Args:
+            feats: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.
+            batch_img_metas: For each image ``img_shape``, and ``batch_input_shape``, to which it was padded.
+
+        Returns:
+            The map that masks are made of, ``(B, out_channels, H_0, W_0)``, and the one that the transformer decoder reads, of the
+            size of the coarsest.
+        """
+        if not self.upsample_modules:
+            return super().forward(feats, batch_img_metas)
+        x, memory = self._encode(feats[-1], batch_img_metas)
+        for i in reversed(range(len(self.upsample_modules))):
+            lateral = self.lateral_convs[i](feats[i])
+            x = self.output_convs[i](lateral + upsample_as(self.upsample_modules[i], x, lateral))
+        return self.mask_feature(x), memory
+
+    def _encode(self, top: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
+        """From the backbone's last map: where the top-down path starts, and what the transformer decoder reads."""
+        raise NotImplementedError
+
+
+@MODELS.register_module()
+class PixelDecoder(_TopDown, metaclass=_EqualToStock):
+    """mmdet's ``PixelDecoder`` of MaskFormer, with the upsampler of its top-down path by name.
+
+    ::
+
+        C5 -- conv --------- o
+                             | upsampler 2
+        C4 -- lateral 2 ---- + -- conv 2 -- o
+                                            | upsampler 1
+        C3 -- lateral 1 ------------------- + -- conv 1 -- o
+                                                           | upsampler 0
+        C2 -- lateral 0 ---------------------------------- + -- conv 0 -- mask features
+
+    Each step has an upsampler of its own, called with the finer lateral if it is guided; where the finer map is odd, its output is
+    cropped. It stands in the ``pixel_decoder`` of mmdet's or mmseg's MaskFormer head, which gives it the channels.
+
+    Args:
+        upsample_cfg: With a ``type``, or as a name or class: an upsampler, see :func:`~mmdysample.build_upsampler`. Without one
+            (``dict(mode='nearest')``, the default): this is mmdet's decoder to the bit.
+        kwargs: As in mmdet's decoder: ``in_channels``, ``feat_channels``, ``out_channels``, ``norm_cfg``, ``act_cfg``, ``init_cfg``.
+
+    Raises:
+        ValueError: The upsampler is unknown, or does not fit ``feat_channels``.
+    """
+
+    def _encode(self, top: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
+        return self.last_feat_conv(top), top
+
+
+@MODELS.register_module()
+class TransformerEncoderPixelDecoder(_TopDown, StockTransformerEncoderPixelDecoder):
+    """mmdet's ``TransformerEncoderPixelDecoder`` of MaskFormer, with the upsampler of its top-down path by name.
+
+    A transformer encoder over C5 comes before the top-down path, which is that of :class:`PixelDecoder`.
+
+    Args:
+        upsample_cfg: As in :class:`PixelDecoder`.
+        kwargs: As in mmdet's decoder: those of :class:`PixelDecoder`, ``encoder`` and ``positional_encoding``.
+
+    Raises:
+        ValueError: The upsampler is unknown, or does not fit ``feat_channels``.
+    """
+
+    def _encode(self, top: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
+        padding = _padding(top, batch_img_metas)
+        memory = self.encoder(
+            query=self.encoder_in_proj(top).flatten(2).transpose(1, 2),
+            query_pos=self.positional_encoding(padding).flatten(2).transpose(1, 2),
+            key_padding_mask=padding.flatten(1),
+        )
+        memory = memory.transpose(1, 2).unflatten(2, top.shape[2:])
+        return self.encoder_out_proj(memory), memory
+
+
+def _padding(top: Tensor, batch_img_metas: list[dict]) -> Tensor:
+    """Where a map ``(B, C, H, W)`` shows padding and no image: booleans ``(B, H, W)``."""
+    padding = top.new_ones(len(top), 1, *batch_img_metas[0]['batch_input_shape'], dtype=torch.float32)
+    for plane, meta in zip(padding, batch_img_metas):
+        height, width = meta['img_shape']
+        plane[:, :height, :width] = 0
+    return F.interpolate(padding, size=top.shape[2:], mode='nearest')[:, 0].to(torch.bool)
