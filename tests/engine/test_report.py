@@ -26,3 +26,13 @@ def test_other_metrics_keep_their_names():
     assert '41.68' in printed
     assert '50.13' in printed
     assert 'time' not in printed
+
+
+def test_panoptic_qualities_stand_in_rows_of_things_and_stuff():
+    metrics = {'PQ': 41.44, 'SQ': 78.0, 'RQ': 50.0, 'PQ_th': 47.96, 'SQ_th': 80.0, 'RQ_th': 58.0, 'PQ_st': float('nan')}
+    lines = [line.split() for line in text({f'coco_panoptic/{name}': value for name, value in metrics.items()}).splitlines()]
+    assert ['┃', '┃', 'PQ', '┃', 'SQ', '┃', 'RQ', '┃'] in lines
+    assert ['│', 'all', '│', '41.4', '│', '78.0', '│', '50.0', '│'] in lines
+    assert ['│', 'things', '│', '48.0', '│', '80.0', '│', '58.0', '│'] in lines
+    assert ['│', 'stuff', '│', '-', '│', '-', '│', '-', '│'] in lines
+    assert 'metrics' not in text({'coco_panoptic/PQ': 1.0})

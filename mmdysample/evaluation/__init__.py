@@ -1,0 +1,1 @@
+"""Metrics: what computes them, and what hands them to mmengine."""
