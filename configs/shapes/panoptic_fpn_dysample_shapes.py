@@ -15,9 +15,7 @@ model = dict(
         mask_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=2), finest_scale=28),
         mask_head=dict(num_convs=1, in_channels=64, conv_out_channels=64, num_classes=3),
     ),
-    semantic_head=dict(
-        num_things_classes=3, num_stuff_classes=2, in_channels=64, inner_channels=32, norm_cfg=dict(num_groups=8)
-    ),
+    semantic_head=dict(num_things_classes=3, num_stuff_classes=2, in_channels=64, inner_channels=32, norm_cfg=dict(num_groups=8)),
     panoptic_fusion_head=dict(num_things_classes=3, num_stuff_classes=2),
     train_cfg=dict(rpn_proposal=dict(nms_pre=300, max_per_img=100), rcnn=dict(sampler=dict(num=32))),
     test_cfg=dict(

@@ -29,7 +29,5 @@ train_dataloader = dict(
 val_dataloader = dict(batch_size=8, dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    ann_file=data_root + '/annotations/panoptic_val2017.json', seg_prefix=data_root + '/annotations/panoptic_val2017/'
-)
+val_evaluator = dict(ann_file=data_root + '/annotations/panoptic_val2017.json', seg_prefix=data_root + '/annotations/panoptic_val2017/')
 test_evaluator = val_evaluator
