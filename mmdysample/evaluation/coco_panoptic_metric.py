@@ -115,7 +115,7 @@ class CocoPanopticMetric(BaseMetric):
         Returns:
             In percent, by mmdet's names: ``PQ``, ``SQ``, ``RQ`` of all classes, and with ``_th`` and ``_st`` of things and stuff.
         """
-        total = Matches(*map(sum, zip(*results)))
+        total = Matches(*(np.sum(counts, axis=0) for counts in zip(*results)))
         thing = np.array([bool(self.truth.cats[category]['isthing']) for category in self._class_of()])
         groups = {'All': None, 'Things': thing, 'Stuff': ~thing}
         found = {name: mean_quality(total, chosen)._asdict() for name, chosen in groups.items()}

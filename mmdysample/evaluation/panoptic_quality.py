@@ -101,5 +101,5 @@ def mean_quality(matches: Matches, chosen: Optional[np.ndarray] = None) -> Quali
     quality = class_quality(matches)
     counted = ~np.isnan(quality[0]) if chosen is None else ~np.isnan(quality[0]) & chosen
     n = int(counted.sum())
-    means = quality[:, counted].mean(1).tolist() if n else [float('nan')] * 3
-    return Quality(*means, n)
+    pq, sq, rq = quality[:, counted].mean(1).tolist() if n else [float('nan')] * 3
+    return Quality(pq, sq, rq, n)

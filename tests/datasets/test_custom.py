@@ -243,9 +243,7 @@ def test_missing_panoptic_labels(shapes, tmp_path):
     cfg = config('panoptic_fpn_dysample.py')
     use_folder(cfg, str(root), BOTH)
     shutil.rmtree(root / 'annotations/panoptic_train2017')
-    with pytest.raises(
-        ValueError, match=r'there is no folder .*panoptic_train2017\. Let COCO_ROOT name .*panoptic_fpn_dysample_shapes\.py'
-    ):
+    with pytest.raises(ValueError, match=r'there is no folder .*panoptic_train2017\. Let COCO_ROOT name .*panoptic_fpn_dysample_shapes'):
         prepare_data(cfg, ('train',))
     (root / 'annotations/panoptic_train2017.zip').touch()
     with pytest.raises(ValueError, match=r'there is no folder .*panoptic_train2017\. Unpack .*annotations/panoptic_train2017\.zip'):

@@ -1,5 +1,6 @@
 import json
 from collections import defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -67,7 +68,7 @@ def paths(shapes, tmp_path):
 def samples(paths):
     """Predictions as a model makes them: the truth, moved, with the wrong class or void here and there."""
     rng = np.random.default_rng(1)
-    for annotation in json.loads(open(paths['ann_file']).read())['annotations']:
+    for annotation in json.loads(Path(paths['ann_file']).read_text())['annotations']:
         ids = rgb_to_id(cv2.imread(f'{paths["seg_prefix"]}/{annotation["file_name"]}')[..., ::-1])
         pred = np.full(ids.shape, len(META['classes']), np.int32)
         for i, segment in enumerate(annotation['segments_info']):
@@ -116,7 +117,7 @@ def test_the_prediction_is_left_as_it_is(paths):
     assert torch.equal(sample['pred_panoptic_seg']['sem_seg'], before)
 
 
-@pytest.mark.skipif(stock.panopticapi is not None, reason='with panopticapi it is mmdet’s')
+@pytest.mark.skipif(stock.panopticapi is not None, reason='with panopticapi it is the metric of mmdet')
 def test_by_prefix_in_an_mmdet_config(paths):
     init_default_scope('mmdet')
     assert type(METRICS.build(dict(type='mmdysample.CocoPanopticMetric', **paths))) is CocoPanopticMetric
