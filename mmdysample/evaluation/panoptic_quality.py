@@ -49,10 +49,12 @@ def match_segments(pred: Segments, truth: Segments, num_classes: int) -> Matches
         Counts of each class.
 
     Raises:
-        ValueError: The maps differ in size.
+        ValueError: The maps differ in size, or a class is not below ``num_classes``.
     """
     if pred.ids.shape != truth.ids.shape:
         raise ValueError(f'the predicted label map must have the size of the true one, got {pred.ids.shape} and {truth.ids.shape}')
+    if unknown := {*pred.classes.values(), *truth.classes.values()} - set(range(num_classes)):
+        raise ValueError(f'classes must be from 0 to {num_classes - 1}, got {sorted(unknown)}')
     pred_ids, p = np.unique(pred.ids, return_inverse=True)
     true_ids, t = np.unique(truth.ids, return_inverse=True)
     shape = len(true_ids), len(pred_ids)

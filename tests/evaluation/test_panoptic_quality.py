@@ -113,3 +113,8 @@ def test_means_leave_out_absent_classes():
 def test_maps_of_two_sizes():
     with pytest.raises(ValueError, match=r'must have the size of the true one, got \(3, 5\) and \(3, 4\)'):
         match_segments(Segments(np.zeros((3, 5), int), {}), Segments(np.zeros((3, 4), int), {}), 1)
+
+
+def test_a_class_too_many():
+    with pytest.raises(ValueError, match=r'must be from 0 to 1, got \[2\]'):
+        match_segments(Segments(np.ones((3, 5), int), {1: 2}), Segments(np.ones((3, 5), int), {1: 0}), 2)
