@@ -1,4 +1,4 @@
-"""The scope ``mmdysample`` of the registries: necks, heads, transforms and metrics that keep the name of what they extend.
+"""The scope ``mmdysample`` of mmengine's registries: what extends a stock class, and keeps its name.
 
 Upsamplers are registered in mmengine's root registry instead, which every framework sees. mmengine imports this file by itself when it
 meets the prefix in ``type='mmdysample.FPN'``, so a config needs no ``custom_imports``.
@@ -10,12 +10,14 @@ from typing import Optional
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
+from mmengine.registry import VISUALIZERS as ROOT_VISUALIZERS
 from mmengine.registry import Registry
 
 # What stands where. mmengine's own ``locations`` would import all of it at the first look-up, and so make a detector need mmseg.
 LOCATIONS = {
     'CocoPanopticMetric': 'mmdysample.evaluation.coco_panoptic_metric',
     'DUpsampleHead': 'mmdysample.heads.dupsample_head',
+    'DetLocalVisualizer': 'mmdysample.analysis.visualizer',
     'FCNMaskHead': 'mmdysample.heads.fcn_mask_head',
     'FPN': 'mmdysample.necks.fpn',
     'LoadPanopticAnnotations': 'mmdysample.datasets.panoptic',
@@ -41,3 +43,4 @@ class LazyRegistry(Registry):
 MODELS = LazyRegistry('model', parent=ROOT, scope='mmdysample')
 METRICS = LazyRegistry('metric', parent=ROOT_METRICS, scope='mmdysample')
 TRANSFORMS = LazyRegistry('transform', parent=ROOT_TRANSFORMS, scope='mmdysample')
+VISUALIZERS = LazyRegistry('visualizer', parent=ROOT_VISUALIZERS, scope='mmdysample')

@@ -66,17 +66,10 @@ def _image(path: str) -> np.ndarray:
 
 def _draw(runner: Runner, image: np.ndarray, sample: Any, score_threshold: float, truth: bool) -> np.ndarray:
     """The framework's own drawing; mmdet's takes a threshold, mmseg's does not."""
-    if not truth and _is_void(sample, len(runner.visualizer.dataset_meta['classes'])):
-        return image
     of_mmdet = hasattr(sample, 'pred_instances') or hasattr(sample, 'pred_panoptic_seg')
     detection = {'pred_score_thr': score_threshold} if of_mmdet else {'with_labels': False}
     runner.visualizer.add_datasample('', image, sample, draw_gt=truth, draw_pred=not truth, show=False, **detection)
     return runner.visualizer.get_image()
-
-
-def _is_void(sample: Any, num_classes: int) -> bool:
-    """Whether a panoptic prediction has no segment, which mmdet's drawing cannot take."""
-    return hasattr(sample, 'pred_panoptic_seg') and bool((sample.pred_panoptic_seg.sem_seg == num_classes).all())
 
 
 def _network_input(data: dict) -> np.ndarray:
