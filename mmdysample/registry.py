@@ -1,44 +1,38 @@
-"""The scope ``mmdysample`` of the registries: necks, heads and metrics that keep the name of the stock module they extend.
+"""The scope ``mmdysample`` of mmengine's registries: what extends a stock class, and keeps its name.
 
 Upsamplers are registered in mmengine's root registry instead, which every framework sees. mmengine imports this file by itself when it
 meets the prefix in ``type='mmdysample.FPN'``, so a config needs no ``custom_imports``.
 """
 
 from importlib import import_module
-from typing import Any, Optional
+from typing import Optional
 
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT
+from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
+from mmengine.registry import VISUALIZERS as ROOT_VISUALIZERS
 from mmengine.registry import Registry
 
 # What stands where. mmengine's own ``locations`` would import all of it at the first look-up, and so make a detector need mmseg.
 LOCATIONS = {
+    'CocoPanopticMetric': 'mmdysample.evaluation.coco_panoptic_metric',
     'DenseDepthHead': 'mmdysample.heads.dense_depth_head',
+    'DepthMetric': 'mmdysample.evaluation.depth_metric',
+    'DetLocalVisualizer': 'mmdysample.analysis.visualizer',
     'DUpsampleHead': 'mmdysample.heads.dupsample_head',
+    'FCNMaskHead': 'mmdysample.heads.fcn_mask_head',
     'FPN': 'mmdysample.necks.fpn',
+    'LoadPanopticAnnotations': 'mmdysample.datasets.panoptic',
     'PixelDecoder': 'mmdysample.necks.pixel_decoder',
     'SegformerHead': 'mmdysample.heads.segformer_head',
     'TransformerEncoderPixelDecoder': 'mmdysample.necks.pixel_decoder',
     'UPerHead': 'mmdysample.heads.uper_head',
     'Upsampled': 'mmdysample.replacement.upsampled',
 }
-METRIC_LOCATIONS = {
-    'DepthMetric': 'mmdysample.evaluation.depth_metric',
-}
 
 
 class LazyRegistry(Registry):
-    """A registry that imports a module when its name is first asked for.
-
-    Args:
-        name: As in mmengine's registry.
-        modules: The module of each name.
-        kwargs: As in mmengine's registry.
-    """
-
-    def __init__(self, name: str, modules: dict[str, str], **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
-        self.modules = modules
+    """A registry that imports a module when its name is first asked for."""
 
     def get(self, key: str) -> Optional[type]:
         """Get a class by name; see :meth:`mmengine.registry.Registry.get`.
@@ -47,10 +41,12 @@ class LazyRegistry(Registry):
             ImportError: The framework that the class extends is not installed, or too old.
         """
         name = key.removeprefix(f'{self.scope}.')
-        if name in self.modules:
-            import_module(self.modules[name])
+        if name in LOCATIONS:
+            import_module(LOCATIONS[name])
         return super().get(key)
 
 
-MODELS = LazyRegistry('model', LOCATIONS, parent=ROOT, scope='mmdysample')
-METRICS = LazyRegistry('metric', METRIC_LOCATIONS, parent=ROOT_METRICS, scope='mmdysample')
+MODELS = LazyRegistry('model', parent=ROOT, scope='mmdysample')
+METRICS = LazyRegistry('metric', parent=ROOT_METRICS, scope='mmdysample')
+TRANSFORMS = LazyRegistry('transform', parent=ROOT_TRANSFORMS, scope='mmdysample')
+VISUALIZERS = LazyRegistry('visualizer', parent=ROOT_VISUALIZERS, scope='mmdysample')

@@ -91,7 +91,8 @@ def _image(path: str) -> np.ndarray:
 
 def _draw(runner: Runner, image: np.ndarray, sample: Any, score_threshold: float, truth: bool) -> np.ndarray:
     """The framework's own drawing; mmdet's takes a threshold, mmseg's does not."""
-    detection = {'pred_score_thr': score_threshold} if hasattr(sample, 'pred_instances') else {'with_labels': False}
+    of_mmdet = hasattr(sample, 'pred_instances') or hasattr(sample, 'pred_panoptic_seg')
+    detection = {'pred_score_thr': score_threshold} if of_mmdet else {'with_labels': False}
     runner.visualizer.add_datasample('', image, sample, draw_gt=truth, draw_pred=not truth, show=False, **detection)
     return runner.visualizer.get_image()
 

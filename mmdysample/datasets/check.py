@@ -64,7 +64,9 @@ def _check_dataset(config: Config, dataset: dict) -> None:
     prefixes = dataset.get('data_prefix') or {}
     for prefix in prefixes.values():
         if isinstance(prefix, str) and not (root / prefix).is_dir():
-            raise ValueError(f'there is no folder {root / prefix}{_remedy(config)}')
+            archive = (root / prefix).with_suffix('.zip')  # COCO's panoptic labels come as an archive within an archive
+            remedy = f'. Unpack {archive}' if archive.is_file() else _remedy(config)
+            raise ValueError(f'there is no folder {root / prefix}{remedy}')
     if dataset.get('type') == 'NYUDataset' and {'img_path', 'depth_map_path'} <= prefixes.keys():
         _check_depth_maps(root / prefixes['img_path'], root / prefixes['depth_map_path'], dataset.get('img_suffix', '.jpg'))
 
@@ -118,7 +120,10 @@ def read_coco(path: Path) -> dict:
 def _check_categories(path: Path, dataset: dict) -> None:
     if path.stat().st_size > PARSE_BELOW:
         return
-    names = [category['name'] for category in read_coco(path)['categories']]
+    content = read_coco(path)
+    if is_panoptic(dataset):
+        panoptic_classes(path, content)
+    names = [category['name'] for category in content['categories']]
     classes = class_names(dataset) or names
     # More categories than classes are a choice of classes, as in metainfo=dict(classes=('person',)). But mmdet numbers the classes in
     # the order of the file, so that any other order, or a class that is missing, would shift the names.
@@ -136,8 +141,39 @@ def _short(names: list[str]) -> str:
 def class_names(dataset: dict) -> list[str]:
     """The classes that a data set's config names, or else those of its class; none where it is unknown."""
     classes = (dataset.get('metainfo') or {}).get('classes')
-    if not classes and dataset.get('type') == 'CocoDataset':
-        from mmdet.datasets import CocoDataset
+    if not classes and dataset.get('type') in ('CocoDataset', 'CocoPanopticDataset'):
+        from mmdet import datasets
 
-        classes = CocoDataset.METAINFO['classes']
+        classes = getattr(datasets, dataset['type']).METAINFO['classes']
     return list(classes or ())
+
+
+def is_panoptic(dataset: dict) -> bool:
+    """Whether a data set reads panoptic labels in COCO's format."""
+    return str(dataset.get('type')).endswith('CocoPanopticDataset')
+
+
+def panoptic_classes(path: Path, content: dict) -> dict[str, tuple[str, ...]]:
+    """Read the classes of panoptic annotations.
+
+    Args:
+        path: The file, for messages.
+        content: What :func:`read_coco` read from it.
+
+    Returns:
+        ``classes``, ``thing_classes`` and ``stuff_classes``, as mmdet's ``metainfo`` has them.
+
+    Raises:
+        ValueError: A category or an image does not say what a panoptic one says, or a thing comes after stuff.
+    """
+    categories = content['categories']
+    segmented = all('segments_info' in annotation for annotation in content['annotations'])
+    if not segmented or not all('isthing' in category for category in categories):
+        raise ValueError(f"{path} is not in COCO's panoptic format: each category needs isthing, and each annotation segments_info")
+    flags = [bool(category['isthing']) for category in categories]
+    names = tuple(category['name'] for category in categories)
+    things = sum(flags)
+    if not all(flags[:things]):
+        # mmdet numbers the classes in the order of the file, and its heads take the first ones for things.
+        raise ValueError(f'the things among the categories of {path} must come before the stuff, got {_short(list(names))}')
+    return dict(classes=names, thing_classes=names[:things], stuff_classes=names[things:])

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 from mmengine.config import Config
 
-from .check import class_names, leaves, read_coco
+from .check import class_names, is_panoptic, leaves, panoptic_classes, read_coco
 
 
 class Split(NamedTuple):
@@ -19,9 +19,10 @@ class Split(NamedTuple):
 def use_folder(config: Config, root: str, splits: dict[str, Split]) -> list[str]:
     """Read all data from a folder.
 
-    A config with COCO annotations finds them as ``annotations/instances_{train,val}*.json``, and the images in ``{train,val}*/``. When
-    the categories are not those of the config, the classes and every ``num_classes`` of the model are set from the annotations. Any
-    other config keeps its layout and reads it from the folder.
+    A config with COCO annotations finds them as ``annotations/instances_{train,val}*.json``, and the images in ``{train,val}*/``; a
+    panoptic one as ``annotations/panoptic_{train,val}*.json``, with the PNG files in a folder beside it, of the same name. When the
+    categories are not those of the config, the classes and every ``num_classes`` of the model are set from the annotations. Any other
+    config keeps its layout and reads it from the folder.
 
     Args:
         config: The config, changed in place so that it needs nothing else later.
@@ -48,28 +49,37 @@ def use_folder(config: Config, root: str, splits: dict[str, Split]) -> list[str]
         return [f'data: {folder}']
 
     found = [f'data: {folder}']
+    every = [dataset for group in datasets.values() for dataset in group]
+    panoptic = any(map(is_panoptic, every))
     names: list[str] = []
     for split, where in splits.items():
-        ann = _find(folder, where.ann, f'annotations/instances_{split}*.json', f'--{split}-ann')
+        ann = _find(folder, where.ann, f'annotations/{"panoptic" if panoptic else "instances"}_{split}*.json', f'--{split}-ann')
         img = _find(folder, where.img, f'{split}*/', f'--{split}-img')
-        categories = [category['name'] for category in read_coco(ann)['categories']]
+        content = read_coco(ann)
+        categories = [category['name'] for category in content['categories']]
         if names and categories != names:
             raise ValueError(f'the categories of {ann} are not those of the training annotations: {categories}, {names}')
         names = categories
+        classes = panoptic_classes(ann, content) if panoptic else dict(classes=tuple(names))
+        seg = ann.with_suffix('')
+        if panoptic and not seg.is_dir():
+            raise ValueError(f'there is no folder {seg}, which should hold the PNG files of {ann.name}')
+        prefix = dict(img=f'{img}/', seg=f'{seg}/') if panoptic else dict(img=f'{img}/')
         for dataset in datasets[split]:
-            dataset.update(data_root=str(folder), ann_file=str(ann), data_prefix=dict(img=f'{img}/'))
+            dataset.update(data_root=str(folder), ann_file=str(ann), data_prefix=dict(prefix))
         if split == 'val':
             for evaluator in _evaluators(config):
-                evaluator['ann_file'] = str(ann)
+                evaluator.update(ann_file=str(ann), **(dict(seg_prefix=f'{seg}/') if panoptic else {}))
         found.append(f'{split}: {ann}, images in {img}')
 
-    every = [dataset for group in datasets.values() for dataset in group]
     if any(class_names(dataset) != names for dataset in every):
         # One of its own: CocoDataset would keep COCO's 80 colours.
         palette = [tuple(colour) for colour in np.random.default_rng(0).integers(0, 256, (len(names), 3)).tolist()]
         for dataset in every:
-            dataset['metainfo'] = dict(classes=tuple(names), palette=palette)
-        _set_num_classes(config.model, len(names))
+            dataset['metainfo'] = dict(classes, palette=palette)
+        things = classes.get('thing_classes', tuple(names))  # the detector's classes; the stuff is the semantic head's
+        counts = dict(num_classes=len(things), num_things_classes=len(things), num_stuff_classes=len(names) - len(things))
+        _set_counts(config.model, counts)
         found.append(f'classes: {len(names)} from the annotations ({", ".join(names)})')
     return found
 
@@ -96,13 +106,13 @@ def _evaluators(config: Config) -> list[dict]:
     return [evaluator for evaluator in evaluators if 'ann_file' in evaluator]
 
 
-def _set_num_classes(node: Any, count: int) -> None:
+def _set_counts(node: Any, counts: dict[str, int]) -> None:
     if isinstance(node, dict):
         for key, value in node.items():
-            if key == 'num_classes':
-                node[key] = count
+            if key in counts:
+                node[key] = counts[key]
             else:
-                _set_num_classes(value, count)
+                _set_counts(value, counts)
     elif isinstance(node, (list, tuple)):
         for value in node:
-            _set_num_classes(value, count)
+            _set_counts(value, counts)

@@ -14,6 +14,7 @@ from mmdysample.frameworks import require
 from .checkpoint import TRUST_FLAG, secure_loading
 from .config import load_config
 from .launch import set_launcher, set_work_dir
+from .panoptic import stand_in_for_panopticapi
 from .upsampler import use_upsampler
 
 
@@ -78,6 +79,8 @@ def read_config(args: argparse.Namespace, splits: Iterable[str], log_to: str = '
     config = load_config(args.config, args.cfg_options)
     if config.get('default_scope') in ('mmdet', 'mmseg'):
         require(config.default_scope, args.config)
+    for line in stand_in_for_panopticapi(config):
+        print(line)
     name = Path(args.config).stem
     if args.upsampler is not None:
         name = f'{name}_{use_upsampler(config, args.upsampler, args.cfg_options)}'

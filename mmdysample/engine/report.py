@@ -1,6 +1,7 @@
 """Metrics as a table."""
 
 import re
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any, Optional
 
@@ -25,6 +26,10 @@ DEPTH_COLUMNS = {
     'sq_rel': 'SqRel',
 }
 
+# CocoPanopticMetric's names, 'coco_panoptic/PQ_th'.
+PANOPTIC_ROWS = {'': 'all', '_th': 'things', '_st': 'stuff'}
+PANOPTIC_COLUMNS = ('PQ', 'SQ', 'RQ')
+
 
 @HOOKS.register_module()
 class LastMetrics(Hook):
@@ -47,28 +52,29 @@ def metric_tables(metrics: dict[str, Any]) -> list[Table]:
 
     Args:
         metrics: By mmengine's names, such as ``coco/bbox_mAP_50`` or ``mIoU``. AP from 0 to 1 is shown in percent; -1 means that no
-            object of that size is in the data.
+            object of that size is in the data, as does NaN for a panoptic quality, which is in percent already.
 
     Returns:
-        One table of average precisions, if there are any, one of depth metrics, and one of everything else.
+        One table of average precisions, one of panoptic qualities and one of depth metrics, if there are any, and one of everything else.
     """
     families: dict[str, dict[str, float]] = {}
+    panoptic: dict[str, dict[str, float]] = {}
     others: dict[str, Real] = {}
     for key, value in metrics.items():
         name = key.split('/')[-1]
         match = re.fullmatch(rf'({"|".join(COCO_FAMILIES)})_({"|".join(COCO_COLUMNS)})', name)
+        quality = re.fullmatch(rf'({"|".join(PANOPTIC_COLUMNS)})({"|".join(PANOPTIC_ROWS)})', name)
         if match:
             families.setdefault(COCO_FAMILIES[match[1]], {})[COCO_COLUMNS[match[2]]] = value
+        elif quality:
+            panoptic.setdefault(PANOPTIC_ROWS[quality[2]], {})[quality[1]] = value / 100
         elif isinstance(value, Real) and name not in ('time', 'data_time') and not name.endswith('_copypaste'):
             others[name] = value
     tables = []
     if families:
-        table = Table(title='average precision (%)')
-        for column in ('', *COCO_COLUMNS.values()):
-            table.add_column(column, justify='right' if column else 'left')
-        for family, row in families.items():
-            table.add_row(family, *(_percent(row.get(column)) for column in COCO_COLUMNS.values()))
-        tables.append(table)
+        tables.append(_percentages('average precision (%)', COCO_COLUMNS.values(), families))
+    if panoptic:
+        tables.append(_percentages('panoptic quality (%)', PANOPTIC_COLUMNS, panoptic))
     depth = {column: others.pop(name) for name, column in DEPTH_COLUMNS.items() if name in others}
     if depth:
         tables.append(_depth_table(depth))
@@ -81,6 +87,16 @@ def metric_tables(metrics: dict[str, Any]) -> list[Table]:
     return tables
 
 
+def _percentages(title: str, columns: Iterable[str], rows: dict[str, dict[str, float]]) -> Table:
+    table = Table(title=title)
+    table.add_column('')
+    for column in columns:
+        table.add_column(column, justify='right')
+    for name, row in rows.items():
+        table.add_row(name, *(_percent(row.get(column)) for column in columns))
+    return table
+
+
 def _depth_table(metrics: dict[str, Real]) -> Table:
     table = Table(title='depth (RMS and SqRel in metres)')
     for column in metrics:
@@ -90,7 +106,7 @@ def _depth_table(metrics: dict[str, Real]) -> Table:
 
 
 def _percent(value: Optional[float]) -> str:
-    return '-' if value is None or value < 0 else f'{100 * value:.1f}'
+    return f'{100 * value:.1f}' if value is not None and value >= 0 else '-'
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""Metrics by the definitions of the field, where those of the frameworks differ."""
+"""Metrics: what computes them, and what hands them to mmengine."""

@@ -170,3 +170,88 @@ def test_missing_images_and_annotations(shapes, tmp_path):
     (root / 'annotations/instances_train2017.json').unlink()
     with pytest.raises(ValueError, match='there is no annotation file .*instances_train2017'):
         prepare_data(cfg, ('train',))
+
+
+@pytest.fixture
+def panoptic_fruit(shapes, tmp_path) -> Path:
+    """The same with panoptic labels: three things and two kinds of stuff."""
+    root = tmp_path / 'fruit'
+    for split in ('train', 'val'):
+        shutil.copytree(shapes / 'coco' / f'{split}2017', root / f'{split}_photos')
+        shutil.copytree(shapes / f'coco/annotations/panoptic_{split}2017', root / f'annotations/panoptic_{split}_v3')
+        content = read_coco(shapes / f'coco/annotations/panoptic_{split}2017.json')
+        for category, name in zip(content['categories'], ('apple', 'box', 'carrot', 'sky', 'table')):
+            category['name'] = name
+        (root / f'annotations/panoptic_{split}_v3.json').write_text(json.dumps(content))
+    return root
+
+
+def test_panoptic_classes_and_paths_come_from_the_folder(panoptic_fruit):
+    cfg = config('panoptic_fpn_dysample.py')
+    found = use_folder(cfg, str(panoptic_fruit), BOTH)
+    assert found[-1] == 'classes: 5 from the annotations (apple, box, carrot, sky, table)'
+    assert cfg.model.roi_head.bbox_head.num_classes == cfg.model.roi_head.mask_head.num_classes == 3
+    for part in (cfg.model.semantic_head, cfg.model.panoptic_fusion_head):
+        assert (part.num_things_classes, part.num_stuff_classes) == (3, 2)
+    for loader, split in ((cfg.train_dataloader, 'train'), (cfg.val_dataloader, 'val'), (cfg.test_dataloader, 'val')):
+        assert loader.dataset.ann_file == str(panoptic_fruit / f'annotations/panoptic_{split}_v3.json')
+        assert loader.dataset.data_prefix.seg == f'{panoptic_fruit}/annotations/panoptic_{split}_v3/'
+        assert loader.dataset.metainfo.thing_classes == ('apple', 'box', 'carrot')
+        assert loader.dataset.metainfo.stuff_classes == ('sky', 'table')
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        assert evaluator.ann_file == cfg.val_dataloader.dataset.ann_file
+        assert evaluator.seg_prefix == cfg.val_dataloader.dataset.data_prefix.seg
+    prepare_data(cfg, ('train', 'val', 'test'))
+
+
+def test_panoptic_coco_itself_keeps_the_classes(coco128):
+    cfg = config('panoptic_fpn_dysample.py')
+    assert not any(line.startswith('classes') for line in use_folder(cfg, str(coco128), BOTH))
+    prepare_data(cfg, ('train', 'val'))
+
+
+def edit(path: Path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ('harm', 'message'),
+    [
+        (lambda folder: shutil.rmtree(folder / 'panoptic_val_v3'), r'no folder .*/panoptic_val_v3, which should hold the PNG files of'),
+        (lambda folder: (folder / 'panoptic_val_v3.json').unlink(), r'one annotations/panoptic_val\*\.json, and holds none: name it with'),
+        (
+            lambda folder: edit(folder / 'panoptic_train_v3.json', lambda content: content['categories'].reverse()),
+            r'the things among the categories of .* must come before the stuff, got table, sky, carrot, box, apple',
+        ),
+        (
+            lambda folder: edit(folder / 'panoptic_train_v3.json', lambda content: content['categories'][0].pop('isthing')),
+            "not in COCO's panoptic format: each category needs isthing",
+        ),
+    ],
+)
+def test_what_is_wrong_with_panoptic_labels_is_said(panoptic_fruit, harm, message):
+    harm(panoptic_fruit / 'annotations')
+    with pytest.raises(ValueError, match=message):
+        use_folder(config('panoptic_fpn_dysample.py'), str(panoptic_fruit), BOTH)
+
+
+def test_missing_panoptic_labels(shapes, tmp_path):
+    root = tmp_path / 'coco'
+    shutil.copytree(shapes / 'coco', root)
+    cfg = config('panoptic_fpn_dysample.py')
+    use_folder(cfg, str(root), BOTH)
+    shutil.rmtree(root / 'annotations/panoptic_train2017')
+    with pytest.raises(ValueError, match=r'there is no folder .*panoptic_train2017\. Let COCO_ROOT name .*panoptic_fpn_dysample_shapes'):
+        prepare_data(cfg, ('train',))
+    (root / 'annotations/panoptic_train2017.zip').touch()
+    with pytest.raises(ValueError, match=r'there is no folder .*panoptic_train2017\. Unpack .*annotations/panoptic_train2017\.zip'):
+        prepare_data(cfg, ('train',))
+    shutil.copy(root / 'annotations/instances_train2017.json', root / 'annotations/panoptic_train2017.json')
+    (root / 'annotations/panoptic_train2017').mkdir()
+    with pytest.raises(ValueError, match=r"panoptic_train2017\.json is not in COCO's panoptic format"):
+        prepare_data(cfg, ('train',))
+    (root / 'annotations/panoptic_train2017.json').unlink()
+    with pytest.raises(ValueError, match=r'there is no annotation file .*panoptic_train2017\.json\. Let COCO_ROOT name'):
+        prepare_data(cfg, ('train',))

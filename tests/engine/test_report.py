@@ -35,3 +35,13 @@ def test_depth_has_the_columns_of_its_tables():
     assert ['δ<1.25', 'δ<1.25²', 'δ<1.25³', 'AbsRel', 'RMS', 'log10', 'RMSlog', 'SILog', 'SqRel'] in rows
     assert ['0.856', '0.973', '0.993', '0.127', '0.445', '0.053', '0.159', '13.00', '0.085'] in rows
     assert len(metric_tables(metrics)) == 1
+
+
+def test_panoptic_qualities_stand_in_rows_of_things_and_stuff():
+    metrics = {'PQ': 41.44, 'SQ': 78.0, 'RQ': 50.0, 'PQ_th': 47.96, 'SQ_th': 80.0, 'RQ_th': 58.0, 'PQ_st': float('nan')}
+    lines = [line.split() for line in text({f'coco_panoptic/{name}': value for name, value in metrics.items()}).splitlines()]
+    assert ['┃', '┃', 'PQ', '┃', 'SQ', '┃', 'RQ', '┃'] in lines
+    assert ['│', 'all', '│', '41.4', '│', '78.0', '│', '50.0', '│'] in lines
+    assert ['│', 'things', '│', '48.0', '│', '80.0', '│', '58.0', '│'] in lines
+    assert ['│', 'stuff', '│', '-', '│', '-', '│', '-', '│'] in lines
+    assert 'metrics' not in text({'coco_panoptic/PQ': 1.0})

@@ -49,6 +49,7 @@ def tool(name, *arguments):
     [
         (FASTER, SHORT, ['box']),
         ('configs/shapes/mask_rcnn_dysample_shapes.py', SHORT, ['box', 'mask']),
+        ('configs/shapes/panoptic_fpn_dysample_shapes.py', SHORT, ['all', 'things', 'stuff']),
         (SEGFORMER, BRIEF, ['mIoU']),
         ('configs/shapes/dupsample_r50_shapes.py', BRIEF, ['mIoU']),
         ('configs/shapes/depth_swin_t_dysample_shapes.py', BRIEF, ['δ<1.25³', 'AbsRel', 'SILog']),

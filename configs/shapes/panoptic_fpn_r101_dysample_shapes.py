@@ -1,0 +1,4 @@
+_base_ = './panoptic_fpn_dysample_shapes.py'
+
+# What ResNet-101 is to ResNet-50: the same stages, deeper.
+model = dict(backbone=dict(depth=34))

@@ -1,0 +1,33 @@
+"""Stock panoptic configs, where panopticapi is not installed."""
+
+from importlib.util import find_spec
+from typing import Any
+
+from mmengine.config import Config
+
+# What mmdet cannot build without panopticapi, which no package index carries.
+STAND_INS = {name: f'mmdysample.{name}' for name in ('LoadPanopticAnnotations', 'CocoPanopticMetric')}
+
+
+def stand_in_for_panopticapi(config: Config) -> list[str]:
+    """Let ours take the place of what needs panopticapi, unless it is installed.
+
+    Args:
+        config: The config, changed in place, so that a saved copy says it.
+
+    Returns:
+        What was replaced, in sentences for the user.
+    """
+    if find_spec('panopticapi'):
+        return []
+    replaced = sorted(_replace(dict(config.items())))
+    return [f'panopticapi is not installed: {", ".join(replaced)} stand in for what needs it'] if replaced else []
+
+
+def _replace(node: Any) -> set[str]:
+    children = list(node.values()) if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else []
+    replaced = set().union(*map(_replace, children))
+    if isinstance(node, dict) and (name := str(node.get('type')).removeprefix('mmdet.')) in STAND_INS:
+        node['type'] = STAND_INS[name]
+        replaced.add(STAND_INS[name])
+    return replaced
