@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-# What mmdet cannot build without panopticapi, which no package index carries.
+# What mmdet cannot build without panopticapi, which its authors publish on no package index.
 STAND_INS = {name: f'mmdysample.{name}' for name in ('LoadPanopticAnnotations', 'CocoPanopticMetric')}
 
 
