@@ -14,6 +14,8 @@ from mmengine.registry import Registry
 LOCATIONS = {
     'DUpsampleHead': 'mmdysample.heads.dupsample_head',
     'FPN': 'mmdysample.necks.fpn',
+    'RTDETR': 'mmdysample.detectors.rtdetr',
+    'RTDETRFusion': 'mmdysample.necks.rtdetr_fusion',
     'SegformerHead': 'mmdysample.heads.segformer_head',
 }
 
