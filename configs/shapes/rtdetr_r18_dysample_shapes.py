@@ -17,9 +17,9 @@ model = dict(
 )
 
 # A transformer learns slowly from scratch: more epochs, at a smaller rate.
-train_cfg = dict(max_epochs=16, val_interval=4)
+train_cfg = dict(max_epochs=12, val_interval=4)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
-    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=True, begin=0, end=16, T_max=16, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=True, begin=0, end=12, T_max=12, convert_to_iter_based=True),
 ]
-optim_wrapper = dict(optimizer=dict(lr=5e-4))
+optim_wrapper = dict(optimizer=dict(lr=8e-4))

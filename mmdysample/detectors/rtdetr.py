@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mmengine.config import ConfigDict
 from mmengine.model import ModuleList
 
 from mmdysample.frameworks import require
@@ -40,7 +41,7 @@ class RTDETR(DINO):
             raise ValueError(f"mmdet's DINO decoder needs embed_dims=256, which it encodes boxes for, got {embed_dims}")
         # DINO builds its encoder without asking for a type, and reads the width off the first layer. Empty, it returns what it is given.
         width = dict(embed_dims=embed_dims)
-        self.encoder = dict(num_layers=1, layer_cfg=dict(self_attn_cfg=dict(width), ffn_cfg=dict(width)))
+        self.encoder = ConfigDict(num_layers=1, layer_cfg=dict(self_attn_cfg=dict(width), ffn_cfg=dict(width)))
         self.positional_encoding = dict(num_feats=embed_dims // 2)
         super()._init_layers()
         self.encoder.layers = ModuleList()

@@ -1,5 +1,7 @@
 """Where a token stands in a map, as sines and cosines."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ def sine_positions(like: Tensor, temperature: float = 10000.0) -> Tensor:
         ``(1, H*W, C)``, the pixels row by row, of the dtype of the map; computed in no less than float32.
     """
     channels, height, width = like.shape[1:]
-    options = dict(device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))
+    options: dict[str, Any] = dict(device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))
     frequencies = temperature ** -(torch.arange(channels // 4, **options) / (channels // 4))
     rows = torch.arange(height, **options)[:, None] * frequencies
     columns = torch.arange(width, **options)[:, None] * frequencies

@@ -99,7 +99,7 @@ class RTDETRFusion(BaseModule):
         self.pan_blocks = fusion_blocks()
 
         named = named_config(upsample_cfg)
-        self.upsample_cfg = dict(mode='nearest') if named or not upsample_cfg else upsample_cfg
+        self.upsample_cfg: Any = dict(mode='nearest') if named or not upsample_cfg else upsample_cfg
         self.upsample_modules = build_steps(named, out_channels, steps) if named else ModuleList()
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -142,7 +142,7 @@ class RTDETRFusion(BaseModule):
 
 
 def _transformer_encoder(layers: int, channels: int, num_heads: int, feedforward_channels: int) -> Optional[DetrTransformerEncoder]:
-    """mmdet's encoder, with the GELU of RT-DETR."""
+    """The layers of AIFI: those of mmdet, with the GELU of RT-DETR."""
     if not layers:
         return None
     attention = dict(embed_dims=channels, num_heads=num_heads, dropout=0.0)

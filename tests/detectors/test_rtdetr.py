@@ -6,7 +6,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 
 pytest.importorskip('mmdet')
-from mmdet.structures import DetDataSample  # noqa: E402
+from mmdet.structures import DetDataSample
 
 TWIN = ROOT / 'configs/shapes/rtdetr_r18_dysample_shapes.py'
 

@@ -7,7 +7,7 @@ from conftest import golden_cases
 from mmengine.registry import MODELS, init_default_scope
 
 pytest.importorskip('mmdet')
-from mmdysample import RTDETRFusion, list_upsamplers  # noqa: E402
+from mmdysample import RTDETRFusion, list_upsamplers
 
 CHANNELS = [8, 16, 24]
 SIZES = [(37, 50), (19, 25), (10, 13)]  # odd on purpose: a backbone rounds up

@@ -1,8 +1,10 @@
-# RT-DETR-R18 (Zhao et al., CVPR 2024) of mmdet's DINO. Sizes are those of the paper's smallest model; what is mmdet's and not RT-DETR's:
-# - the backbone is a plain ResNet-18, for whose weights there is a public address, and not a ResNet-18-vd;
-# - the queries' contents are learned, as in DINO, and not the encoder's features at the selected places;
-# - classification is learned by the quality focal loss, whose targets are IoUs as those of RT-DETR's varifocal loss are;
-# - the maps go from neck to decoder without another projection, and boxes are refined with DINO's "look forward twice".
+# RT-DETR-R18 (Zhao et al., CVPR 2024): its encoder as the neck, and mmdet's DINO for the rest. What is DINO's and not RT-DETR's:
+# - the contents of the queries are learned, and not the encoder's features at the selected places;
+# - boxes are encoded by sines before they become the positions of the queries;
+# - the maps go from neck to decoder without another 1x1 projection.
+# And what is neither's: the backbone is a plain ResNet-18, for whose weights there is a public address, where RT-DETR has ResNet-18-vd
+# and images that are not normalised; and classification is learned by the quality focal loss, whose targets are the IoUs of RT-DETR's
+# varifocal loss.
 model = dict(
     type='mmdysample.RTDETR',
     num_queries=300,
