@@ -11,7 +11,7 @@ from torch import Tensor
 from mmdysample.frameworks import require
 from mmdysample.functional.positions import sine_positions
 from mmdysample.registry import MODELS
-from mmdysample.upsamplers.base import check_positive
+from mmdysample.upsamplers.base import ShapeError, check_positive
 from mmdysample.upsamplers.builder import UpsampleConfig, named_config
 from mmdysample.upsamplers.fit import build_steps, upsample_as
 
@@ -110,8 +110,13 @@ class RTDETRFusion(BaseModule):
 
         Returns:
             As many maps ``(B, out_channels, H_i, W_i)``, finest first.
+
+        Raises:
+            ShapeError: There are more or fewer maps, or, with an upsampler by name, neighbours that do not differ by its ratio.
         """
-        maps = [conv(x) for conv, x in zip(self.input_proj, inputs, strict=True)]
+        if len(inputs) != len(self.in_channels):
+            raise ShapeError(f'in_channels={self.in_channels} names {len(self.in_channels)} maps, got {len(inputs)}')
+        maps = [conv(x) for conv, x in zip(self.input_proj, inputs)]
         maps[-1] = self._attend(maps[-1])
         return self._bottom_up(self._top_down(maps))
 

@@ -165,7 +165,7 @@ def test_initialisation():
 
 def test_compiles_into_one_graph():
     neck = RTDETRFusion(CHANNELS, upsample_cfg='DySample+', **NARROW).eval()
-    compiled = torch.compile(neck, fullgraph=True, backend='aot_eager', dynamic=True)
+    compiled = torch.compile(neck, fullgraph=True, backend='aot_eager', dynamic=False)
     inputs = maps()
     for got, expected in zip(compiled(inputs), neck(inputs), strict=True):
         torch.testing.assert_close(got, expected)
@@ -198,3 +198,5 @@ def test_levels_that_do_not_fit_are_refused():
     neck = RTDETRFusion(CHANNELS, upsample_cfg='DySample', **NARROW)
     with pytest.raises(ValueError, match='neighbouring levels must differ by the ratio of the upsampler'):
         neck(maps([(37, 50), (19, 25), (5, 7)]))
+    with pytest.raises(ValueError, match=r'in_channels=\[8, 16, 24\] names 3 maps, got 2'):
+        neck(maps()[:2])
