@@ -9,3 +9,6 @@ model = dict(
         stage_with_dcn=(False, True, True, True),
     )
 )
+
+# At the rate of the rest, points would leave for far away before there is anything to find.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(conv_offset=dict(lr_mult=0.1))))
