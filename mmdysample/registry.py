@@ -24,6 +24,8 @@ LOCATIONS = {
     'FPN': 'mmdysample.necks.fpn',
     'LoadPanopticAnnotations': 'mmdysample.datasets.panoptic',
     'PixelDecoder': 'mmdysample.necks.pixel_decoder',
+    'RTDETR': 'mmdysample.detectors.rtdetr',
+    'RTDETRFusion': 'mmdysample.necks.rtdetr_fusion',
     'SegformerHead': 'mmdysample.heads.segformer_head',
     'TransformerEncoderPixelDecoder': 'mmdysample.necks.pixel_decoder',
     'UPerHead': 'mmdysample.heads.uper_head',
