@@ -109,7 +109,7 @@ def test_initialisation_of_the_whole_model(path):
         assert module.offset.weight.std().item() == pytest.approx(0.001, rel=0.1)
         assert module.offset.bias.eq(0).all()
         assert module.scope.weight.eq(0).all()
-    if hasattr(model, 'neck'):
+    if hasattr(getattr(model, 'neck', None), 'lateral_convs'):
         weight = model.neck.lateral_convs[0].conv.weight
         assert weight.std().item() == pytest.approx((2 / (256 + 256)) ** 0.5, rel=0.1)
 
