@@ -110,7 +110,8 @@ def _argument(module: nn.Module, config: dict[str, Any], name: str) -> Any:
 def _run_in_evaluation(module: nn.Module, arguments: tuple) -> None:
     training = {part: part.training for part in module.modules()}
     try:
-        module.eval()(*arguments)
+        module.eval()  # which may return None: mmseg's U-Net forgets to return itself
+        module(*arguments)
     finally:
         for part, mode in training.items():
             part.training = mode
