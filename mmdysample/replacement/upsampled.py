@@ -1,7 +1,7 @@
 """A stock neck, head or backbone with learned upsampling, in a config."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Optional
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 from mmdysample.registry import MODELS
 from mmdysample.upsamplers.builder import UpsampleConfig, named_config
 
-from .replace import Patterns, insert_upsamplers, replace_upsample
+from .replace import Patterns, insert_upsamplers
 from .routing import is_routed, route
 
 SIZES = (64, 96)  # pixels of the finest example map; two, to tell a ratio from a size that is fixed
@@ -53,20 +53,17 @@ def Upsampled(  # noqa: N802 - it stands where classes stand in a config
     built = ROOT.build(module)
     if config is None:
         return built
-    if example_inputs is not None:
-        maps = [torch.zeros(*shape) for shape in example_inputs]
-        replace_upsample(built, config, (maps,), include, exclude)
-    else:
-        insert_upsamplers(built, config, [(arguments, {}) for arguments in _derive(built, module)], include, exclude)
+    candidates = _given(example_inputs) if example_inputs is not None else _candidates(built, module)
+    insert_upsamplers(built, config, [(arguments, {}) for arguments in _first_that_runs(built, candidates)], include, exclude)
     if not is_routed(built):
         route(built)  # for init_weights, which must reach all below
     return built
 
 
-def _derive(module: nn.Module, config: dict[str, Any]) -> list[tuple]:
+def _first_that_runs(module: nn.Module, candidates: Iterable[list[tuple]]) -> list[tuple]:
     """Arguments that the module runs on, at each of the sizes."""
     problems = []
-    for candidate in _candidates(module, config):
+    for candidate in candidates:
         try:
             for arguments in candidate:
                 with torch.no_grad():
@@ -76,7 +73,16 @@ def _derive(module: nn.Module, config: dict[str, Any]) -> list[tuple]:
         else:
             return candidate
     tried = '; '.join(problems) or 'it has no in_channels'
-    raise ValueError(f'Upsampled: no inputs could be derived for {type(module).__name__} ({tried}): give their shapes as example_inputs')
+    raise ValueError(
+        f'Upsampled: found no inputs that {type(module).__name__} runs on ({tried}): give the shapes of its maps as example_inputs'
+    )
+
+
+def _given(shapes: Sequence[Sequence[int]]) -> Iterator[list[tuple]]:
+    """Maps of these shapes: necks and heads take a list of them, backbones an image."""
+    maps = [torch.zeros(*shape) for shape in shapes]
+    yield [(maps,)]
+    yield [tuple(maps)]
 
 
 def _candidates(module: nn.Module, config: dict[str, Any]) -> Iterator[list[tuple]]:
