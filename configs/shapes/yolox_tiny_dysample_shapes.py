@@ -1,10 +1,10 @@
 _base_ = [
     '../_base_/models/yolox_tiny.py',
     '../_base_/datasets/shapes_detection.py',
-    '../_base_/schedules/shapes_detection.py',
+    '../_base_/schedules/shapes_detection_12e.py',
 ]
 
-# Small enough to learn from scratch in a minute or so: narrow, and every image at its own size.
+# Small enough to learn from scratch in a minute or two: narrow, and every image at its own size.
 model = dict(
     data_preprocessor=dict(batch_augments=None),
     backbone=dict(widen_factor=0.25),

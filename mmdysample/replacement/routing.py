@@ -146,7 +146,7 @@ def route(owner: nn.Module, stops: Sequence[Stop] = (), upsamplers: Sequence[nn.
     """Give a module upsamplers for its calls."""
     owner.upsample_modules = ModuleList(upsamplers)
     owner.upsample_stops = tuple(stops)  # type: ignore[assignment]
-    owner.__class__ = routed_class(type(owner))
+    owner.__class__ = routed_class(type(owner))  # type: ignore[arg-type]
 
 
 def is_routed(module: nn.Module) -> bool:

@@ -72,7 +72,7 @@ def _first_that_runs(module: nn.Module, candidates: Iterable[list[tuple]]) -> li
             problems.append(f'{_shapes(candidate[0])}: {type(error).__name__}: {error}')
         else:
             return candidate
-    tried = '; '.join(problems) or 'it has no in_channels'
+    tried = '; '.join(dict.fromkeys(problems)) or 'it has no in_channels'
     raise ValueError(
         f'Upsampled: found no inputs that {type(module).__name__} runs on ({tried}): give the shapes of its maps as example_inputs'
     )
@@ -80,9 +80,8 @@ def _first_that_runs(module: nn.Module, candidates: Iterable[list[tuple]]) -> li
 
 def _given(shapes: Sequence[Sequence[int]]) -> Iterator[list[tuple]]:
     """Maps of these shapes: necks and heads take a list of them, backbones an image."""
-    maps = [torch.zeros(*shape) for shape in shapes]
-    yield [(maps,)]
-    yield [tuple(maps)]
+    yield [([_feature_map(*shape) for shape in shapes],)]
+    yield [tuple(torch.zeros(*shape) for shape in shapes)]
 
 
 def _candidates(module: nn.Module, config: dict[str, Any]) -> Iterator[list[tuple]]:
@@ -103,7 +102,13 @@ def _maps(module: nn.Module, config: dict[str, Any], channels: Sequence[int], si
     strides = _argument(module, config, 'feature_strides') or [2**i for i in index]
     at = {i: (c, stride // min(strides)) for i, c, stride in zip(index, channels, strides)}
     known = [at.get(i, (1, 1)) for i in range(max(index) + 1)]
-    return [torch.zeros(1, c, size // stride, size // stride) for c, stride in known]
+    return [_feature_map(1, c, size // stride, size // stride) for c, stride in known]
+
+
+def _feature_map(*shape: int) -> torch.Tensor:
+    """A map that comes out of trained layers, as what a neck or head is given does; unlike an image, it may be upsampled right away."""
+    with torch.enable_grad():
+        return torch.zeros(*shape, requires_grad=True).clone()
 
 
 def _argument(module: nn.Module, config: dict[str, Any], name: str) -> Any:

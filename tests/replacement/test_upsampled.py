@@ -59,6 +59,13 @@ CASES = {
         [16, 24, 32],
         {'upsample_modules.0': 16, 'upsample_modules.1': 8},
     ),
+    'HRFPN': Case(  # upsamples what it is given, before any layer of its own
+        'mmdet',
+        dict(type='HRFPN', in_channels=[16, 24], out_channels=8, num_outs=2),
+        [16, 24],
+        {'upsample_modules.0': 24},
+        'bilinear',
+    ),
     'FPNHead': Case(
         'mmseg',
         dict(
@@ -308,8 +315,12 @@ class WithoutInChannels(nn.Module):
 
 
 class OfAnImage(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+
     def forward(self, image):
-        return F.interpolate(image, scale_factor=3)
+        return F.interpolate(self.stem(image), scale_factor=3)
 
 
 @pytest.mark.parametrize('cls', [WithoutInChannels, OfAnImage])
@@ -318,10 +329,10 @@ def test_example_inputs_in_the_config(cls):
     arguments = dict(type='mmdysample.Upsampled', module=dict(type=cls), upsample_cfg='DySample')
     with pytest.raises(ValueError, match=f'found no inputs that {cls.__name__} runs on .it has no in_channels.: give .* as example_inputs'):
         MODELS.build(arguments)
-    shapes = [(1, 8, 5, 7), (1, 8, 10, 14)][: 2 if cls is WithoutInChannels else 1]
-    module = MODELS.build(dict(arguments, example_inputs=shapes))
-    assert [(part.in_channels, part.scale_factor) for part in upsamplers(module).values()] == [(8, 2 if len(shapes) == 2 else 3)]
-    with pytest.raises(ValueError, match=f'found no inputs that {cls.__name__} runs on .*Error.*: give the shapes of its maps'):
+    of_an_image = cls is OfAnImage
+    module = MODELS.build(dict(arguments, example_inputs=[(1, 3, 5, 7)] if of_an_image else [(1, 8, 5, 7), (1, 8, 10, 14)]))
+    assert [(part.in_channels, part.scale_factor) for part in upsamplers(module).values()] == [(8, 3 if of_an_image else 2)]
+    with pytest.raises(ValueError, match=f'found no inputs that {cls.__name__} runs on (?s:.*)Error(?s:.*): give the shapes of its maps'):
         MODELS.build(dict(arguments, example_inputs=[(1, 8, 5, 7), (1, 8, 5, 7), (1, 8, 5, 7)]))
 
 
