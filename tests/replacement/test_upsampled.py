@@ -356,5 +356,5 @@ def test_a_module_that_does_not_upsample():
     init_default_scope('mmdet')
     pytest.importorskip('mmdet')
     mapper = dict(type='ChannelMapper', in_channels=[8, 16], out_channels=8)
-    with pytest.raises(ValueError, match='ChannelMapper has no place for an upsampler: it never calls F.interpolate'):
+    with pytest.raises(ValueError, match='ChannelMapper has no place for an upsampler .it never calls F.interpolate'):
         MODELS.build(dict(type='mmdysample.Upsampled', module=mapper, upsample_cfg='DySample'))
