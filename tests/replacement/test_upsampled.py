@@ -102,16 +102,14 @@ def build_stock(name):
 
 
 def build(name, upsample_cfg='DySample', **arguments):
-    init_default_scope(CASES[name].scope)
     pytest.importorskip(CASES[name].scope)
+    init_default_scope(CASES[name].scope)
     return MODELS.build(dict(type='mmdysample.Upsampled', module=CASES[name].module, upsample_cfg=upsample_cfg, **arguments))
 
 
 def maps(name, sizes=EVEN, **options):
-    channels = CASES[name].channels
-    return (
-        tuple(torch.randn(2, c, *size, **options) for c, size in zip(channels, sizes)) if channels else torch.randn(2, 3, 24, 36, **options)
-    )
+    levels = zip(CASES[name].channels, sizes)
+    return tuple(torch.randn(2, c, *size, **options) for c, size in levels) or torch.randn(2, 3, 24, 36, **options)
 
 
 def as_tuple(out):
