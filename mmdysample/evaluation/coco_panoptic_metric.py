@@ -30,8 +30,8 @@ PANOPTICAPI = 'pip install git+https://github.com/cocodataset/panopticapi.git'
 class CocoPanopticMetric(BaseMetric):
     """mmdet's metric of the same name and with the same results, where panopticapi is not installed.
 
-    mmdet's needs panopticapi, which its authors publish on no package index; in a config, ``type='mmdysample.CocoPanopticMetric'`` is mmdet's where it
-    is installed, and this one otherwise. It scores each image as it is predicted, and writes no files.
+    mmdet's needs panopticapi, which its authors publish on no package index; in a config, ``type='mmdysample.CocoPanopticMetric'`` is
+    mmdet's where it is installed, and this one otherwise. It scores each image as it is predicted, and writes no files.
 
     Args:
         ann_file: COCO's panoptic annotations.

@@ -119,6 +119,7 @@ def routed_class(base: Any) -> Any:
                 if not _is_pretrained(self):
                     for module in self.modules():
                         if isinstance(module, Upsampler):
+                            module.is_init = False  # or its init_cfg, which was applied before, would not be again
                             module.init_weights()
 
         def __reduce_ex__(self, protocol: Any) -> tuple:

@@ -1,7 +1,7 @@
 """A stock neck, head or backbone with learned upsampling, in a config."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Optional
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 from mmdysample.registry import MODELS
 from mmdysample.upsamplers.builder import UpsampleConfig, named_config
 
-from .replace import Patterns, insert_upsamplers, replace_upsample
+from .replace import Patterns, insert_upsamplers
 from .routing import is_routed, route
 
 SIZES = (64, 96)  # pixels of the finest example map; two, to tell a ratio from a size that is fixed
@@ -53,20 +53,17 @@ def Upsampled(  # noqa: N802 - it stands where classes stand in a config
     built = ROOT.build(module)
     if config is None:
         return built
-    if example_inputs is not None:
-        maps = [torch.zeros(*shape) for shape in example_inputs]
-        replace_upsample(built, config, (maps,), include, exclude)
-    else:
-        insert_upsamplers(built, config, [(arguments, {}) for arguments in _derive(built, module)], include, exclude)
+    candidates = _given(example_inputs) if example_inputs is not None else _candidates(built, module)
+    insert_upsamplers(built, config, [(arguments, {}) for arguments in _first_that_runs(built, candidates)], include, exclude)
     if not is_routed(built):
         route(built)  # for init_weights, which must reach all below
     return built
 
 
-def _derive(module: nn.Module, config: dict[str, Any]) -> list[tuple]:
+def _first_that_runs(module: nn.Module, candidates: Iterable[list[tuple]]) -> list[tuple]:
     """Arguments that the module runs on, at each of the sizes."""
     problems = []
-    for candidate in _candidates(module, config):
+    for candidate in candidates:
         try:
             for arguments in candidate:
                 with torch.no_grad():
@@ -75,8 +72,16 @@ def _derive(module: nn.Module, config: dict[str, Any]) -> list[tuple]:
             problems.append(f'{_shapes(candidate[0])}: {type(error).__name__}: {error}')
         else:
             return candidate
-    tried = '; '.join(problems) or 'it has no in_channels'
-    raise ValueError(f'Upsampled: no inputs could be derived for {type(module).__name__} ({tried}): give their shapes as example_inputs')
+    tried = '; '.join(dict.fromkeys(problems)) or 'it has no in_channels'
+    raise ValueError(
+        f'Upsampled: found no inputs that {type(module).__name__} runs on ({tried}): give the shapes of its maps as example_inputs'
+    )
+
+
+def _given(shapes: Sequence[Sequence[int]]) -> Iterator[list[tuple]]:
+    """Maps of these shapes: necks and heads take a list of them, backbones an image."""
+    yield [([_feature_map(*shape) for shape in shapes],)]
+    yield [tuple(torch.zeros(*shape) for shape in shapes)]
 
 
 def _candidates(module: nn.Module, config: dict[str, Any]) -> Iterator[list[tuple]]:
@@ -97,7 +102,13 @@ def _maps(module: nn.Module, config: dict[str, Any], channels: Sequence[int], si
     strides = _argument(module, config, 'feature_strides') or [2**i for i in index]
     at = {i: (c, stride // min(strides)) for i, c, stride in zip(index, channels, strides)}
     known = [at.get(i, (1, 1)) for i in range(max(index) + 1)]
-    return [torch.zeros(1, c, size // stride, size // stride) for c, stride in known]
+    return [_feature_map(1, c, size // stride, size // stride) for c, stride in known]
+
+
+def _feature_map(*shape: int) -> torch.Tensor:
+    """A map that comes out of trained layers, as what a neck or head is given does; unlike an image, it may be upsampled right away."""
+    with torch.enable_grad():
+        return torch.zeros(*shape, requires_grad=True).clone()
 
 
 def _argument(module: nn.Module, config: dict[str, Any], name: str) -> Any:
@@ -110,7 +121,8 @@ def _argument(module: nn.Module, config: dict[str, Any], name: str) -> Any:
 def _run_in_evaluation(module: nn.Module, arguments: tuple) -> None:
     training = {part: part.training for part in module.modules()}
     try:
-        module.eval()(*arguments)
+        module.eval()  # which may return None: mmseg's U-Net forgets to return itself
+        module(*arguments)
     finally:
         for part, mode in training.items():
             part.training = mode
