@@ -126,6 +126,6 @@ def baseline(config: Config) -> str:
     """The upsampler of a config's stock model: of the first place that takes one."""
     place = next(iter(upsampler_places(config).values()))
     cls = MODELS.get(place['type'])
-    extended = (base.__module__.split('.')[0] for base in (cls.__mro__ if cls else ()))
+    extended = (base.__module__.split('.')[0] for base in getattr(cls, '__mro__', ()))  # Upsampled is a function
     framework = next((name for name in extended if name in BASELINES), config.get('default_scope'))
     return BASELINES.get(framework, 'bilinear')
