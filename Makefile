@@ -2,6 +2,7 @@
 STACK  ?= openmmlab
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
+JOBS   ?= 2
 VENV   := $(if $(filter openmmlab,$(STACK)),.venv,.venv-$(STACK))
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
@@ -11,7 +12,7 @@ help:
 	@echo 'make env     create $(VENV) with the $(STACK) stack (the first time compiles mmcv: about 10 minutes)'
 	@echo 'make demo    train Faster R-CNN with DySample on Shapes, evaluate it and draw its detections'
 	@echo 'make tasks   train and test every experiment on Shapes with interpolation, DySample and DySample+, and print one table'
-	@echo 'make test    the whole test suite'
+	@echo 'make test    the whole test suite, by JOBS=2 processes'
 	@echo 'make foreign, make test-foreign    models from outside OpenMMLab (transformers, Ultralytics), in an environment of their own'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make bench   DySample against the textbook formulation: time and memory'
@@ -42,14 +43,13 @@ demo: env
 	$(BIN)/python -W ignore tools/visualize.py $(DEMO_CFG) $$(cat $(DEMO_DIR)/last_checkpoint) --out $(DEMO_DIR)/demo.png
 
 # A second call goes on where the first one was stopped. Trainings this small gain little from a second thread: better two at a time.
-JOBS ?= 2
 .PHONY: tasks
 tasks: env
 	$(BIN)/python -W ignore tools/shapes_table.py --jobs $(JOBS)
 
 .PHONY: test
 test: env
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 # Models from outside. Ultralytics asks for the metadata of a torchvision whose binary need not work, and transformers must not see that
 # one: so Ultralytics has a folder of its own.
