@@ -8,7 +8,7 @@ _base_ = [
 model = dict(
     num_queries=30,
     data_preprocessor=dict(batch_augments=None),
-    backbone=dict(base_channels=32, zero_init_residual=False, init_cfg=None),
+    backbone=dict(base_channels=32, init_cfg=None),
     neck=dict(in_channels=[64, 128, 256], expansion=0.25, num_blocks=1, feedforward_channels=256, upsample_cfg=dict(type='DySample')),
     decoder=dict(num_layers=2, layer_cfg=dict(ffn_cfg=dict(feedforward_channels=256))),
     bbox_head=dict(num_classes=3),
@@ -17,9 +17,9 @@ model = dict(
 )
 
 # A transformer learns slowly from scratch: more epochs, at a smaller rate.
-train_cfg = dict(max_epochs=12, val_interval=4)
+train_cfg = dict(max_epochs=10, val_interval=2)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
-    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=True, begin=0, end=12, T_max=12, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=True, begin=0, end=10, T_max=10, convert_to_iter_based=True),
 ]
 optim_wrapper = dict(optimizer=dict(lr=8e-4))
