@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, Optional, Union
 
 import torch
 from mmengine.model import Sequential
@@ -11,19 +11,13 @@ from torch import Tensor, nn
 
 from mmdysample.upsamplers.builder import UpsampleConfig, build_upsampler, resolve
 
-from .calls import Arguments, Call, as_arguments, record_calls
+from .calls import ExampleError, as_it_was, run_once
+from .example import Example, as_example
+from .places import Place, find_places
 from .report import Site, UpsampleReport
-from .routing import Stop, is_routed, route
+from .routing import NAME, Stop, is_routed, restore_upsample, route
 
 Patterns = Union[str, Iterable[str], None]
-
-
-class Place(NamedTuple):
-    """A call and where it is routed: the module that owns it, and its name as a site."""
-
-    owner: str
-    name: str
-    call: Call
 
 
 def replace_upsample(
@@ -61,18 +55,18 @@ def replace_upsample(
         ValueError: The upsampler is unknown or guided, the model does not run on the inputs, a pattern names nothing, or no site is left.
             The model is then as it was.
     """
-    return insert_upsamplers(model, upsample_cfg, [as_arguments(example_inputs)], include, exclude, predicate)
+    return insert_upsamplers(model, upsample_cfg, as_example(example_inputs), include, exclude, predicate)
 
 
 def insert_upsamplers(
     model: nn.Module,
     upsample_cfg: UpsampleConfig,
-    examples: list[Arguments],
+    example: Example,
     include: Patterns = None,
     exclude: Patterns = None,
     predicate: Optional[Callable[[Site], bool]] = None,
 ) -> UpsampleReport:
-    """:func:`replace_upsample`, with several example inputs: where they do not agree in a ratio, all is left as it is."""
+    """:func:`replace_upsample`, with the example inputs as arguments."""
     config, cls, _ = resolve(upsample_cfg)
     if getattr(cls, 'guided', False):
         raise ValueError(
@@ -83,61 +77,28 @@ def insert_upsamplers(
         raise ValueError(f'each call has a ratio of its own, so upsample_cfg takes no scale_factor, got {config["scale_factor"]}')
     if any(map(is_routed, model.modules())):
         raise ValueError('replace_upsample was here before: take it back with restore_upsample(model) or the undo() of its report')
-    places = find_places(model, examples)
-    return put_upsamplers(model, config, places, _chooser(places, include, exclude, predicate))
+    places = find_places(model, example)
+    report = put_upsamplers(model, config, places, _chooser(places, include, exclude, predicate))
+    _verify(model, example)
+    return report
 
 
-def find_places(model: nn.Module, examples: list[Arguments]) -> list[list[Place]]:
-    """Find who owns each call.
-
-    Returns:
-        For each owner, the calls of one run of its ``forward``, in their order.
-    """
-    first, *others = (_find_places(model, *arguments) for arguments in examples)
-    for other in others:
-        ratios = {place.name: place.call.ratio for group in other for place in group}
-        for group in first:
-            for place in group:
-                if not place.call.unfit and ratios.get(place.name) != place.call.ratio:
-                    place.call.unfit = 'the ratio changes with the size of the input'
-    return first
-
-
-def _find_places(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> list[list[Place]]:
-    calls, runs = record_calls(model, args, kwargs)
-    modules = dict(model.named_modules())
-    weightless = {name for name, module in modules.items() if next(module.parameters(), None) is None}
-    chains = {name for name, module in modules.items() if isinstance(module, nn.Sequential)}
-    by_owner: dict[str, dict[int, list[Call]]] = {}
-    for call in calls:
-        path = list(call.path)
-        # One nn.Upsample that serves several levels is not one layer but a piece of code: the calls are those of the module around it.
-        # And a Sequential would run a new child as its last layer.
-        while len(path) > 1 and (path[-1][0] in chains or (path[-1][0] in weightless and runs[path[-1][0]] > 1)):
-            path.pop()
-        if path[-1][0] in chains:
-            call.unfit = call.unfit or 'nothing but a Sequential is around it, which can have no upsamplers of its own'
-        by_owner.setdefault(path[-1][0], {}).setdefault(path[-1][1], []).append(call)
-    return [_places(owner, modules[owner], list(passes.values())) for owner, passes in by_owner.items()]
-
-
-def _places(owner: str, module: nn.Module, passes: list[list[Call]]) -> list[Place]:
-    first = passes[0]
-    # A module that runs more than once shares its weights between the runs, and so its upsamplers, if its runs are alike.
-    alike = all([_kind(call) for call in calls] == [_kind(call) for call in first] for calls in passes)
-    places = []
-    for i, call in enumerate(first):
-        inner = call.path[-1][0]
-        title = inner or type(module).__name__
-        alone = len(first) == 1 and next(module.children(), None) is None
-        if not alike and not call.unfit:
-            call = replace(call, unfit='the module that interpolates runs several times, with maps of different kinds')
-        places.append(Place(owner, title if alone else f'{title}:{i}', call))
-    return places
-
-
-def _kind(call: Call) -> tuple[int, int, bool]:
-    return call.channels, call.ratio, bool(call.unfit)
+def _verify(model: nn.Module, example: Example) -> None:
+    """Run the model once more, and take the upsamplers out again unless each of them has work."""
+    chains = [chain for module in model.modules() if is_routed(module) for chain in getattr(module, NAME, ())]
+    idle = set(chains)
+    hooks = [chain.register_forward_hook(lambda module, *_: idle.discard(module)) for chain in chains]
+    try:
+        with as_it_was(model):
+            run_once(model, example)
+        problem = f'{len(idle)} of them are never run, as where forward is set on the module and not in its class' if idle else ''
+    except ExampleError as error:
+        problem = error.why
+    for hook in hooks:
+        hook.remove()
+    if problem:
+        restore_upsample(model)
+        raise ValueError(f'{type(model).__name__} cannot have these upsamplers, and is as it was: {problem}')
 
 
 def _chooser(
@@ -168,40 +129,53 @@ def _matches(name: str, pattern: str) -> bool:
 def put_upsamplers(model: nn.Module, config: dict[str, Any], places: list[list[Place]], why_not: Callable[[Site], str]) -> UpsampleReport:
     """Build the upsamplers of all places, and route the calls to them once all are built."""
     modules = dict(model.named_modules())
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
     sites: dict[int, Site] = {}
     routes: dict[str, tuple[list[Stop], list[nn.Module]]] = {}
     for group in places:
-        stops: list[Stop] = []
-        upsamplers: list[nn.Module] = []
+        owner = modules[group[0].owner]
+        upsamplers: dict[str, nn.Module] = {}
         for _, name, call in group:
             site = Site(name, call.channels, call.size, call.target, call.mode, reason=call.unfit)
-            if site.reason:
-                sites[call.order] = site
-                continue
-            site = replace(site, reason=why_not(site))
+            site = replace(site, reason=site.reason or why_not(site))
             if not site.reason:
                 try:
-                    upsampler = build_chain(config, call.channels, call.ratio).to(call.device, dtype).train(model.training)
+                    upsamplers[name] = build_chain(config, call.channels, call.ratio).to(call.device, call.dtype or _dtype(owner, model))
+                    upsamplers[name].train(model.training)
                 except ValueError as error:
                     site = replace(site, reason=str(error))
                 else:
-                    upsamplers.append(upsampler)
-                    count = sum(p.numel() for p in upsampler.parameters())
+                    count = sum(p.numel() for p in upsamplers[name].parameters())
                     site = replace(site, upsampler=_title(config, call.ratio), parameters=count)
             sites[call.order] = site
-            stops.append(Stop(name, call.channels, call.ratio, len(upsamplers) - 1 if site.upsampler else None))
         if upsamplers:
-            routes[group[0].owner] = stops, upsamplers
+            routes[group[0].owner] = _stops(group, list(upsamplers)), list(upsamplers.values())
     in_order = [sites[order] for order in sorted(sites)]
     if not routes:
         why = '; '.join(f'{site.name}: {site.reason}' for site in in_order) or 'it never calls F.interpolate with the example inputs'
         raise ValueError(f'{type(model).__name__} has no place for an upsampler ({why})')
     # What interpolates inside a module with routes and has none itself must not be taken for a call of that module.
     inside = {group[0].owner for group in places if any(name in routes for place in group for name, _ in place.call.path)}
-    for owner in inside:
-        route(modules[owner], *routes.get(owner, ((), ())))
+    for name in inside:
+        route(modules[name], *routes.get(name, ((), ())))
     return UpsampleReport(in_order, model)
+
+
+def _stops(group: list[Place], with_upsampler: list[str]) -> list[Stop]:
+    """The calls that are routed, and those between them that could be taken for one."""
+    routed = {(place.call.channels, place.call.mode) for place in group if place.name in with_upsampler}
+    stops = []
+    for _, name, call in group:
+        if name in with_upsampler:
+            stops.append(Stop(name, call.channels, call.mode, call.ratio, with_upsampler.index(name)))
+        elif (call.channels, call.mode) in routed and (call.dtype is None or call.dtype.is_floating_point):
+            # Left by choice, its ratio is known; left for what it is, it may have another next time.
+            stops.append(Stop(name, call.channels, call.mode, 0 if call.unfit else call.ratio, None))
+    return stops
+
+
+def _dtype(owner: nn.Module, model: nn.Module) -> torch.dtype:
+    weights = (p.dtype for module in (owner, model) for p in module.parameters() if p.is_floating_point())
+    return next(weights, torch.get_default_dtype())
 
 
 def build_chain(config: dict[str, Any], channels: int, ratio: int) -> nn.Module:

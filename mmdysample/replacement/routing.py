@@ -6,7 +6,7 @@ The class of the module becomes a subclass of itself whose ``forward`` runs unde
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
 from typing import Any, Optional
 
 import torch
@@ -20,6 +20,8 @@ from mmdysample.upsamplers.fit import crop
 
 from .calls import SMOOTH, Size, fits, target_size
 
+NAME = 'upsample_modules'  # of the new child
+
 
 @dataclass(frozen=True)
 class Stop:
@@ -28,18 +30,20 @@ class Stop:
     Attributes:
         site: Its name.
         channels: Channels of the map.
-        ratio: The integer ratio.
+        mode: What was interpolated by.
+        ratio: The integer ratio; 0 for a call that stays what it was and may have any.
         upsampler: Index into ``upsample_modules``; None where the call stays what it was.
     """
 
     site: str
     channels: int
+    mode: str
     ratio: int
     upsampler: Optional[int]
 
-    def fits(self, x: Tensor, target: Size) -> bool:
-        """Whether a call is like this one."""
-        return x.shape[1] == self.channels and fits(self.ratio, x.shape[2:], target)
+    def is_like(self, x: Tensor, target: Size, mode: str) -> bool:
+        """Whether a call is this one."""
+        return x.shape[1] == self.channels and mode == self.mode and (not self.ratio or fits(self.ratio, x.shape[2:], target))
 
 
 class Routing(TorchFunctionMode):
@@ -53,6 +57,7 @@ class Routing(TorchFunctionMode):
         self.stops = stops
         self.upsamplers = upsamplers
         self.passed = 0
+        self.with_gradients = torch.is_grad_enabled()
 
     def __torch_function__(self, func: Any, types: Any, args: Sequence = (), kwargs: Optional[dict] = None) -> Any:
         kwargs = kwargs or {}
@@ -65,14 +70,24 @@ class Routing(TorchFunctionMode):
     def _route(self, x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = 'nearest', *args: Any, **kwargs: Any) -> Tensor:
         if x.dim() == 4 and x.is_floating_point() and mode in SMOOTH:
             target = target_size(x, size, scale_factor)
-            if self.passed < len(self.stops) and self.stops[self.passed].fits(x, target):
+            if self.passed < len(self.stops) and self.stops[self.passed].is_like(x, target, mode):
                 stop = self.stops[self.passed]
                 self.passed += 1
                 if stop.upsampler is not None:
-                    return crop(self.upsamplers[stop.upsampler](x), x, target)
-            elif any(stop.fits(x, target) and target != tuple(x.shape[2:]) for stop in self.stops):
+                    self._check_gradients()
+                    out = self.upsamplers[stop.upsampler](x)
+                    return out if size is None and scale_factor == stop.ratio else crop(out, x, target)
+            elif any(stop.ratio and stop.is_like(x, target, mode) and target != tuple(x.shape[2:]) for stop in self.stops):
                 raise ShapeError(self._astray(f'and then upsampled {x.shape[1]} channels from {tuple(x.shape[2:])} to {tuple(target)}'))
         return F.interpolate(x, size, scale_factor, mode, *args, **kwargs)
+
+    def _check_gradients(self) -> None:
+        if self.with_gradients and not torch.is_grad_enabled():
+            # The backward pass would run this part again, out of reach: interpolated, and with no gradient for the upsampler.
+            raise ValueError(
+                'replace_upsample: a module calls checkpoint(..., use_reentrant=True) around a part that upsamples; put the checkpoint '
+                'around the module, or exclude its sites'
+            )
 
     def finish(self) -> None:
         """Check that no stop was left out.
@@ -82,7 +97,8 @@ class Routing(TorchFunctionMode):
         """
         if self.passed < len(self.stops):
             stop = self.stops[self.passed]
-            raise ShapeError(self._astray(f'and never upsampled {stop.channels} channels by {stop.ratio} ({stop.site})'))
+            by = f'by {stop.ratio}' if stop.ratio else 'again'
+            raise ShapeError(self._astray(f'and never upsampled {stop.channels} channels {by} ({stop.site})'))
 
     def _astray(self, what: str) -> str:
         sites = ', '.join(stop.site for stop in self.stops)
@@ -92,20 +108,16 @@ class Routing(TorchFunctionMode):
         )
 
 
-class Routed:
-    """What a module's subclass adds to it."""
-
-    upsample_stops: tuple[Stop, ...]
-    upsample_modules: ModuleList
-
-
 @cache
 def routed_class(base: Any) -> Any:
     """The subclass of a module's class whose ``forward`` is routed."""
 
-    class RoutedModule(Routed, base):
+    class RoutedModule(base):
+        upsample_base = base
+
+        @wraps(base.forward)  # its signature tells exporters and trainers what the inputs are called
         def forward(self, *args: Any, **kwargs: Any) -> Any:
-            routing = Routing(self.upsample_stops, self.upsample_modules)
+            routing = Routing(self.upsample_stops, getattr(self, NAME, ()))
             with routing:
                 out = super().forward(*args, **kwargs)
             routing.finish()
@@ -115,8 +127,9 @@ def routed_class(base: Any) -> Any:
 
             def init_weights(self) -> None:
                 """Initialise as the base does, and then take the upsamplers back, which some bases reach and some only overwrite."""
+                done_before = getattr(self, 'is_init', False)
                 super().init_weights()
-                if not _is_pretrained(self):
+                if not done_before and not _is_pretrained(self):
                     for module in self.modules():
                         if isinstance(module, Upsampler):
                             module.is_init = False  # or its init_cfg, which was applied before, would not be again
@@ -143,16 +156,17 @@ def _make(base: Any) -> nn.Module:
 
 
 def route(owner: nn.Module, stops: Sequence[Stop] = (), upsamplers: Sequence[nn.Module] = ()) -> None:
-    """Give a module upsamplers for its calls."""
-    owner.upsample_modules = ModuleList(upsamplers)
+    """Give a module upsamplers for its calls; without any, its calls are at least not taken for those of a module around it."""
+    if upsamplers:
+        setattr(owner, NAME, ModuleList(upsamplers))
     owner.upsample_stops = tuple(stops)  # type: ignore[assignment]
     base: Any = type(owner)
     owner.__class__ = routed_class(base)
 
 
 def is_routed(module: nn.Module) -> bool:
-    """Whether a module has upsamplers for its calls."""
-    return isinstance(module, Routed)
+    """Whether the calls of a module are routed."""
+    return hasattr(type(module), 'upsample_base')
 
 
 def restore_upsample(model: nn.Module) -> nn.Module:
@@ -163,9 +177,17 @@ def restore_upsample(model: nn.Module) -> nn.Module:
 
     Returns:
         The model, as it was before, with the weights that it has now, less those of the upsamplers.
+
+    Raises:
+        ValueError: The class of a module was changed again since, as ``parametrize`` does.
     """
-    for module in list(model.modules()):
-        if isinstance(module, Routed):
-            del module.upsample_modules, module.upsample_stops
-            module.__class__ = type(module).__mro__[2]
+    routed = [module for module in model.modules() if is_routed(module)]
+    for module in routed:
+        if 'upsample_base' not in vars(type(module)):
+            raise ValueError(f'{type(module).__name__} had its class changed after replace_upsample (as parametrize does): undo that first')
+    for module in routed:
+        if hasattr(module, NAME):  # some have none, and only keep their calls from a module around them
+            delattr(module, NAME)
+        del module.upsample_stops
+        module.__class__ = vars(type(module))['upsample_base']
     return model

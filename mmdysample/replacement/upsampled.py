@@ -11,10 +11,12 @@ from torch import nn
 from mmdysample.registry import MODELS
 from mmdysample.upsamplers.builder import UpsampleConfig, named_config
 
+from .calls import ExampleError, as_it_was, run_once
+from .example import Example, tensors
 from .replace import Patterns, insert_upsamplers
 from .routing import is_routed, route
 
-SIZES = (64, 96)  # pixels of the finest example map; two, to tell a ratio from a size that is fixed
+SIZE = 64  # pixels of the finest example map
 
 
 @MODELS.register_module()
@@ -54,22 +56,21 @@ def Upsampled(  # noqa: N802 - it stands where classes stand in a config
     if config is None:
         return built
     candidates = _given(example_inputs) if example_inputs is not None else _candidates(built, module)
-    insert_upsamplers(built, config, [(arguments, {}) for arguments in _first_that_runs(built, candidates)], include, exclude)
+    insert_upsamplers(built, config, _first_that_runs(built, candidates), include, exclude)
     if not is_routed(built):
         route(built)  # for init_weights, which must reach all below
     return built
 
 
-def _first_that_runs(module: nn.Module, candidates: Iterable[list[tuple]]) -> list[tuple]:
-    """Arguments that the module runs on, at each of the sizes."""
+def _first_that_runs(module: nn.Module, candidates: Iterable[Example]) -> Example:
     problems = []
     for candidate in candidates:
         try:
-            for arguments in candidate:
-                with torch.no_grad():
-                    _run_in_evaluation(module, arguments)
-        except Exception as error:
-            problems.append(f'{_shapes(candidate[0])}: {type(error).__name__}: {error}')
+            with as_it_was(module):
+                run_once(module, candidate)
+        except ExampleError as error:
+            shapes = ', '.join(str(tuple(x.shape)) for x in tensors(candidate))
+            problems.append(f'{shapes}: {error.why}')
         else:
             return candidate
     tried = '; '.join(dict.fromkeys(problems)) or 'it has no in_channels'
@@ -78,37 +79,36 @@ def _first_that_runs(module: nn.Module, candidates: Iterable[list[tuple]]) -> li
     )
 
 
-def _given(shapes: Sequence[Sequence[int]]) -> Iterator[list[tuple]]:
+def _given(shapes: Sequence[Sequence[int]]) -> Iterator[Example]:
     """Maps of these shapes: necks and heads take a list of them, backbones an image."""
-    yield [([_feature_map(*shape) for shape in shapes],)]
-    yield [tuple(torch.zeros(*shape) for shape in shapes)]
+    yield Example(([_feature_map(*shape) for shape in shapes],), {})
+    yield Example(tuple(torch.zeros(*shape) for shape in shapes), {})
 
 
-def _candidates(module: nn.Module, config: dict[str, Any]) -> Iterator[list[tuple]]:
+def _candidates(module: nn.Module, config: dict[str, Any]) -> Iterator[Example]:
     channels = _argument(module, config, 'in_channels')
     if isinstance(channels, int):
-        yield [(torch.zeros(1, channels, size, size),) for size in SIZES]
+        yield Example((torch.zeros(1, channels, SIZE, SIZE),), {})
         channels = [channels]
     if isinstance(channels, (list, tuple)):
-        yield [(_maps(module, config, channels, size),) for size in SIZES]
+        yield Example((_maps(module, config, channels),), {})
         # YOLOV3Neck names the channels of the coarsest map first, though it takes the finest first.
-        yield [(_maps(module, config, channels[::-1], size),) for size in SIZES]
+        yield Example((_maps(module, config, channels[::-1]),), {})
 
 
-def _maps(module: nn.Module, config: dict[str, Any], channels: Sequence[int], size: int) -> list[torch.Tensor]:
+def _maps(module: nn.Module, config: dict[str, Any], channels: Sequence[int]) -> list[torch.Tensor]:
     """A map for each level; with those between that a head's ``in_index`` leaves out."""
     index = _argument(module, config, 'in_index')
     index = list(index) if isinstance(index, (list, tuple)) and min(index) >= 0 else list(range(len(channels)))
     strides = _argument(module, config, 'feature_strides') or [2**i for i in index]
     at = {i: (c, stride // min(strides)) for i, c, stride in zip(index, channels, strides)}
     known = [at.get(i, (1, 1)) for i in range(max(index) + 1)]
-    return [_feature_map(1, c, size // stride, size // stride) for c, stride in known]
+    return [_feature_map(1, c, SIZE // stride, SIZE // stride) for c, stride in known]
 
 
 def _feature_map(*shape: int) -> torch.Tensor:
     """A map that comes out of trained layers, as what a neck or head is given does; unlike an image, it may be upsampled right away."""
-    with torch.enable_grad():
-        return torch.zeros(*shape, requires_grad=True).clone()
+    return torch.zeros(*shape, requires_grad=True)
 
 
 def _argument(module: nn.Module, config: dict[str, Any], name: str) -> Any:
@@ -116,18 +116,3 @@ def _argument(module: nn.Module, config: dict[str, Any], name: str) -> Any:
     parameter = inspect.signature(type(module).__init__).parameters.get(name)
     default = None if parameter is None or parameter.default is parameter.empty else parameter.default
     return config.get(name, getattr(module, name, default))
-
-
-def _run_in_evaluation(module: nn.Module, arguments: tuple) -> None:
-    training = {part: part.training for part in module.modules()}
-    try:
-        module.eval()  # which may return None: mmseg's U-Net forgets to return itself
-        module(*arguments)
-    finally:
-        for part, mode in training.items():
-            part.training = mode
-
-
-def _shapes(arguments: tuple) -> str:
-    maps = arguments[0] if isinstance(arguments[0], list) else arguments
-    return ', '.join(str(tuple(x.shape)) for x in maps)
