@@ -30,8 +30,8 @@ LEFT = ('name', 'task', 'metric')
 NOTE = (
     f'{BASELINE}: the interpolation of the stock model. Minutes: wall time of each training, in the order of the columns; >: it was '
     'resumed, and only what came after is counted.\n'
-    'One seed. Detection on Shapes ranks nothing: other seeds differ by up to 5 points of AP (±0.05 of 1). The table shows that everything '
-    'trains.'
+    'One seed. Detection on Shapes ranks nothing: the same model moves by several points of AP (±0.05 of 1) from seed to seed. The table '
+    'shows that everything trains.'
 )
 
 

@@ -1,7 +1,8 @@
 # mmseg's layout: {images,annotations}/{train,test}/, with a 16-bit PNG of millimetres, 0 for unknown, for each .jpg image
 data_root = '{{$NYU_ROOT:data/nyu}}'
 
-# The augmentation of BTS (https://arxiv.org/abs/1907.10326), but for the colours, which are mmseg's.
+# Rotation, flip and crop in the manner of BTS (https://arxiv.org/abs/1907.10326); the colours are mmseg's, and the blank border of NYU's
+# images is not cut off first.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadDepthAnnotation', depth_rescale_factor=1e-3),
