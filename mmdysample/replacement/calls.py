@@ -110,7 +110,8 @@ class Recorder(TorchFunctionMode):
         if x.dim() == 4:
             height, width = target_size(x, size, scale_factor)
             have, want, channels = (int(x.shape[2]), int(x.shape[3])), (int(height), int(width)), int(x.shape[1])
-        dtype = None if torch.is_autocast_enabled(x.device.type) else x.dtype
+        kind = x.device.type
+        dtype = None if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind) else x.dtype
         why_not = _why_not(x, have, want, mode)
         call = Call(len(self.calls), tuple(self._running), channels, have, want, mode, x.device, dtype, x.requires_grad, why_not)
         self.calls.append(call)

@@ -530,6 +530,14 @@ class Cast(nn.Module):
         return x.float()
 
 
+def test_a_model_without_data():
+    with torch.device('meta'):
+        model = Step('size')
+        report = replace_upsample(model, 'DySample', torch.empty(1, 3, 8, 8))
+    assert [site.upsampler for site in report.sites] == ['DySample x2']
+    assert all(p.is_meta for p in model.parameters())
+
+
 def test_numbers_of_numpy_and_lazy_layers():
     model = nn.Sequential(nn.LazyConv2d(8, 1), nn.Upsample(scale_factor=np.float32(2)))
     replace_upsample(model, 'DySample', IMAGE)
