@@ -196,7 +196,9 @@ def _export(example: Example) -> str:
             session = onnxruntime.InferenceSession(path)
             feed = {node.name: tensor.numpy() for node, tensor in zip(session.get_inputs(), _tensors(args))}
             got = session.run(None, feed)
-        worst = max(float((torch.from_numpy(ours) - wanted).abs().max() / wanted.abs().max()) for ours, wanted in zip(got, expected, strict=True))
+        worst = max(
+            float((torch.from_numpy(ours) - wanted).abs().max() / wanted.abs().max()) for ours, wanted in zip(got, expected, strict=True)
+        )
         return f'yes ({worst:.0e})' if worst < 1e-3 else f'no: differs by {worst:.0e}'
     except Exception as error:  # whatever it is, it cannot be done
         return f'no: {type(error).__name__}: {" ".join(str(error).split())[:60]}'

@@ -231,7 +231,7 @@ def test_a_process_that_outlived_its_parent(call, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--only', 'sogformer'], "is about 'sogformer'; there are dupsample_r50_shapes, "),
+        (['--only', 'sogformer'], "is about 'sogformer'; there are depth_swin_t_dysample_shapes, dupsample_r50_shapes"),
         (['--only', 'dupsample'], 'about dupsample takes an upsampler by name'),
         (['--upsamplers', 'DySample', 'DySampel'], "unknown upsampler 'DySampel' (did you mean 'DySample'"),
         (['--upsamplers', 'DySample', '--cfg-options', 'modle.x=1'], 'did you mean model?'),
