@@ -106,7 +106,7 @@ def check_fit(path: str, model: nn.Module, to_resume: bool = False) -> Optional[
         What the user should know: which weights the file lacks, and which are left over.
 
     Raises:
-        ValueError: Less than half of the model's weights are in the file with their shapes, or, to resume, not just all of them.
+        ValueError: Less than three quarters of the model's weights are in the file with their shapes, or, to resume, not just all of them.
     """
     if '://' in path:
         return None
@@ -123,7 +123,7 @@ def check_fit(path: str, model: nn.Module, to_resume: bool = False) -> Optional[
             f'{path} is of another model (they differ in {(lacking or surplus)[0]}), so training cannot resume from it; '
             'choose another --work-dir'
         )
-    if 2 * len(lacking) > len(expected):
+    if 4 * len(lacking) > len(expected):  # models with the same backbone share up to three quarters
         found = len(expected) - len(lacking)
         raise ValueError(f"{path} is no checkpoint of this model: it holds {found} of the model's {len(expected)} weights")
     if not lacking and not surplus:

@@ -30,10 +30,11 @@ def replace_upsample(
 ) -> UpsampleReport:
     """Put a learned upsampler wherever a model upsamples a feature map, in place.
 
-    The model is run once. Every ``nn.Upsample``, ``F.interpolate``, mmseg ``resize`` and the like that enlarges a map by an integer gets an
-    upsampler of its own, one for each call and level, with the channels that were seen; a ratio of 4 is two of x2, one of 6 an x2 and an
-    x3. All other weights, and their names, stay as they are; the upsamplers are new children, ``upsample_modules``, of the modules that
-    interpolate. What was small by rounding (25 rows from 13) is cropped, as in a feature pyramid.
+    Every ``nn.Upsample``, ``F.interpolate``, mmseg ``resize`` and the like that enlarges a map by an integer gets an upsampler of its own,
+    one for each call and level, with the channels that were seen; a ratio of 4 is two of x2, one of 6 an x2 and an x3. Where a map was
+    small by rounding (25 rows from 13), what is made is cropped, as in a feature pyramid. All other weights, and their names, stay as they
+    are; the upsamplers are new children, ``upsample_modules``, of the modules that interpolate. To find all this, the model is run three
+    times: on the example inputs, on inputs of twice the size, and once more with the upsamplers.
 
     Call it before the optimizer takes the model's parameters, and after ``model.init_weights()``. Leave out what are no features: maps
     whose channels are classes.
@@ -67,6 +68,7 @@ def insert_upsamplers(
     predicate: Optional[Callable[[Site], bool]] = None,
 ) -> UpsampleReport:
     """:func:`replace_upsample`, with the example inputs as arguments."""
+    _check_arguments(model, include=include, exclude=exclude, predicate=predicate)
     config, cls, _ = resolve(upsample_cfg)
     if getattr(cls, 'guided', False):
         raise ValueError(
@@ -81,6 +83,19 @@ def insert_upsamplers(
     report = put_upsamplers(model, config, places, _chooser(places, include, exclude, predicate))
     _verify(model, example)
     return report
+
+
+def _check_arguments(model: nn.Module, predicate: Any, **patterns: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise ValueError(f'replace_upsample takes a module, got {model!r}')
+    if isinstance(model, torch._dynamo.OptimizedModule):
+        raise ValueError('replace_upsample comes before torch.compile: it takes the module that was compiled')
+    if predicate is not None and not callable(predicate):
+        raise ValueError(f'predicate must be a function of a Site, got {predicate!r}')
+    for name, value in patterns.items():
+        listed = [value] if isinstance(value, str) else value or []
+        if not isinstance(listed, (list, tuple, set)) or not all(isinstance(pattern, str) for pattern in listed):
+            raise ValueError(f'{name} must be a name of a site, or a list of them, got {value!r}')
 
 
 def _verify(model: nn.Module, example: Example) -> None:
@@ -151,13 +166,21 @@ def put_upsamplers(model: nn.Module, config: dict[str, Any], places: list[list[P
             routes[group[0].owner] = _stops(group, list(upsamplers)), list(upsamplers.values())
     in_order = [sites[order] for order in sorted(sites)]
     if not routes:
-        why = '; '.join(f'{site.name}: {site.reason}' for site in in_order) or 'it never calls F.interpolate with the example inputs'
+        why = '; '.join(f'{site.name}: {site.reason}' for site in in_order) or _what_else(model)
         raise ValueError(f'{type(model).__name__} has no place for an upsampler ({why})')
     # What interpolates inside a module with routes and has none itself must not be taken for a call of that module.
     inside = {group[0].owner for group in places if any(name in routes for place in group for name, _ in place.call.path)}
     for name in inside:
         route(modules[name], *routes.get(name, ((), ())))
     return UpsampleReport(in_order, model)
+
+
+def _what_else(model: nn.Module) -> str:
+    others = [f'{name} ({type(m).__name__})' for name, m in model.named_modules() if isinstance(m, (nn.ConvTranspose2d, nn.PixelShuffle))]
+    never = 'it never calls F.interpolate with the example inputs'
+    if not others:
+        return never
+    return f'{never}, and {", ".join(others)} is left alone, as it changes the channels, too: put what build_upsampler makes there yourself'
 
 
 def _stops(group: list[Place], with_upsampler: list[str]) -> list[Stop]:

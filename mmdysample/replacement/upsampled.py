@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Optional
 
 import torch
+from mmengine.logging import print_log
 from mmengine.registry import MODELS as ROOT
 from torch import nn
 
@@ -26,6 +27,7 @@ def Upsampled(  # noqa: N802 - it stands where classes stand in a config
     example_inputs: Optional[Sequence[Sequence[int]]] = None,
     include: Patterns = None,
     exclude: Patterns = None,
+    **stray: Any,
 ) -> nn.Module:
     """Build a module and put learned upsamplers where it upsamples.
 
@@ -42,13 +44,19 @@ def Upsampled(  # noqa: N802 - it stands where classes stand in a config
             derived from its ``in_channels``: maps of 64 pixels, half as many at each next level; or an image, for a backbone.
         include: As in :func:`~mmdysample.replace_upsample`.
         exclude: Likewise.
+        stray: Nothing: arguments of the stock module belong into ``module``.
 
     Returns:
-        The module.
+        The module. The report on its sites goes to mmengine's log.
 
     Raises:
         ValueError: As in :func:`~mmdysample.replace_upsample`, or the module does not run on the derived inputs.
     """
+    if stray or not isinstance(module, dict):
+        raise ValueError(
+            f'Upsampled: the stock module, with all its arguments, belongs into module=dict(type=...), got {", ".join(stray) or module}; a '
+            'config that inherits a neck with arguments needs _delete_=True beside type, and --cfg-options cannot wrap a neck'
+        )
     config = named_config(upsample_cfg)
     if upsample_cfg and config is None:
         raise ValueError(f'Upsampled: upsample_cfg needs a type, got {upsample_cfg}; what the stock module takes belongs into module')
@@ -56,7 +64,8 @@ def Upsampled(  # noqa: N802 - it stands where classes stand in a config
     if config is None:
         return built
     candidates = _given(example_inputs) if example_inputs is not None else _candidates(built, module)
-    insert_upsamplers(built, config, _first_that_runs(built, candidates), include, exclude)
+    report = insert_upsamplers(built, config, _first_that_runs(built, candidates), include, exclude)
+    print_log(f'mmdysample.Upsampled, {type(built).__name__}:\n{report}', 'current')
     if not is_routed(built):
         route(built)  # for init_weights, which must reach all below
     return built
@@ -81,6 +90,8 @@ def _first_that_runs(module: nn.Module, candidates: Iterable[Example]) -> Exampl
 
 def _given(shapes: Sequence[Sequence[int]]) -> Iterator[Example]:
     """Maps of these shapes: necks and heads take a list of them, backbones an image."""
+    if isinstance(shapes, str) or not all(isinstance(shape, (list, tuple)) and len(shape) == 4 for shape in shapes):
+        raise ValueError(f'Upsampled: example_inputs are the shapes of its maps, as in [(1, 256, 64, 64), (1, 512, 32, 32)], got {shapes}')
     yield Example(([_feature_map(*shape) for shape in shapes],), {})
     yield Example(tuple(torch.zeros(*shape) for shape in shapes), {})
 

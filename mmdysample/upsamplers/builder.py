@@ -113,8 +113,10 @@ def resolve(cfg: UpsampleConfig) -> tuple[dict[str, Any], type, Optional[list[st
 
 def _find_class(kind: Union[str, type]) -> type:
     """Find the class of a name."""
-    if not isinstance(kind, str):
+    if inspect.isclass(kind):
         return kind
+    if not isinstance(kind, str):
+        raise ValueError(f'an upsampler is given by its name, its class or a config, got {kind!r}')
     try:
         # Where mmcv's build_upsample_layer looks: the current scope, then the root.
         with MODELS.switch_scope_and_registry(None) as registry:

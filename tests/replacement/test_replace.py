@@ -302,6 +302,23 @@ def test_another_path_or_ratio_than_in_the_example_is_refused():
     ('model', 'cfg', 'example', 'options', 'message'),
     [
         (nn.Conv2d(3, 4, 1), 'DySample', (1, 3, 8, 8), {}, 'Conv2d has no place for an upsampler (it never calls F.interpolate'),
+        (
+            nn.Sequential(nn.ConvTranspose2d(3, 4, 2, 2)),
+            'DySample',
+            (1, 3, 8, 8),
+            {},
+            'and 0 (ConvTranspose2d) is left alone',
+        ),
+        (
+            Nested(),
+            nn.Upsample(scale_factor=2),
+            (1, 4, 8, 8),
+            {},
+            'given by its name, its class or a config, got Upsample(',
+        ),
+        (Nested(), 'DySample', (1, 4, 8, 8), {'include': 3}, 'include must be a name of a site, or a list of them, got 3'),
+        (Nested(), 'DySample', (1, 4, 8, 8), {'predicate': 'inner'}, "predicate must be a function of a Site, got 'inner'"),
+        (torch.compile(Nested()), 'DySample', (1, 4, 8, 8), {}, 'replace_upsample comes before torch.compile'),
         (Nested(), 'SAPA-B', (1, 4, 8, 8), {}, 'SAPA-B is guided: it needs the finer map'),
         (Nested(), 'DySimple', (1, 4, 8, 8), {}, "unknown upsampler 'DySimple' (did you mean 'DySample'"),
         (Nested(), dict(type='DySample', group=2), (1, 4, 8, 8), {}, "DySample takes no argument 'group' (did you mean 'groups'"),
