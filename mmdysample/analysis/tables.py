@@ -21,7 +21,7 @@ def render(rows: list[Row], form: str, left: Collection[str] = ('name',)) -> str
         The lines.
     """
     table = PrettyTable(list(rows[0]))
-    plain = (lambda cell: cell) if form == 'markdown' else (lambda cell: cell.strip('`'))
+    plain = (lambda cell: cell) if form == 'markdown' else (lambda cell: cell.replace('`', ''))
     table.add_rows([[plain(cell) for cell in row.values()] for row in rows])
     table.align = 'r'
     for column in left:

@@ -143,6 +143,9 @@ def test_weights_of_another_model(tmp_path):
         check_fit(path, model, to_resume=True)
     with pytest.raises(ValueError, match=r'is of another model \(they differ in extra\)'):
         check_fit(str(saved(tmp_path / 'more.pth', {**state, 'extra': torch.zeros(1)})), model, to_resume=True)
+    half = str(saved(tmp_path / 'half.pth', {key: state[key] for key in list(state)[:2]}))
+    with pytest.raises(ValueError, match="is no checkpoint of this model: it holds 2 of the model's 4 weights"):
+        check_fit(half, model)
     foreign = {key: torch.zeros(7) for key in state}
     with pytest.raises(ValueError, match="is no checkpoint of this model: it holds 0 of the model's 4 weights"):
         check_fit(str(saved(tmp_path / 'foreign.pth', foreign)), model)

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from mmdysample import DySample
 from mmdysample.engine.upsampler import use_upsampler
+from mmdysample.replacement import upsampled
 
 EVEN = [(32, 48), (16, 24), (8, 12), (4, 6)]
 ODD = [(37, 50), (19, 25), (10, 13), (5, 7)]  # a backbone rounds up
@@ -356,3 +357,29 @@ def test_a_module_that_does_not_upsample():
     mapper = dict(type='ChannelMapper', in_channels=[8, 16], out_channels=8)
     with pytest.raises(ValueError, match='ChannelMapper has no place for an upsampler .it never calls F.interpolate'):
         MODELS.build(dict(type='mmdysample.Upsampled', module=mapper, upsample_cfg='DySample'))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(in_channels=[8, 16]), 'belongs into module=.*, got in_channels; .* needs _delete_=True'),
+        (dict(module='PAFPN'), 'belongs into module=.*, got PAFPN'),
+        (dict(example_inputs=[1, 3, 64, 64]), 'example_inputs are the shapes of its maps, as in .*, got .1, 3, 64, 64.'),
+        (dict(example_inputs='64x64'), 'example_inputs are the shapes of its maps, as in .*, got 64x64'),
+    ],
+    ids=str,
+)
+def test_wrong_arguments(arguments, message):
+    given = dict(type='mmdysample.Upsampled', module=dict(type=WithoutInChannels), upsample_cfg='DySample')
+    with pytest.raises(ValueError, match=message):
+        MODELS.build({**given, **arguments})
+
+
+def test_the_report_is_logged(monkeypatch):
+    lines = []
+    monkeypatch.setattr(upsampled, 'print_log', lambda text, logger: lines.append((text, logger)))
+    build('PAFPN', 'DySample')
+    ((text, logger),) = lines
+    assert logger == 'current'
+    assert text.startswith('mmdysample.Upsampled, PAFPN:')
+    assert 'DySample x2' in text
