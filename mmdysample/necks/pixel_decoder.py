@@ -1,6 +1,6 @@
 """MaskFormer's pixel decoders with an upsampler by name."""
 
-from abc import ABCMeta
+from abc import ABCMeta, abstractmethod
 from typing import Any, Optional
 
 import torch
@@ -66,9 +66,9 @@ class _TopDown(StockPixelDecoder):
             x = self.output_convs[i](lateral + upsample_as(self.upsample_modules[i], x, lateral))
         return self.mask_feature(x), memory
 
+    @abstractmethod
     def _encode(self, top: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
         """From the backbone's last map: where the top-down path starts, and what the transformer decoder reads."""
-        raise NotImplementedError
 
 
 @MODELS.register_module()

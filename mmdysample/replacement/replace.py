@@ -53,8 +53,9 @@ def replace_upsample(
         What was done at each site; printed, a table. Its ``undo()`` takes everything back.
 
     Raises:
-        ValueError: The upsampler is unknown or guided, the model does not run on the inputs, a pattern names nothing, or no site is left.
-            The model is then as it was.
+        ValueError: The upsampler is unknown or guided, the model does not run on the inputs, a pattern names nothing, no site is left, or
+            an upsampler has no work in the last run. The model is then as it was.
+        ShapeError: Later, where the model takes another path than with the example inputs; a ValueError.
     """
     return insert_upsamplers(model, upsample_cfg, as_example(example_inputs), include, exclude, predicate)
 
@@ -109,8 +110,9 @@ def _verify(model: nn.Module, example: Example) -> None:
         problem = f'{len(idle)} of them are never run, as where forward is set on the module and not in its class' if idle else ''
     except ExampleError as error:
         problem = error.why
-    for hook in hooks:
-        hook.remove()
+    finally:
+        for hook in hooks:
+            hook.remove()
     if problem:
         restore_upsample(model)
         raise ValueError(f'{type(model).__name__} cannot have these upsamplers, and is as it was: {problem}')

@@ -1,5 +1,6 @@
 """What every upsampler of this package is."""
 
+from abc import abstractmethod
 from typing import Any, Optional
 
 from mmengine.model import BaseModule
@@ -111,9 +112,9 @@ class GuidedUpsampler(Upsampler):
         """
         return self.upsample(x, self._check_guide(x, guide))
 
+    @abstractmethod
     def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
         """What :meth:`forward` does once map and guide are checked."""
-        raise NotImplementedError
 
     def _check_guide(self, x: Tensor, guide: Optional[Tensor]) -> Tensor:
         self.check_map(x)

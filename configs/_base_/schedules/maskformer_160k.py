@@ -1,4 +1,5 @@
-# As mmseg trains MaskFormer on Swin: one rate for backbone and head, hard clipping.
+# As mmseg trains MaskFormer on Swin: one rate for backbone and head, hard clipping. It exempts the norms of the backbone from decay,
+# and this those of the head, too.
 _base_ = './adamw_160k.py'
 
 optim_wrapper = dict(
