@@ -20,14 +20,19 @@ from mmdysample.upsamplers import build_upsampler, list_upsamplers
 
 from .capabilities import capabilities, make
 from .flops import count_multiplications
+from .paper_tables import read_table
 from .progress import progress
-from .published import ADDED, WHY_FLOPS_DIFFER, WHY_PARAMETERS_DIFFER
 from .speed import PASSES, Inputs, call_times, peak_memory
 from .tables import FORMATS, Row, render
 
 CHANNELS = 256
 # Low-resolution sizes of the six steps of SegFormer-B1 at 512x512, and how many steps start at each.
 SEGFORMER_STEPS = {16: 1, 32: 2, 64: 3}
+# Rows of the paper's tables whose notes say why a published count is not the one here.
+EXPLAINED = {
+    'flops': {'segformer': ('bilinear', 'deconv', 'SAPA-D')},
+    'parameters': {'faster_rcnn': ('DySample', 'A2U'), 'panoptic': ('DySample-S+', 'A2U'), 'segformer': ('pixel_shuffle',)},
+}
 
 Operation = Callable[[Tensor, Tensor, int, int], Tensor]
 
@@ -59,9 +64,36 @@ def flops_table() -> list[Row]:
     rows = []
     for name in list_upsamplers():
         counts = (steps * count_multiplications(build_upsampler(name, CHANNELS), size, size) for size, steps in SEGFORMER_STEPS.items())
-        published = ADDED[name].segformer_gflops if name in ADDED else ''
-        rows.append({'name': f'`{name}`', 'here': f'{sum(counts) / 1e9:.2f}', 'published': published})
+        rows.append({'name': f'`{name}`', 'here': f'{sum(counts) / 1e9:.2f}', 'published': published('segformer', name, 'flops')})
     return rows
+
+
+def published(table: str, name: str, column: str) -> str:
+    """What an upsampler adds to a model, as published.
+
+    Args:
+        table: One of the paper's tables.
+        name: An upsampler.
+        column: ``'parameters'``, or ``'flops'`` (in G).
+
+    Returns:
+        The count as it is printed, ``'0'`` for the interpolation of the stock model, or nothing where no count is public.
+    """
+    row = next((row for row in read_table(table).rows if row.name == name), None)
+    cell = row.cell(column) if row else None
+    if cell is None or cell.mark not in ('C2', '1S'):
+        return ''
+    count = cell.text()
+    return count.removeprefix('+').removesuffix('G') if count.startswith('+') else '0'
+
+
+def why_counts_differ(column: str) -> str:
+    """Why some of the published counts are not those here, in a line each."""
+    lines = []
+    for table, names in EXPLAINED[column].items():
+        notes = read_table(table).notes
+        lines += [f'{table}, {name}: {notes[read_table(table).row(name).note or ""]}' for name in names]
+    return '\n'.join(lines)
 
 
 def parameters_table() -> list[Row]:
@@ -75,7 +107,7 @@ def parameters_table() -> list[Row]:
         row = {'name': f'`{name}`'}
         for model, config in bases.items():
             row[model] = f'{_count_model(config, model, name) - baselines[model]:,}'
-            row[f'{model}, published'] = getattr(ADDED[name], model) if name in ADDED else ''
+            row[f'{model}, published'] = published('panoptic' if model == 'panoptic_fpn' else model, name, 'parameters')
         rows.append(row)
     return rows
 
@@ -205,11 +237,10 @@ def main() -> None:
         'parameters': parameters_table,
         'cost': lambda: cost_table(args.size, max(1, args.rounds), args.seconds),
     }
-    notes = {'flops': WHY_FLOPS_DIFFER, 'parameters': WHY_PARAMETERS_DIFFER}
     with exit_on_error():
         print(render(tables[args.table](), args.format))
-    if args.format != 'csv' and args.table in notes:
-        print(notes[args.table])
+    if args.format != 'csv' and args.table in EXPLAINED:
+        print(why_counts_differ(args.table))
 
 
 if __name__ == '__main__':
