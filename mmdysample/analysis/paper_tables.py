@@ -76,7 +76,7 @@ class Cell:
         return MARKS[self.mark].format(f'{self.value:.{kept}f}')
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Cells of a row that share a mark and a source, by the names of their columns."""
 
@@ -85,7 +85,7 @@ class Group:
     values: Mapping[str, Union[Printed, str]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Experiment:
     """What can be trained.
 
@@ -100,7 +100,7 @@ class Experiment:
     baseline: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """A row of a table.
 
@@ -126,7 +126,7 @@ class Row:
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """A table of the paper.
 
