@@ -4,22 +4,19 @@ import argparse
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from mmdysample.engine.errors import exit_on_error
-from mmdysample.frameworks import require
 from mmdysample.functional import tiles
 from mmdysample.upsamplers import build_upsampler, list_upsamplers
 
 from .capabilities import capabilities, make
 from .flops import count_multiplications
+from .model_size import count_model, count_parameters
 from .paper_tables import read_table
 from .progress import progress
 from .speed import PASSES, Inputs, call_times, peak_memory
@@ -28,6 +25,12 @@ from .tables import FORMATS, Row, render
 CHANNELS = 256
 # Low-resolution sizes of the six steps of SegFormer-B1 at 512x512, and how many steps start at each.
 SEGFORMER_STEPS = {16: 1, 32: 2, 64: 3}
+# The models of the table of parameters, by column: the paper's table and the config.
+MODELS = {
+    'faster_rcnn': ('faster_rcnn', 'faster_rcnn_dysample.py'),
+    'panoptic_fpn': ('panoptic', 'panoptic_fpn_dysample.py'),
+    'segformer': ('segformer', 'segformer_b1_dysample.py'),
+}
 # Rows of the paper's tables whose notes say why a published count is not the one here.
 EXPLAINED = {
     'flops': {'segformer': ('bilinear', 'deconv', 'SAPA-D')},
@@ -35,11 +38,6 @@ EXPLAINED = {
 }
 
 Operation = Callable[[Tensor, Tensor, int, int], Tensor]
-
-
-def count_parameters(module: nn.Module) -> int:
-    """The number of parameters."""
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def capability_table() -> list[Row]:
@@ -98,37 +96,15 @@ def why_counts_differ(column: str) -> str:
 
 def parameters_table() -> list[Row]:
     """Parameters that each upsampler adds to three models in place of interpolation, counted and published."""
-    bases = {'faster_rcnn': 'faster_rcnn_dysample.py', 'panoptic_fpn': 'faster_rcnn_dysample.py', 'segformer': 'segformer_b1_dysample.py'}
-    for framework in ('mmdet', 'mmseg'):
-        require(framework, 'the table of parameters')
-    baselines = {model: _count_model(config, model, 'nearest') for model, config in bases.items()}
+    baselines = {model: count_model(config, 'nearest') for model, (_, config) in MODELS.items()}
     rows = []
     for name in progress(list_upsamplers(), 'building models'):
         row = {'name': f'`{name}`'}
-        for model, config in bases.items():
-            row[model] = f'{_count_model(config, model, name) - baselines[model]:,}'
-            row[f'{model}, published'] = published('panoptic' if model == 'panoptic_fpn' else model, name, 'parameters')
+        for model, (table, config) in MODELS.items():
+            row[model] = f'{count_model(config, name) - baselines[model]:,}'
+            row[f'{model}, published'] = published(table, name, 'parameters')
         rows.append(row)
     return rows
-
-
-def _count_model(config: str, model: str, name: str) -> int:
-    """Parameters of a model of the tables with an upsampler; the panoptic one's necks are plain FPNs, with three."""
-    cfg = Config.fromfile(str(_configs() / config))
-    place = cfg.model.decode_head if model == 'segformer' else cfg.model.neck
-    place.upsample_cfg = dict(type=name)
-    if model == 'panoptic_fpn':
-        place.fuse_extra_levels = False
-    # On the meta device there is nothing to initialise; the transformer's backbone reads numbers while it is built.
-    with torch.device('cpu' if model == 'segformer' else 'meta'), DefaultScope.overwrite_default_scope(cfg.default_scope):
-        return count_parameters(MODELS.build(cfg.model))
-
-
-def _configs() -> Path:
-    """The folder of the configs: beside the package in a checkout, within it where it is installed."""
-    package = Path(__file__).parents[1]
-    beside = package.parent / 'configs'
-    return beside if beside.is_dir() else package / '.mim/configs'
 
 
 def cost_table(size: tuple[int, int, int, int], rounds: int, seconds: float) -> list[Row]:
