@@ -14,7 +14,7 @@ exec((ROOT / 'mmdysample/version.py').read_text(), version)
 
 
 class BuildWithMim(build_py):
-    """Put configs, tools and the index of models under ``mmdysample/.mim``, where MIM looks: as copies in a wheel, as links in an editable install.
+    """Put what MIM looks for under ``mmdysample/.mim``: as copies in a wheel, as links in an editable install.
 
     The function that OpenMMLab's packages copy from each other looks for ``develop`` among the arguments, which pip no longer says.
     """

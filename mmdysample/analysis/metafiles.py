@@ -114,8 +114,8 @@ def _results(table: Table, row: Row) -> list[dict[str, Any]]:
         if cell is None:
             continue
         task = 'Instance Segmentation' if metric.startswith('mask ') else collection.task
-        entry = {'Task': task, 'Dataset': collection.dataset, 'Metrics': {}, 'Published By': cell.source.name}
-        entry = results.setdefault((task, cell.source.name), entry)
+        new: dict[str, Any] = {'Task': task, 'Dataset': collection.dataset, 'Metrics': {}, 'Published By': cell.source.name}
+        entry = results.setdefault((task, cell.source.name), new)
         name = f'box {metric}' if metric.startswith('AP') else metric
         entry['Metrics'][name] = float(cell.value)
     return list(results.values())
@@ -124,9 +124,7 @@ def _results(table: Table, row: Row) -> list[dict[str, Any]]:
 def main(root: Path) -> None:
     """Write the files."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        '--out', type=Path, default=root, help='the folder that gets model-index.yml and configs/metafiles/ (this repository)'
-    )
+    parser.add_argument('--out', type=Path, default=root, help='where to write model-index.yml and configs/metafiles/ (default: here)')
     args = parser.parse_args()
     with exit_on_error():
         for name, text in metafiles().items():

@@ -26,13 +26,13 @@ CHANNELS = 256
 # Low-resolution sizes of the six steps of SegFormer-B1 at 512x512, and how many steps start at each.
 SEGFORMER_STEPS = {16: 1, 32: 2, 64: 3}
 # The models of the table of parameters, by column: the paper's table and the config.
-MODELS = {
+COUNTED = {
     'faster_rcnn': ('faster_rcnn', 'faster_rcnn_dysample.py'),
     'panoptic_fpn': ('panoptic', 'panoptic_fpn_dysample.py'),
     'segformer': ('segformer', 'segformer_b1_dysample.py'),
 }
 # Rows of the paper's tables whose notes say why a published count is not the one here.
-EXPLAINED = {
+EXPLAINED: dict[str, dict[str, tuple[str, ...]]] = {
     'flops': {'segformer': ('bilinear', 'deconv', 'SAPA-D')},
     'parameters': {'faster_rcnn': ('DySample', 'A2U'), 'panoptic': ('DySample-S+', 'A2U'), 'segformer': ('pixel_shuffle',)},
 }
@@ -96,11 +96,11 @@ def why_counts_differ(column: str) -> str:
 
 def parameters_table() -> list[Row]:
     """Parameters that each upsampler adds to three models in place of interpolation, counted and published."""
-    baselines = {model: count_model(config, 'nearest') for model, (_, config) in MODELS.items()}
+    baselines = {model: count_model(config, 'nearest') for model, (_, config) in COUNTED.items()}
     rows = []
     for name in progress(list_upsamplers(), 'building models'):
         row = {'name': f'`{name}`'}
-        for model, (table, config) in MODELS.items():
+        for model, (table, config) in COUNTED.items():
             row[model] = f'{count_model(config, name) - baselines[model]:,}'
             row[f'{model}, published'] = published(table, name, 'parameters')
         rows.append(row)

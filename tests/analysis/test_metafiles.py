@@ -41,7 +41,7 @@ def test_what_an_index_must_have():
         assert 'Weights' not in model
         assert 'published by others, not measured here' in model['Metadata']['Metrics']
         for result in model.get('Results', ()):
-            assert result['Task'] and result['Dataset'] and result['Metrics'] and result['Published By']
+            assert all(result[key] for key in ('Task', 'Dataset', 'Metrics', 'Published By'))
 
 
 def test_one_model_by_hand():
