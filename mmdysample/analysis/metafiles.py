@@ -15,7 +15,6 @@ from .paper_tables import Row, Table, read_table
 from .progress import progress
 
 INDEX = 'model-index.yml'
-NO_WEIGHTS = 'published by others, not measured here; there are no weights here'
 HEAD = """\
 # Written by tools/metafiles.py from mmdysample/analysis/paper/{table}.yaml and the configs: change those, and call it again.
 # There are no weights here. All metrics are published by others, as "Published By" says of each; none was measured with this code.
@@ -69,7 +68,7 @@ def _collection(table: Table) -> dict[str, Any]:
     collection = COLLECTIONS[table.name]
     return {
         'Name': collection.name,
-        'Metadata': {'Training Data': collection.dataset, 'Metrics': NO_WEIGHTS},
+        'Metadata': {'Training Data': collection.dataset, 'Metrics': 'published by others, not measured here; there are no weights here'},
         'Paper': {'URL': 'https://arxiv.org/abs/2308.15085', 'Title': 'Learning to Upsample by Learning to Sample'},
     }
 
@@ -80,20 +79,20 @@ def _models(table: Table) -> Iterator[dict[str, Any]]:
     for row in table.rows:
         if row.experiment is None or row.upsampler is None:
             continue
-        config = row.experiment.configs['coco']
+        config, results = row.experiment.configs['coco'], _results(table, row)
+        # MIM shows what stands in here, and leaves out what it does not know in results.
+        publishers = '; '.join(dict.fromkeys(result['Published By'] for result in results))
         model = {
             'Name': f'{Path(config).stem.removesuffix("_dysample")}_{row.upsampler}',
             'In Collection': collection.name,
             'Config': f'configs/{config}',
             'Metadata': {
                 'Upsampler': row.upsampler,
-                'Command': f'python tools/train.py configs/{config} --upsampler {row.upsampler}',
                 'Parameters': count_model(config, row.upsampler),
                 **_recipe(read_config(config), collection.gpus),
-                'Metrics': NO_WEIGHTS,
+                'Metrics': f'published by others ({publishers}), not measured here' if results else 'none is published',
             },
         }
-        results = _results(table, row)
         yield {**model, 'Results': results} if results else model
 
 
