@@ -59,6 +59,9 @@ class Printed(float):
         number.digits = len(text.partition('.')[2])
         return number
 
+    def __reduce__(self) -> tuple[type['Printed'], tuple[str]]:
+        return Printed, (f'{float(self):.{self.digits}f}',)
+
 
 @dataclass(frozen=True)
 class Cell:

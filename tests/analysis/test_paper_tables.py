@@ -1,5 +1,6 @@
 """The paper's tables: what is in the files, and what is refused."""
 
+import copy
 import re
 
 import pytest
@@ -143,6 +144,7 @@ def test_what_is_read():
     first = carafe.cell('AP')
     assert (first.value, first.mark, first.source.url) == (40.0, 'C2', 'https://example.org')
     assert (first.text(), first.text(3), first.text(0)) == ('40.0', '40.0', '40')
+    assert copy.deepcopy(carafe.cell('error')).text() == '~0.10'
     assert [carafe.cell(key).text() for key in ('error', 'parameters', 'flops')] == ['~0.10', '+0.3M', '(1.5G)']
     assert (table.digits('AP'), table.digits('error')) == (1, 2)
 
