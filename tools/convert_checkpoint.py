@@ -32,21 +32,21 @@ def main() -> None:
     parser.add_argument(TRUST_FLAG, action='store_true', help='load checkpoints that can run code; only for files from people you trust')
     args = parser.parse_args()
     with exit_on_error():
-        source, out = Path(args.checkpoint), Path(args.out)
         secure_loading(args.trust_checkpoint)
-        check_output(source, out, args.force)
-        check_checkpoint(source)
+        out = Path(args.out)
+        check_output(args.checkpoint, out, args.force)
+        check_checkpoint(args.checkpoint)
         config = load_config(args.config, args.cfg_options)
         if config.get('default_scope') in ('mmdet', 'mmseg'):
             require(config.default_scope, args.config)
         if args.upsampler is not None:
             use_upsampler(config, args.upsampler, args.cfg_options)
-        content = torch.load(source, map_location='cpu')
-        converted, changes = convert_checkpoint(content, build_model(config), source.name, args.config)
+        content, source = torch.load(args.checkpoint, map_location='cpu'), Path(args.checkpoint).name
+        converted, changes = convert_checkpoint(content, build_model(config), source, args.config)
         if args.to == 'stock':
             lines = use_stock_modules(config)
             # By now the names are ours; what the stock model calls otherwise would show here.
-            converted, _ = convert_checkpoint(converted, build_model(config), source.name, f'the stock model of {args.config}')
+            converted, _ = convert_checkpoint(converted, build_model(config), source, f'the stock model of {args.config}')
             print(*lines, sep='\n')
         with whole_file(out) as file:
             torch.save(converted, file)

@@ -7,7 +7,7 @@ and semantic heads have kept their names from mmdet 2 to 3.
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -36,17 +36,25 @@ class Change(NamedTuple):
         return {name: str(value) for name, value in self._asdict().items()}
 
 
-def check_output(source: Path, out: Path, force: bool = False) -> None:
+def check_output(source: str, out: Path, force: bool = False) -> None:
     """Check that nothing will be lost where a converted checkpoint is to be written.
+
+    Args:
+        source: The file to convert.
+        out: The file to write.
+        force: Whether it may take the place of another.
 
     Raises:
         ValueError: It would take the place of its source, of a folder, or, unless ``force``, of any other file.
     """
-    if '://' in str(source):
+    if '://' in source:
         raise ValueError(f'IN must be a file, got the address {source}: download it first')
     if out.is_dir():
         raise ValueError(f'OUT must be a file, got the folder {out}')
-    if out.resolve() == source.resolve() or (out.exists() and source.exists() and out.samefile(source)):
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        raise ValueError(f'OUT cannot lie in {parent}, which is a file')
+    if out.resolve() == Path(source).resolve() or (out.exists() and Path(source).exists() and out.samefile(source)):
         raise ValueError(f'IN and OUT are both {source}: choose another OUT')
     if out.exists() and not force:
         raise ValueError(f'{out} exists: choose another OUT, or overwrite it with --force')
@@ -78,13 +86,14 @@ def convert_state(state: State, model: nn.Module, source: str, config: str) -> t
     except RuntimeError as error:
         raise ValueError(f'{source} does not fit {config}: {one_line(error)[:400]}') from error
     wrapped = sum(name.startswith('module.') for name in state)
-    biases = [name for name, module in model.named_modules() if isinstance(module, DySample) and f'{name}.scope.bias' in converted]
-    return converted, [
-        *_grouped('kept', [name for name in state if not name.startswith('module.')], 'under its name', by=lambda name: '*'),
-        *([Change('renamed', 'module.*', wrapped, 'to *: the model was saved in its wrapper')] if wrapped else []),
-        *_grouped('kept', [f'{name}.scope.bias' for name in biases], 'of an older DySample+; a constant if you train on'),
+    older = [f'{name}.scope.bias' for name, module in model.named_modules() if isinstance(module, DySample)]
+    changes = [
+        Change('kept', '*', len(state) - wrapped, 'under its name'),
+        Change('renamed', 'module.*', wrapped, 'to *: the model was saved in its wrapper'),
+        *_grouped('kept', [name for name in older if name in converted], 'of an older DySample+; a constant if you train on'),
         *_grouped('added', added, 'the same in every file'),
     ]
+    return converted, [change for change in changes if change.number]
 
 
 def convert_checkpoint(content: dict[str, Any], model: nn.Module, source: str, config: str) -> tuple[dict[str, Any], list[Change]]:
@@ -134,23 +143,24 @@ def _check(state: State, added: State, model: nn.Module, source: str, config: st
     expected = model.state_dict()
     options = fitting_options(state, model)
     hint = f'; what fits the file is {options}' if options else ''
-    for name in sorted(state.keys() & expected.keys()):
+    weights_first = sorted(state.keys() & expected.keys(), key=lambda name: (not name.endswith('.weight'), name))
+    for name in weights_first:
         if state[name].shape != expected[name].shape:
             shapes = f'{tuple(state[name].shape)} in {source} and {tuple(expected[name].shape)} in {config}'
             raise ValueError(f'{name} is {shapes}{hint}')
-    older = {f'{name}.scope.bias' for name, module in model.named_modules() if isinstance(module, DySample) and module.scope is not None}
+    dysamples = {name: module for name, module in model.named_modules() if isinstance(module, DySample)}
+    older = {f'{name}.scope.bias' for name, module in dysamples.items() if module.dyscope}
     for problem, names in (
-        (f'{source} lacks', expected.keys() - state.keys() - added.keys() - older),
+        (f'{source} lacks', expected.keys() - state.keys() - added.keys()),
         (f'{config} has no place for', state.keys() - expected.keys() - older),
     ):
         if names:
             raise ValueError(f'{problem} {len(names)} weights: {_some(names)}{hint}')
-    for name, module in model.named_modules():
-        if isinstance(module, DySample):
-            position = state.get(f'{name}.init_pos', module.init_pos)
-            if not torch.allclose(position.to(module.init_pos), module.init_pos, atol=1e-3):
-                near = "; all zero is --upsampler \"dict(type='DySample', init_position='nearest')\"" if not position.any() else ''
-                raise ValueError(f'{name}.init_pos in {source} is not where {config} lets the points start{near}')
+    for name, module in dysamples.items():
+        position = state.get(f'{name}.init_pos', module.init_pos).to(module.init_pos)
+        if not torch.allclose(position, module.init_pos, atol=1e-3):  # files may be of half precision
+            zero = "; all zero is init_position='nearest' in the config of the upsampler" if not position.any() else ''
+            raise ValueError(f'{name}.init_pos in {source} is not where {config} lets the points start{zero}')
 
 
 def _dataset_meta(meta: dict[str, Any]) -> Optional[dict[str, Any]]:
@@ -159,11 +169,10 @@ def _dataset_meta(meta: dict[str, Any]) -> Optional[dict[str, Any]]:
     return {key.lower(): meta[key] for key in ('CLASSES', 'PALETTE') if meta.get(key)} or None
 
 
-def _grouped(change: str, names: Any, why: str, by: Any = lambda name: re.sub(r'\.\d+\.', '.*.', name)) -> list[Change]:
+def _grouped(change: str, names: Iterable[str], why: str) -> list[Change]:
     """One line for all names that differ in numbers alone."""
-    return [Change(change, what, number, why) for what, number in Counter(map(by, names)).items()]
+    return [Change(change, what, number, why) for what, number in Counter(re.sub(r'\.\d+\.', '.*.', name) for name in names).items()]
 
 
-def _some(names: Any, count: int = 3) -> str:
-    names = sorted(names)
-    return ', '.join(names[:count]) + (f' and {len(names) - count} more' if len(names) > count else '')
+def _some(names: Collection[str], count: int = 3) -> str:
+    return ', '.join(sorted(names)[:count]) + (f' and {len(names) - count} more' if len(names) > count else '')

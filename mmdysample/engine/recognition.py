@@ -1,6 +1,5 @@
 """Which upsampler, and which pyramid, the weights of a file are of."""
 
-import shlex
 from collections.abc import Iterator
 from typing import Any, Optional
 
@@ -35,8 +34,10 @@ def fitting_options(state: dict[str, Tensor], model: nn.Module) -> str:
             upsampler = recognise(theirs, channels)
         if hasattr(owner, 'fuse_extra_levels') and (fused := _is_fused(state, path)) != owner.fuse_extra_levels:
             options.append(f'model.{path}.fuse_extra_levels={fused}')
-    parts = [f'--upsampler {shlex.quote(upsampler)}'] if upsampler else []
-    return ' '.join([*parts, *(['--cfg-options', *options] if options else [])])
+    quote = '"' if upsampler and '(' in upsampler else ''
+    parts = [f'--upsampler {quote}{upsampler}{quote}'] if upsampler else []
+    twin = ['(or bilinear, which has no weights either)'] if upsampler == 'nearest' else []
+    return ' '.join([*parts, *(['--cfg-options', *options] if options else []), *twin])
 
 
 def recognise(shapes: dict[str, torch.Size], channels: int) -> Optional[str]:
@@ -47,8 +48,7 @@ def recognise(shapes: dict[str, torch.Size], channels: int) -> Optional[str]:
         channels: Channels of the map.
 
     Returns:
-        What ``--upsampler`` would take; None if it is none that is known. Without weights it is ``nearest``, the stock pyramid's, though
-        bilinear interpolation has none, too.
+        What ``--upsampler`` would take; None if it is none that is known. Without weights it is ``nearest``, the stock pyramid's.
     """
     for text, cfg in _candidates():
         try:

@@ -54,8 +54,10 @@ def _fpn(place: dict[str, Any], path: str) -> dict[str, Any]:
         elif named:
             raise ValueError(f"{path}: mmdet's FPN interpolates alone, and knows no {named['type']}{_say(path)}")
         return {'type': 'FPN', **arguments, 'upsample_cfg': given or {'mode': 'nearest'}}
-    options = dict(given or {})
-    config, _, _ = resolve(named or {'type': options.pop('mode', 'nearest'), **options})
+    if not named:
+        options = dict(given or {})
+        named = {'type': options.pop('mode', 'nearest'), **options}
+    config, _, _ = resolve(named)
     kind = config.pop('type')
     if kind not in FPN_CARAFE_UPSAMPLERS:
         raise ValueError(f"{path}: mmdet's FPN_CARAFE knows {', '.join(FPN_CARAFE_UPSAMPLERS)}, and no {kind}{_say(path)}")
