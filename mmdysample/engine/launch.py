@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from mmdysample.upsamplers import DUpsample
 
 from .checkpoint import check_checkpoint, checkpoints, latest_complete
-from .errors import one_line, show_traceback
+from .model import naming_the_config
 
 
 def set_work_dir(config: Config, name: str, work_dir: Optional[str], log_to: str = '.') -> None:
@@ -118,7 +118,7 @@ def build_runner(config: Config, to_train: bool = False) -> Runner:
     Raises:
         ValueError: The config cannot be built.
     """
-    try:
+    with naming_the_config(config):
         runner = Runner.from_cfg(config)
         if to_train:
             _ = runner.train_loop, runner.val_loop
@@ -130,11 +130,4 @@ def build_runner(config: Config, to_train: bool = False) -> Runner:
                     module.read_matrix()
         else:
             _ = runner.test_loop
-    except (KeyError, RuntimeError, TypeError, AssertionError, AttributeError) as error:
-        if show_traceback():
-            raise
-        raise ValueError(
-            f'the config {config.filename} cannot be built: {type(error).__name__}: {one_line(error)[:400]} '
-            '(MMDYSAMPLE_TRACEBACK=1 shows where)'
-        ) from error
     return runner

@@ -16,6 +16,9 @@ import pytest
 import torch
 from conftest import ROOT
 
+from mmdysample.engine.config import load_config
+from mmdysample.engine.model import build_model
+
 pytestmark = pytest.mark.slow
 
 SIZES = ['shapes.train=16', 'shapes.val=8']
@@ -177,7 +180,7 @@ def test_a_stock_config_takes_the_neck_from_the_command_line(run, shapes, tmp_pa
     assert 'neck.upsample_modules.1.offset.weight' in keys
 
 
-@pytest.mark.parametrize('name', ['train', 'test', 'visualize', 'bench_dysample'])
+@pytest.mark.parametrize('name', ['train', 'test', 'visualize', 'bench_dysample', 'convert_checkpoint'])
 def test_help_is_quick_and_pure(run, tmp_path, name):
     assert 'usage:' in run(*tool(name, '-h'), cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -257,3 +260,17 @@ def test_a_fitted_matrix_trains(run, tmp_path):
 def test_the_table_of_flops(run):
     printed = run(*tool('list_upsamplers', 'flops', '--format', 'csv'))
     assert 'CARAFE,1.45,1.45' in printed.splitlines()
+
+
+def test_a_converted_file_is_tested(run, tmp_path):
+    """Weights in the dress of mmdet 2, as the authors released theirs: a wrapper, a bias of the scope, no positions."""
+    work, released, ours = tmp_path / 'work', tmp_path / 'released.pth', tmp_path / 'ours.pth'
+    state = build_model(load_config(FASTER, {'model.neck.upsample_cfg.type': 'DySample+'})).state_dict()
+    state = {f'module.{name}': value for name, value in state.items() if not name.endswith('init_pos')}
+    state |= {f'module.neck.upsample_modules.{i}.scope.bias': torch.randn(32) for i in range(4)}
+    torch.save({'state_dict': state, 'optimizer': {}, 'meta': {'config': 'x', 'CLASSES': ('a', 'b', 'c')}}, released)
+    printed = run(*tool('convert_checkpoint', released, ours, '--config', FASTER, '--upsampler', 'DySample+'))
+    assert 'neck.upsample_modules.*.init_pos' in printed
+    evaluated = run(*tool('test', FASTER, ours, '--upsampler', 'DySample+', '--work-dir', work, '--cfg-options', *SIZES))
+    assert '│ box ' in evaluated
+    assert not re.search('warning: |unexpected key|missing keys', evaluated)
