@@ -15,6 +15,8 @@ from mmengine.registry import Registry
 
 # What stands where. mmengine's own ``locations`` would import all of it at the first look-up, and so make a detector need mmseg.
 LOCATIONS = {
+    'BoundaryIoUMetric': 'mmdysample.evaluation.boundary_metric',
+    'CoarseHead': 'mmdysample.heads.coarse_head',
     'CocoPanopticMetric': 'mmdysample.evaluation.coco_panoptic_metric',
     'DenseDepthHead': 'mmdysample.heads.dense_depth_head',
     'DepthMetric': 'mmdysample.evaluation.depth_metric',
@@ -28,6 +30,7 @@ LOCATIONS = {
     'RTDETRFusion': 'mmdysample.necks.rtdetr_fusion',
     'SegformerHead': 'mmdysample.heads.segformer_head',
     'TransformerEncoderPixelDecoder': 'mmdysample.necks.pixel_decoder',
+    'FullResNet': 'mmdysample.backbones.full_resnet',
     'UPerHead': 'mmdysample.heads.uper_head',
     'Upsampled': 'mmdysample.replacement.upsampled',
 }

@@ -36,6 +36,7 @@ TABLES = (
     'complexity',
     'boundary',
 )
+OPTIONAL = ('less_is_better', 'best', 'image', 'seeds', 'miniature', 'sources', 'experiments', 'notes')
 MARKS = {'C2': '{}', '1S': '{}', 'FIG': '~{}', 'ARITH': '({})'}
 COSTS = {'parameters': r'\+?\d+(\.\d+)?[KM]?', 'flops': r'\+?\d+(\.\d+)?G?'}  # beside the metrics, as they are printed
 
@@ -140,6 +141,10 @@ class Table:
         metrics: Its columns, beside parameters and FLOPs.
         main: The metric that stands for all in a picture.
         less_is_better: Metrics of which less is better.
+        best: Whether its metrics are those of the best evaluation of a training, or of the last.
+        image: Height and width of the image that FLOPs are counted for, or None where they are not.
+        seeds: How many trainings a row gets.
+        miniature: What to know of the table on Shapes, to print below it.
         sources: By short name.
         experiments: By name.
         notes: Footnotes by key.
@@ -152,6 +157,10 @@ class Table:
     metrics: tuple[str, ...]
     main: str
     less_is_better: tuple[str, ...]
+    best: bool
+    image: Optional[tuple[int, int]]
+    seeds: int
+    miniature: str
     sources: Mapping[str, Source]
     experiments: Mapping[str, Experiment]
     notes: Mapping[str, str]
@@ -197,7 +206,7 @@ def parse_table(name: str, text: str) -> Table:
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f'table {name} is not YAML: {" ".join(str(error).split())}') from None
     at = f'table {name}'
-    read = _Fields(at, data, 'title', 'about', 'metrics', 'main', 'rows', optional=('less_is_better', 'sources', 'experiments', 'notes'))
+    read = _Fields(at, data, 'title', 'about', 'metrics', 'main', 'rows', optional=OPTIONAL)
     metrics = read.texts('metrics')
     main, less = read.text('main'), read.texts('less_is_better')
     for metric in (main, *less):
@@ -211,7 +220,35 @@ def parse_table(name: str, text: str) -> Table:
     for row_name in names:
         if names.count(row_name) > 1:
             raise ValueError(f'{at} has two rows {row_name!r}; name one of them otherwise')
-    return Table(name, read.text('title'), read.text('about'), metrics, main, less, sources, experiments, notes, rows)
+    best, seeds = data.get('best', False), data.get('seeds', 1)
+    if not isinstance(best, bool) or type(seeds) is not int or seeds < 1:
+        raise ValueError(f'{at}: best is true or false and seeds a positive number, got {best!r} and {seeds!r}')
+    image, miniature = _size(at, data.get('image')), read.text('miniature') if 'miniature' in data else ''
+    return Table(
+        name,
+        read.text('title'),
+        read.text('about'),
+        metrics,
+        main,
+        less,
+        best,
+        image,
+        seeds,
+        miniature,
+        sources,
+        experiments,
+        notes,
+        rows,
+    )
+
+
+def _size(at: str, text: Any) -> Optional[tuple[int, int]]:
+    if text is None:
+        return None
+    if not isinstance(text, str) or not re.fullmatch(r'\d+x\d+', text):
+        raise ValueError(f'{at}: image is height x width, as in 512x512, got {text!r}')
+    height, width = map(int, text.split('x'))
+    return height, width
 
 
 def _source(at: str, data: Any) -> Source:

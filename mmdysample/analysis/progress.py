@@ -28,18 +28,41 @@ class TimeLeft(ProgressColumn):
         return Text(str(timedelta(seconds=round(left))), style='progress.remaining')
 
 
+class Now(ProgressColumn):
+    """What is being done at the moment."""
+
+    max_refresh = 2.0  # seconds: asking may mean reading files
+
+    def __init__(self, now: Callable[[], str]) -> None:
+        super().__init__()
+        self.now = now
+
+    def render(self, task: Task) -> Text:
+        """The answer of the function."""
+        return Text(self.now())
+
+
 @contextmanager
-def long_progress(label: str, total: int) -> Iterator[Callable[[str], None]]:
+def long_progress(label: str, total: int, now: Callable[[], str] = str) -> Iterator[Callable[[str], None]]:
     """Show on stderr how many of some long parts are done, and the time left.
 
     Args:
         label: What is being done.
         total: The number of parts.
+        now: Tells how far the current parts have come.
 
     Yields:
         A function to be called with a line about each part that has ended; it stays on the screen.
     """
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn('left:'), TimeLeft())
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn('left:'),
+        TimeLeft(),
+        Now(now),
+    )
     with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
         bar.add_task(label, total=total, at=0.0)
         (task,) = bar.tasks

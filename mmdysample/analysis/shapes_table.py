@@ -94,15 +94,20 @@ def _minutes(training: Training) -> str:
     return ('>' if note['resumed'] else '') + f'{note["seconds"] / 60:.1f}'
 
 
-def run(trainings: Sequence[Training], tools: Tools, jobs: int, execute: Execute = execute) -> list[str]:
+def run(trainings: Sequence[Training], lanes: Sequence[Tools], execute: Execute = execute, label: str = 'training on Shapes') -> list[str]:
     """Train and test what is not complete, and say how it goes.
 
     Returns:
         A line about each that failed.
     """
     failures = []
-    with long_progress('training on Shapes', len(trainings)) as ended:
-        for training, error in complete_all(trainings, tools, jobs, execute):
+    running: list[Training] = []
+
+    def now() -> str:
+        return '; '.join(f'{training.name} {training.state()}' for training in list(running))
+
+    with long_progress(label, len(trainings), now) as ended:
+        for training, error in complete_all(trainings, lanes, execute, running):
             if error is None:
                 ended(f'done: {training.name}, {_minutes(training)} min')
             else:
@@ -186,7 +191,7 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
             return 0
         out.mkdir(parents=True, exist_ok=True)
     try:
-        failures = run(pending, tools, args.jobs, execute) if pending else []
+        failures = run(pending, [tools] * args.jobs, execute) if pending else []
     except KeyboardInterrupt:
         print('interrupted: the same command goes on from here', file=sys.stderr)
         return 130
@@ -204,5 +209,5 @@ def print_commands(training: Training, tools: Tools) -> None:
     """Print what would be run, for a shell."""
     if 'seconds' not in training.note():
         print(shlex.join(tools.train(training)))
-    checkpoint = shlex.quote(str(training.folder / 'last_checkpoint'))
-    print(f'{shlex.join(tools.test(training))} $(cat {checkpoint})')
+    checkpoint = shlex.quote(str(training.folder)) + f'/{training.tested}'
+    print(f'{shlex.join(tools.test(training))} ' + (checkpoint if training.best else f'$(cat {checkpoint})'))

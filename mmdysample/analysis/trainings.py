@@ -7,7 +7,9 @@ that took, and in the end the metrics. A training is complete when its note has 
 import fcntl
 import json
 import os
+import re
 import shlex
+import statistics
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Optional
 
 from mmdysample.engine.checkpoint import checkpoints
@@ -39,6 +42,7 @@ class Training:
         options: What ``--cfg-options`` is given.
         folder: Its work folder.
         digest: Of the content of the config with all of this.
+        best: Whether the best checkpoint of its evaluations is tested, or the last one.
     """
 
     config: Path
@@ -46,11 +50,46 @@ class Training:
     options: tuple[str, ...]
     folder: Path
     digest: str
+    best: bool = False
 
     @property
     def name(self) -> str:
         """What people call it."""
         return f'{self.config.stem} {self.folder.name}'
+
+    @property
+    def tested(self) -> str:
+        """A pattern of the names of checkpoints to test; ``last_checkpoint`` is a file that names one."""
+        return 'best_*.pth' if self.best else 'last_checkpoint'
+
+    def checkpoint(self) -> Path:
+        """The checkpoint to test.
+
+        Raises:
+            TrainingError: There is none.
+        """
+        found = max(self.folder.glob(self.tested), key=lambda file: file.stat().st_mtime, default=None)
+        if found is None:
+            raise TrainingError(f'{self.folder} holds no {self.tested}, which train.py should have left')
+        return found if self.best else self.folder / Path(found.read_text()).name
+
+    def state(self) -> str:
+        """How far it has come, and the time left, as its log says; empty before it says so."""
+        log = self.folder / LOG
+        if not log.is_file():
+            return ''
+        with log.open('rb') as file:
+            file.seek(max(0, log.stat().st_size - 4096))
+            tail = file.read().decode(errors='replace')
+        lines = re.findall(r'(Epoch|Iter)\(train\)\s+\[\s*([\d/]+)\].*?eta: ([\d:]+|\d+ days?, [\d:]+)', tail)
+        return f'{lines[-1][0].lower()} {lines[-1][1]}, {lines[-1][2]} left' if lines else ''
+
+    def seconds_per_step(self) -> Optional[float]:
+        """The median time of a training step, with its data, as the log of its last run has it."""
+        logs = sorted(self.folder.glob('*/vis_data/scalars.json'), key=lambda file: file.stat().st_mtime)
+        entries = [json.loads(line) for line in logs[-1].read_text().splitlines()] if logs else []
+        times = [entry['time'] for entry in entries if 'loss' in entry and 'time' in entry]
+        return statistics.median(times) if times else None
 
     def note(self) -> dict[str, Any]:
         """What is known of it: nothing before it has begun.
@@ -105,24 +144,38 @@ class Tools:
     Args:
         folder: Of the tools.
         threads: How many threads each process shall compute with, unless OMP_NUM_THREADS says so already.
+        gpus: The numbers of the GPUs to use, by a process each; by default, what is there.
     """
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, gpus: Sequence[int] = ()) -> None:
         self.folder = folder
         self.threads = os.environ.get('OMP_NUM_THREADS', str(threads))
+        self.gpus = tuple(gpus)
 
     def train(self, training: Training) -> list[str]:
         """The command that trains, from the beginning or on from the last complete checkpoint."""
         options = ['--cfg-options', *training.options] if training.options else []
-        arguments = [str(training.config), '--upsampler', training.upsampler, '--work-dir', str(training.folder)]
-        return [*self._python('train.py'), *arguments, *(['--resume'] if training.has_checkpoints else []), *options]
+        resume = ['--resume'] if training.has_checkpoints else []
+        arguments = ['--upsampler', training.upsampler, '--work-dir', str(training.folder)]
+        return [*self._command(training.config), *arguments, *resume, *options]
 
     def test(self, training: Training) -> list[str]:
         """The command that tests, but for the checkpoint: the saved config knows the upsampler and the options."""
-        return [*self._python('test.py'), '--work-dir', str(training.folder), str(training.folder / training.config.name)]
+        saved = str(training.folder / training.config.name)
+        return [*self._environment(self.gpus[:1]), *self._python('test.py'), '--work-dir', str(training.folder), saved]
+
+    def _command(self, config: Path) -> list[str]:
+        if len(self.gpus) < 2:
+            return [*self._environment(self.gpus), *self._python('train.py'), str(config)]
+        own = [f'PYTHON={sys.executable}', f'PORT={29500 + self.gpus[0]}']  # trainings beside this one have other ports
+        return [*self._environment(self.gpus), *own, 'bash', str(self.folder / 'dist_train.sh'), str(config), str(len(self.gpus))]
+
+    def _environment(self, gpus: Sequence[int]) -> list[str]:
+        visible = [f'CUDA_VISIBLE_DEVICES={",".join(map(str, gpus))}'] if gpus else []
+        return ['env', f'OMP_NUM_THREADS={self.threads}', *visible]
 
     def _python(self, tool: str) -> list[str]:
-        return ['env', f'OMP_NUM_THREADS={self.threads}', sys.executable, '-W', 'ignore', str(self.folder / tool)]
+        return [sys.executable, '-W', 'ignore', str(self.folder / tool)]
 
 
 def complete(training: Training, tools: Tools, execute: Execute = execute) -> dict[str, float]:
@@ -150,8 +203,7 @@ def complete(training: Training, tools: Tools, execute: Execute = execute) -> di
             note = {'seconds': _run(training, tools.train(training), execute, held), 'resumed': resumed}
             training.write_note(**note)
         if 'metrics' not in note:
-            checkpoint = training.folder / Path((training.folder / 'last_checkpoint').read_text()).name
-            _run(training, [*tools.test(training), str(checkpoint)], execute, held)
+            _run(training, [*tools.test(training), str(training.checkpoint())], execute, held)
             note = {'seconds': note['seconds'], 'resumed': note['resumed'], 'metrics': _tested(training.folder)}
             training.write_note(**note)
     return note['metrics']
@@ -193,22 +245,36 @@ def _tested(folder: Path) -> dict[str, float]:
 
 
 def complete_all(
-    trainings: Sequence[Training], tools: Tools, jobs: int = 1, execute: Execute = execute
+    trainings: Sequence[Training], lanes: Sequence[Tools], execute: Execute = execute, running: Optional[list[Training]] = None
 ) -> Iterator[tuple[Training, Optional[Exception]]]:
-    """Train and test each, some at a time; one that fails keeps no other from going on.
+    """Train and test each, one at a time in each lane; one that fails keeps no other from going on.
 
     Args:
         trainings: What to train.
-        tools: The commands.
-        jobs: How many at a time.
+        lanes: The commands, as many as there shall be trainings at a time.
         execute: What runs the commands.
+        running: A list that shall hold those that have begun and not ended.
 
     Yields:
         Each when it has ended, with what went wrong.
     """
-    pool = ThreadPoolExecutor(jobs)
+    running = [] if running is None else running
+    free: SimpleQueue[Tools] = SimpleQueue()
+    for tools in lanes:
+        free.put(tools)
+
+    def complete_one(training: Training) -> None:
+        tools = free.get()
+        running.append(training)
+        try:
+            complete(training, tools, execute)
+        finally:
+            running.remove(training)
+            free.put(tools)
+
+    pool = ThreadPoolExecutor(len(lanes))
     try:
-        futures: dict[Future, Training] = {pool.submit(complete, training, tools, execute): training for training in trainings}
+        futures: dict[Future, Training] = {pool.submit(complete_one, training): training for training in trainings}
         for future in as_completed(futures):
             error = future.exception()
             if error is not None and not isinstance(error, (TrainingError, ValueError, OSError)):

@@ -1,0 +1,52 @@
+_base_ = ['../_base_/datasets/shapes_semantic.py', '../_base_/schedules/shapes_semantic.py']
+
+# Where the upsampler decides: the head sees strides 16 and 32 of a small encoder, and every x2 up to full resolution is the upsampler's.
+norm_cfg = dict(type='BN', requires_grad=True)
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,
+        size=(64, 64),
+    ),
+    backbone=dict(type='mmdysample.FullResNet', depth=18, stem_channels=16, base_channels=32, norm_cfg=norm_cfg),
+    decode_head=dict(
+        type='mmdysample.CoarseHead',
+        in_channels=[16, 16, 32, 64, 128, 256],
+        in_index=[0, 1, 2, 3, 4, 5],
+        channels=32,
+        num_classes=5,
+        norm_cfg=norm_cfg,
+        align_corners=False,
+        dropout_ratio=0.0,
+        upsample_cfg=dict(type='DySample+'),
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+    ),
+    auxiliary_head=dict(
+        type='FCNHead',
+        in_channels=64,
+        in_index=3,
+        channels=32,
+        num_convs=1,
+        concat_input=False,
+        num_classes=5,
+        norm_cfg=norm_cfg,
+        align_corners=False,
+        dropout_ratio=0.0,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.4),
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)
+shapes = dict(root='{{$SHAPES_ROOT:data/shapes}}_64', train=512, val=128, size=64, seed=0)
+train_dataloader = dict(batch_size=16, dataset=dict(data_root=shapes['root'] + '/ade'))
+val_dataloader = dict(dataset=dict(data_root=shapes['root'] + '/ade'))
+test_dataloader = val_dataloader
+test_evaluator = [
+    dict(type='IoUMetric', iou_metrics=['mIoU']),
+    dict(type='mmdysample.BoundaryIoUMetric', forms=['boundary_iou', 'near_boundary_iou']),
+]

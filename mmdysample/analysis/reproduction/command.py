@@ -1,0 +1,170 @@
+"""Train and test the rows of the paper's tables, and print them with a column of your own.
+
+What is complete is not trained again, and what was interrupted goes on: after a failure, a crash or a new night, the same command again.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Optional
+
+from mmdysample.analysis.paper_tables import TABLES, Table, read_table
+from mmdysample.analysis.shapes_table import KeptOptions, positive, print_commands, run
+from mmdysample.analysis.tables import FORMATS
+from mmdysample.analysis.trainings import Execute, Tools, Training, execute
+from mmdysample.engine.errors import exit_on_error
+
+from . import report
+from .picture import save_picture
+from .plan import DATA, Planned, Settings, folder_name, plan
+
+EPILOG = """\
+examples:
+  tools/reproduce.py faster_rcnn --dry-run                           the commands, and what needs no training
+  tools/reproduce.py faster_rcnn --rows nearest DySample --gpus 0 1  two rows of the paper's table, a GPU each
+  tools/reproduce.py all --gpus 0 1 2 3 4 5 6 7 --gpus-per-row 8     every table, each training on eight GPUs
+  tools/reproduce.py segformer --slurm gpu                           a job line for each row, to be submitted
+  tools/reproduce.py boundary --data shapes                          a ranking on a laptop
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('table', choices=[*TABLES, 'all'], metavar='TABLE', help=f'{", ".join(TABLES)}, or all')
+    parser.add_argument(
+        '--data',
+        choices=DATA,
+        help="coco: the paper's data, whichever they are (default); shapes: the built-in scenes, in minutes on a CPU",
+    )
+    parser.add_argument('--rows', nargs='+', default=[], metavar='ROW', help='rows by name (default: all)')
+    parser.add_argument('--seeds', type=positive, metavar='N', help='trainings a row, with the seeds 0 to N - 1 (default: 1; boundary: 3)')
+    parser.add_argument('--out', default='results', metavar='DIR', help='folder of the results (default: results)')
+    parser.add_argument('--jobs', type=positive, default=1, metavar='N', help='trainings at a time without --gpus')
+    parser.add_argument('--gpus', nargs='+', type=int, default=[], metavar='I', help='numbers of the GPUs to split the rows over')
+    parser.add_argument('--gpus-per-row', type=positive, default=1, metavar='N', help='GPUs of each training (default: 1)')
+    parser.add_argument('--slurm', metavar='PARTITION', help='print a job line for each row that is not complete, and train nothing')
+    parser.add_argument('--dry-run', action='store_true', help='print the commands and the table as it is, and train nothing')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=KeptOptions, metavar='KEY=VALUE', help='change every config, as in tools/train.py'
+    )
+    parser.add_argument('--format', default='text', choices=FORMATS)
+    parser.set_defaults(raw_options=[])
+    return parser
+
+
+def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[str]] = None) -> int:
+    """Do what the command line says.
+
+    Args:
+        root: The folder of ``tools``.
+        execute: What runs a command.
+        arguments: The command line; by default that of the process.
+
+    Returns:
+        The exit code: 1 if a row failed, 130 if it was interrupted.
+    """
+    args = make_parser().parse_args(arguments)
+    with exit_on_error():
+        tables = [read_table(name) for name in (TABLES if args.table == 'all' else [args.table])]
+        if args.rows and len(tables) > 1:
+            raise ValueError('--rows go with one table, not with all')
+        lanes = make_lanes(Path(os.path.relpath(root)) / 'tools', args.gpus, args.gpus_per_row, args.jobs)
+        plans = {}
+        for table in tables:
+            data = args.data or ('coco' if _has(table, 'coco') or not table.experiments else 'shapes')
+            settings = Settings(data, args.seeds or table.seeds, Path(args.out), args.cfg_options or {}, tuple(args.raw_options))
+            with redirect_stdout(sys.stderr):  # mmengine prints which variables of the environment a config takes
+                plans[table] = data, plan(table, settings, args.rows)
+        for table, (data, planned) in plans.items():
+            if args.table != 'all' and table.experiments and not any(one.trainings for one in planned):
+                raise ValueError(f'nothing of {table.name} can be trained with --data {data}: {planned[0].missing}')
+        pending = [training for training in _distinct(plans) if training.metrics is None]
+        if args.slurm:
+            print_jobs(plans, args, arguments)
+            return 0
+        if args.dry_run:
+            for training in pending:
+                print_commands(training, lanes[0])
+            pending = []
+    try:
+        failures = run(pending, lanes, execute, f'training {args.table}') if pending else []
+    except KeyboardInterrupt:
+        print('interrupted: the same command goes on from here', file=sys.stderr)
+        return 130
+    with exit_on_error():
+        for table, (data, planned) in plans.items():
+            show(table, planned, data, Path(args.out), args.format, write=not args.dry_run)
+    for line in failures:
+        print(line, file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _has(table: Table, data: str) -> bool:
+    return any(data in experiment.configs for experiment in table.experiments.values())
+
+
+def _distinct(plans: dict[Table, tuple[str, list[Planned]]]) -> list[Training]:
+    """Every training once. The first seed of all rows comes before the second of any, so that a table is there early."""
+    trainings = [(seed, training) for _, planned in plans.values() for one in planned for seed, training in enumerate(one.trainings)]
+    unique = {training.folder: training for _, training in sorted(trainings, key=lambda pair: pair[0])}
+    return list(unique.values())
+
+
+def make_lanes(tools: Path, gpus: Sequence[int], per_row: int, jobs: int) -> list[Tools]:
+    """The commands for each training that runs at a time.
+
+    Raises:
+        ValueError: The GPUs cannot be shared out.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    if not gpus:
+        if per_row > 1:
+            raise ValueError('--gpus-per-row goes with --gpus, which says which')
+        return [Tools(tools, max(1, cores // jobs))] * jobs
+    if len(set(gpus)) < len(gpus) or min(gpus) < 0 or len(gpus) % per_row:
+        raise ValueError(f'--gpus takes distinct numbers, {per_row} for each row at a time, got {" ".join(map(str, gpus))}')
+    groups = [gpus[first : first + per_row] for first in range(0, len(gpus), per_row)]
+    return [Tools(tools, max(1, cores // len(gpus)), group) for group in groups]
+
+
+def print_jobs(plans: dict[Table, tuple[str, list[Planned]]], args: argparse.Namespace, arguments: Optional[Sequence[str]]) -> None:
+    """Print a line for SLURM for each row that is not complete; each runs this command for its row."""
+    count = args.gpus_per_row
+    for table, (data, planned) in plans.items():
+        for one in planned:
+            if all(training.metrics is not None for training in one.trainings):
+                continue
+            command = [sys.executable, '-W', 'ignore', sys.argv[0], table.name, '--data', data, '--rows', one.row.name]
+            command += [
+                '--seeds',
+                str(len(one.trainings)),
+                '--out',
+                args.out,
+                '--gpus',
+                *map(str, range(count)),
+                '--gpus-per-row',
+                str(count),
+            ]
+            command += ['--cfg-options', *args.raw_options] if args.raw_options else []
+            job = f'{folder_name(table, data)}-{one.row.name}'
+            options = [f'--partition={args.slurm}', f'--job-name={job}', f'--gres=gpu:{count}', f'--cpus-per-task={5 * count}']
+            print(shlex.join(['sbatch', *options, '--wrap', shlex.join(command)]))
+
+
+def show(table: Table, planned: list[Planned], data: str, out: Path, form: str, write: bool) -> None:
+    """Print a table and, unless nothing is to be written, save it as Markdown, CSV and PNG."""
+    full = report.lines(table, planned, data)
+    if write:
+        stem = out / folder_name(table, data)
+        out.mkdir(parents=True, exist_ok=True)
+        whole = len(planned) == len(table.rows)
+        stem = stem if whole else stem.with_name(f'{stem.name}_rows')
+        stem.with_name(f'{stem.name}.md').write_text(report.text(table, full, planned, data, 'markdown') + '\n')
+        stem.with_name(f'{stem.name}.csv').write_text(report.text(table, full, planned, data, 'csv') + '\n')
+        save_picture(table, planned, data, stem.with_name(f'{stem.name}.png'))
+    print(report.text(table, full, planned, data, form))

@@ -1,0 +1,121 @@
+"""A table of what is published beside what was measured."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Optional
+
+from mmdysample.analysis.model_flops import count_rest, count_upsamplers
+from mmdysample.analysis.model_size import count_model, read_config
+from mmdysample.analysis.paper_tables import Cell, Table
+from mmdysample.analysis.progress import progress
+from mmdysample.analysis.tables import Row as Line
+from mmdysample.analysis.tables import render
+
+from .measured import KEYS, Measured, measured, seconds_per_step
+from .plan import Planned
+
+LEFT = ('row', 'note')
+
+
+def lines(table: Table, plans: Sequence[Planned], data: str) -> list[Line]:
+    """The table with a column for each published number, each measured one, and their difference: what CSV holds.
+
+    Args:
+        table: The table.
+        plans: Its rows.
+        data: One of ``DATA``. What is measured on Shapes is not compared with what is published on other data.
+    """
+    result = []
+    for planned in progress(plans, 'counting parameters and FLOPs'):
+        row = planned.row
+        line = {'row': row.name}
+        for metric in table.metrics:
+            ours, cell = measured(metric, planned.trainings), row.cell(metric)
+            digits = max(KEYS[metric].digits, table.digits(metric)) if metric in KEYS else table.digits(metric)
+            line[f'{metric}, published'] = cell.text() if cell else ''
+            line[f'{metric}, ours'] = ours.text(digits) if ours else ''
+            line[f'{metric}, difference'] = _difference(cell, ours, digits) if data != 'shapes' else ''
+        line |= _costs(planned, _image_of_shapes(planned) if data == 'shapes' else table.image)
+        step = seconds_per_step(planned.trainings)
+        line['ms a step'] = f'{1000 * step.mean:.0f}' if step else ''
+        line['seeds'] = str(sum(training.metrics is not None for training in planned.trainings))
+        line['note'] = planned.missing
+        result.append(line)
+    return result
+
+
+def _difference(cell: Optional[Cell], ours: Optional[Measured], digits: int) -> str:
+    return f'{ours.mean - float(cell.value):+.{digits}f}' if cell and ours else ''
+
+
+def _image_of_shapes(planned: Planned) -> Optional[tuple[int, int]]:
+    size = read_config(planned.config).shapes.size if planned.config else None
+    return (size, size) if size else None
+
+
+def _costs(planned: Planned, image: Optional[tuple[int, int]]) -> Line:
+    """Parameters and FLOPs: of the model with the interpolation that its stock form has, and what is added to it elsewhere."""
+    row = planned.row
+    published = {kind: cell.text() if (cell := row.cell(kind)) else '' for kind in ('parameters', 'flops')}
+    ours = {'parameters': '', 'flops': ''}
+    if planned.config and row.experiment and row.upsampler:
+        # As it is published: of the whole model, or what is added to the one with the stock interpolation.
+        whole = row.upsampler == row.experiment.baseline or (published['parameters'] and '+' not in published['parameters'])
+        count, base = (count_model(planned.config, name) for name in (row.upsampler, row.experiment.baseline))
+        ours['parameters'] = f'{count:,}' if whole else f'+{count - base:,}'
+        if image:
+            added = count_upsamplers(planned.config, row.upsampler, *image)
+            total = count_rest(planned.config, *image) + added
+            ours['flops'] = f'{total / 1e9:.2f}G' if whole else f'+{added / 1e9:.2f}G'
+    return {f'{kind}, {whose}': text[kind] for kind in ours for whose, text in (('published', published), ('ours', ours))}
+
+
+def compact(table: Table, full: Sequence[Line], data: str) -> list[Line]:
+    """The table as people read it: a column a metric, with what is published, what was measured and the difference in one cell."""
+    rows = []
+    for line in full:
+        row = {'row': line['row']}
+        for metric in table.metrics:
+            row[metric] = _one_cell(data, *(line[f'{metric}, {part}'] for part in ('published', 'ours', 'difference')))
+        for kind in ('parameters', 'flops'):
+            row[kind] = _one_cell(data, line[f'{kind}, published'], line[f'{kind}, ours'])
+        row['ms a step'] = line['ms a step']
+        rows.append(row)
+    kept = [key for key in rows[0] if key == 'row' or any(row[key] not in ('', '-') for row in rows)]
+    return [{key: row[key] for key in kept} for row in rows]
+
+
+def _one_cell(data: str, published: str, ours: str, difference: str = '') -> str:
+    if data == 'shapes':
+        return ours or '-'
+    return ' / '.join((published or '-', ours or '-')) + (f' ({difference})' if difference else '')
+
+
+def notes(table: Table, plans: Sequence[Planned], data: str, width: int = 140) -> str:
+    """What stands below the table: its convention, what the cells mean, and why counts differ."""
+    shown = {planned.row.note for planned in plans if planned.row.note}
+    about = [table.miniature] if data == 'shapes' and table.miniature else []
+    about += [table.about] if data != 'shapes' or not table.miniature else []
+    if data != 'shapes':
+        about.append(
+            'A cell: published / ours (difference); "-" is nothing. ~ was read off a figure, (...) follows by arithmetic from code.'
+        )
+    about.append(
+        'Parameters and FLOPs (multiply-adds) are counted in the model: the whole one with the stock interpolation, else what is added (+).'
+    )
+    seeds = {len(planned.trainings) for planned in plans if planned.trainings}
+    if max(seeds, default=1) > 1:
+        about.append(f'Mean ± standard deviation of {max(seeds)} seeds.')
+    about += [f'{planned.row.name}: {planned.missing}.' for planned in plans if planned.missing and not planned.row.note]
+    about += [f'{key}: {text}' for key, text in table.notes.items() if key in shown and data != 'shapes']
+    return '\n'.join(line for text in about for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False))
+
+
+def text(table: Table, full: Sequence[Line], plans: Sequence[Planned], data: str, form: str) -> str:
+    """The table in one of ``tables.FORMATS``, with its title and notes but in CSV."""
+    if form == 'csv':
+        return render(list(full), 'csv')
+    on = ', on Shapes' if data == 'shapes' and 'Shapes' not in table.title else ''
+    title = f'## {table.title}{on}' if form == 'markdown' else f'{table.title}{on}'
+    below = notes(table, plans, data)
+    return '\n\n'.join((title, render(compact(table, full, data), form, LEFT), below))

@@ -1,0 +1,46 @@
+"""A ResNet that gives a map at every stride from 1 on."""
+
+from typing import Any
+
+from torch import Tensor
+
+from mmdysample.frameworks import require
+from mmdysample.registry import MODELS
+
+require('mmseg', 'mmdysample.FullResNet')
+
+from mmseg.models.backbones import ResNet  # noqa: E402
+
+
+@MODELS.register_module()
+class FullResNet(ResNet):
+    """mmseg's ResNet, with a stem that keeps the full resolution and a stride of 2 in its first stage, too.
+
+    ::
+
+        image -- stem, stride 1 -- pool, 2 -- stage 1, 4 -- stage 2, 8 -- stage 3, 16 -- stage 4, 32
+
+    From stride 4 on it costs what the stock one costs; the two maps before that are there to guide upsamplers.
+
+    Args:
+        kwargs: As in mmseg's ResNet, but for ``strides`` and ``out_indices``.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(strides=(2, 2, 2, 2), **kwargs)
+        self.conv1.stride = (1, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Encode an image.
+
+        Args:
+            x: ``(B, in_channels, H, W)``.
+
+        Returns:
+            Maps of strides 1, 2, 4, 8, 16 and 32, finest first; each is half as large as the one before it, rounded up.
+        """
+        maps = [self.relu(self.norm1(self.conv1(x)))]
+        maps.append(self.maxpool(maps[0]))
+        for name in self.res_layers:
+            maps.append(getattr(self, name)(maps[-1]))
+        return tuple(maps)

@@ -1,0 +1,66 @@
+"""Segmentation from the two coarsest maps alone, so that all detail is the upsampler's."""
+
+from typing import Any
+
+import torch
+from mmcv.cnn import ConvModule
+from torch import Tensor, nn
+
+from mmdysample.frameworks import require
+from mmdysample.registry import MODELS
+from mmdysample.upsamplers.builder import UpsampleConfig, resolve
+from mmdysample.upsamplers.fit import build_steps, upsample_as
+
+require('mmseg', 'mmdysample.CoarseHead')
+
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead  # noqa: E402
+
+
+@MODELS.register_module()
+class CoarseHead(BaseDecodeHead):
+    """A head that sees strides 16 and 32 and upsamples to full resolution by steps of x2.
+
+    ::
+
+        stride 32 -- embed -- x2 --.
+        stride 16 -- embed ------- concat -- fuse -- x2 -- x2 -- x2 -- x2 -- classify
+
+    No finer map is joined on the way, and nothing but an upsampler stands between the fused map and the classifier: how well edges and
+    thin parts come out is what the upsampler makes of a map sixteen times as coarse. Each step has an upsampler of its own. A guided
+    one is guided by the embedded map of the stride that it makes; it alone reads the finer maps, which is what guided upsamplers are
+    for, and nothing is embedded for others.
+
+    Args:
+        upsample_cfg: The upsampler, see :func:`~mmdysample.build_upsampler`; bilinear interpolation by default.
+        kwargs: As in mmseg's heads. ``in_channels`` and ``in_index`` are of all maps from stride 1 to stride 32, finest first.
+
+    Raises:
+        ValueError: The upsampler is unknown, or does not fit ``channels``.
+    """
+
+    def __init__(self, upsample_cfg: UpsampleConfig = 'bilinear', **kwargs: Any) -> None:
+        super().__init__(input_transform='multiple_select', **kwargs)
+        layers: dict[str, Any] = {key: getattr(self, key) for key in ('conv_cfg', 'norm_cfg', 'act_cfg')}
+        self.upsample_modules = build_steps(resolve(upsample_cfg)[0], self.channels, len(self.in_channels) - 1)
+        self.embeddings = nn.ModuleList(ConvModule(width, self.channels, 1, **layers) for width in self.in_channels[-2:])
+        self.fusion = ConvModule(2 * self.channels, self.channels, 1, **layers)
+        guided = getattr(self.upsample_modules[0], 'guided', False)
+        self.guides = nn.ModuleList(ConvModule(width, self.channels, 1, **layers) for width in self.in_channels[:-2] if guided)
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Classify every pixel.
+
+        Args:
+            inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it.
+
+        Returns:
+            Logits, ``(B, num_classes, H_0, W_0)``.
+        """
+        *finer, fine, coarse = self._transform_inputs(inputs)
+        fine, coarse = (embed(x) for embed, x in zip(self.embeddings, (fine, coarse)))
+        *upsamplers, first = self.upsample_modules
+        x = self.fusion(torch.cat((fine, upsample_as(first, coarse, fine)), dim=1))
+        guides = [guide(y) for guide, y in zip(self.guides, finer)] or finer
+        for upsampler, guide in zip(reversed(upsamplers), reversed(guides)):
+            x = upsample_as(upsampler, x, guide)
+        return self.cls_seg(x)
