@@ -1,6 +1,8 @@
 """From a config to a runner, on one process or many, with or without a GPU."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Optional
 
@@ -118,7 +120,7 @@ def build_runner(config: Config, to_train: bool = False) -> Runner:
     Raises:
         ValueError: The config cannot be built.
     """
-    try:
+    with building(config):
         runner = Runner.from_cfg(config)
         if to_train:
             _ = runner.train_loop, runner.val_loop
@@ -130,6 +132,18 @@ def build_runner(config: Config, to_train: bool = False) -> Runner:
                     module.read_matrix()
         else:
             _ = runner.test_loop
+    return runner
+
+
+@contextmanager
+def building(config: Config) -> Iterator[None]:
+    """Turn what the frameworks raise while they build something from a config into one line.
+
+    Raises:
+        ValueError: The config cannot be built.
+    """
+    try:
+        yield
     except (KeyError, RuntimeError, TypeError, AssertionError, AttributeError) as error:
         if show_traceback():
             raise
@@ -137,4 +151,3 @@ def build_runner(config: Config, to_train: bool = False) -> Runner:
             f'the config {config.filename} cannot be built: {type(error).__name__}: {one_line(error)[:400]} '
             '(MMDYSAMPLE_TRACEBACK=1 shows where)'
         ) from error
-    return runner
