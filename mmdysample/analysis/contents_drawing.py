@@ -73,7 +73,8 @@ def _with_labels(pixels: np.ndarray, contents: LabelMap, colours: Colours) -> np
     """Colour the pixels of an image by their class, with a white line around each segment."""
     known = contents.labels >= 0
     out = pixels.astype(np.float32)
-    out[known] = (1 - ALPHA) * out[known] + ALPHA * 255 * colours[contents.labels[known]]
+    # Over grey, so that the image's own colours are not taken for those of classes.
+    out[known] = (1 - ALPHA) * out[known].mean(-1, keepdims=True) + ALPHA * 255 * colours[contents.labels[known]]
     segments = contents.segments.astype(np.int64)
     border = np.zeros(segments.shape, np.uint8)
     border[:, 1:] |= segments[:, 1:] != segments[:, :-1]

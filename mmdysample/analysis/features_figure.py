@@ -22,7 +22,7 @@ from .sampling_figure import low_resolution_stride
 from .upsampler_calls import UpsamplerCall, choose_call, record_calls, upsampler_name
 
 UPSAMPLERS = ('nearest', 'bilinear', 'CARAFE', 'DySample')
-WINDOW = 12  # low-resolution pixels of the detail
+WINDOW = 12  # low-resolution pixels of the detail, at most half of the map
 COLUMNS = 6
 
 
@@ -76,20 +76,20 @@ def draw_features(
     stride = low_resolution_stride(shown, call)
     s = call.scale_factor
 
-    low, high = _detail(shown.pixels, stride)
-    panels = [(f'{shown.name}\n(the image)', shown.pixels, (1.0, 1.0))]
+    low, high = _detail(shown.pixels, stride, min(WINDOW, -(-max(call.x.shape[2:]) // 2)))
+    panels = [(f'{shown.name}\nthe image', shown.pixels, (1.0, 1.0))]
     height, width = call.x.shape[2:]
-    panels.append((f'input of\n{call.name}, {width}x{height}', colours(call.x), (1 / stride[0], 1 / stride[1])))
+    panels.append((f'low-res. map\n{width}x{height}', colours(call.x), (1 / stride[0], 1 / stride[1])))
     for result in results:
         picture = colours(result.out)
-        panels.append((f'{result.label}\n({result.state})', picture, (s / stride[0], s / stride[1])))
+        panels.append((f'{result.label}\n{result.state}', picture, (s / stride[0], s / stride[1])))
 
     blocks = -(-len(panels) // COLUMNS)
     columns = -(-len(panels) // blocks)
     aspect = shown.pixels.shape[0] / shown.pixels.shape[1]
     detail_aspect = (high[1] - low[1]) / (high[0] - low[0])
     ratios = [aspect, detail_aspect] * blocks
-    figure = Picture(figsize=(2.1 * columns, (2.1 * sum(ratios) + 0.75 * blocks) + 1.2), layout='constrained')
+    figure = Picture(figsize=(2.1 * columns, 1.85 * sum(ratios) + 0.5 * blocks + 1.1), layout='constrained')
     axes = figure.subplots(2 * blocks, columns, squeeze=False, height_ratios=ratios)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
@@ -111,7 +111,7 @@ def draw_features(
             detail.set_ylabel(
                 f'{(high[0] - low[0]) / stride[0]:.0f}x{(high[1] - low[1]) / stride[1]:.0f} low-res. pixels', fontsize='small'
             )
-    figure.suptitle(f'{loaded.title}\n{call.name}, {width}x{height} to {s * width}x{s * height}', fontsize='medium')
+    figure.suptitle(f'{loaded.title}\n{call.name}: {width}x{height} to {s * width}x{s * height}', fontsize='medium')
     figure.supxlabel(fill(_caption(loaded, call, results, colours.explained), int(30 * columns)), fontsize='small')
     return figure
 
@@ -121,27 +121,30 @@ def _caption(loaded: LoadedModel, call: UpsamplerCall, results: Sequence[Upsampl
         f'Colours: the first three principal components of the input ({100 * explained:.0f}% of its variance), the same for all maps; '
         'the frame is shown below. '
     )
-    untrained = ', '.join(result.label for result in results if result.state.startswith('untrained'))
-    if loaded.is_trained(call.name):
-        text += f'Trained, with the model: its own {upsampler_name(call.module)}, which this map was made for.'
-    elif loaded.checkpoint:
-        text += f"The checkpoint holds no weights of the model's own {upsampler_name(call.module)}."
-    else:
+    own = upsampler_name(call.module)
+    if loaded.checkpoint is None:
         text += 'Nothing here is trained.'
-    return text + (f' As initialised, untrained: {untrained}.' if untrained else '')
+    elif loaded.is_trained(call.name):
+        text += f'Trained, with the model: its own {own}, which this map was made for.'
+    else:
+        text += f"The checkpoint holds no weights of the model's own {own}."
+    untrained = ', '.join(result.label for result in results if result.state.startswith('untrained'))
+    return text + (f' As initialised: {untrained}.' if untrained else '')
 
 
 def _upsample(loaded: LoadedModel, call: UpsamplerCall, configs: Sequence[UpsampleConfig]) -> list[Upsampled]:
     own = upsampler_name(call.module)
     state = _state(call.module, loaded.is_trained(call.name))
-    mine = Upsampled(f"{own}, the model's own", state, call.out)
+    mine = Upsampled(f"{own} (the model's)", state, call.out)
     results = [mine if config == own else _by_another(call, config) for config in configs]
     return results if own in configs else [mine, *results]
 
 
 def _by_another(call: UpsamplerCall, config: UpsampleConfig) -> Upsampled:
     """Upsample by an upsampler that the model has not; always with the same random numbers."""
-    label = ', '.join(f'{key}={value}' for key, value in config.items()).removeprefix('type=') if isinstance(config, dict) else str(config)
+    label = str(config)
+    if isinstance(config, dict):
+        label = f'{config["type"]} ({", ".join(f"{key}={value}" for key, value in config.items() if key != "type")})'
     channels = call.x.shape[1]
     guide_channels = None if call.guide is None else call.guide.shape[1]
     with torch.random.fork_rng(devices=[]):
@@ -160,11 +163,11 @@ def _state(upsampler: nn.Module, trained: bool = False) -> str:
     return 'trained' if trained else 'untrained'
 
 
-def _detail(pixels: np.ndarray, stride: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+def _detail(pixels: np.ndarray, stride: tuple[float, float], window: int) -> tuple[np.ndarray, np.ndarray]:
     """The corners of a window around the steepest place, in pixels of the image."""
     place = next(iter(edge_and_flat(pixels, max(stride)).values()))
     size = np.array(pixels.shape[1::-1], float)
-    span = np.minimum(WINDOW * np.array(stride), size)
+    span = np.minimum(window * np.array(stride), size)
     low = np.clip(np.array(place) - span / 2, 0, size - span)
     return low, low + span
 

@@ -79,19 +79,26 @@ def _draw(
     depths = [contents.metres for contents in everything if isinstance(contents, DepthMap)]
     scale = Normalize(min(map(np.nanmin, depths)), max(map(np.nanmax, depths))) if depths else None
     legend = legend_of(everything, classes, colours)
-    aspect = max(item.pixels.shape[0] / item.pixels.shape[1] for item in shown)
-    panel = PANEL if len(shown) > 1 else 2 * PANEL
-    rows_of_legend = -(-len(legend) // max(1, int(panel * len(shown) / 1.4)))
-    size = panel * len(shown) + 0.5 + (0.8 if depths else 0), panel * min(aspect, 1.5) * len(rows) + 0.7 + 0.25 * rows_of_legend
+    aspect = min(max(item.pixels.shape[0] / item.pixels.shape[1] for item in shown), 1.5)
+    # One image alone has its pictures side by side.
+    across, down = (len(shown), len(rows)) if len(shown) > 1 else (len(rows), 1)
+    panel = PANEL if len(shown) > 1 else 1.6 * PANEL
+    rows_of_legend = -(-len(legend) // max(1, int(panel * across / 1.4)))
+    size = panel * across + 0.5 + (0.8 if depths else 0), panel * aspect * down + 0.5 + 0.25 * rows_of_legend
     figure = Picture(figsize=size, layout='constrained')
-    axes = figure.subplots(len(rows), len(shown), squeeze=False)
+    axes = figure.subplots(down, across, squeeze=False)
     bar = None
-    for line, (label, row) in zip(axes, rows.items()):
-        line[0].set_ylabel(label, fontsize='small')
+    for k, (label, row) in enumerate(rows.items()):
+        line = axes[k] if len(shown) > 1 else axes[0, k : k + 1]
         for ax, item, contents in zip(line, shown, row):
             bar = draw_contents(ax, item.pixels, contents, colours, scale) or bar
+        if len(shown) > 1:
+            line[0].set_ylabel(label, fontsize='small')
+        else:
+            line[0].set_title(label, fontsize='small')
     for ax, item in zip(axes[0], shown):
-        ax.set_title(item.name if len(item.name) < 28 else f'...{item.name[-24:]}', fontsize='small')
+        name = item.name if len(item.name) < 28 else f'...{item.name[-24:]}'
+        ax.set_title(name if len(shown) > 1 else f'{name}\n{ax.get_title()}', fontsize='small')
     if bar is not None:
         figure.colorbar(bar, ax=axes, label='depth (m)', shrink=0.8)
     if legend:

@@ -118,10 +118,12 @@ def _draw_maps(
         low = np.floor((np.array(place) + 0.5) / stride) * stride
         axes[0].add_patch(Rectangle(tuple(low), *stride, fill=False, edgecolor='white', linewidth=2.4))
         axes[0].add_patch(Rectangle(tuple(low), *stride, fill=False, edgecolor='black', linewidth=1.2))
+        under = low[1] < height / 5  # where above it would be the title
         axes[0].annotate(
             _letter(k),
-            low + np.array((stride[0] / 2, 0)),
-            xytext=(0, 3),
+            low + np.array((stride[0] / 2, stride[1] * under)),
+            xytext=(0, -18 if under else 10),
+            arrowprops=dict(arrowstyle='-', color='white'),
             textcoords='offset points',
             ha='center',
             bbox=dict(boxstyle='round,pad=0.15', facecolor='white', linewidth=0.5),
@@ -132,7 +134,7 @@ def _draw_maps(
     fine = stride[0] / s, stride[1] / s
     moved = points.distance.mean(0)
     _draw_heat(figure, axes[1], moved, fine, f'{LOW}, mean of {len(points.end)} groups')
-    axes[1].set_title(f'movement of the points: mean {points.distance.mean():.2f}, largest {points.distance.max():.2f}', fontsize='small')
+    axes[1].set_title(f'movement: mean {points.distance.mean():.2g}, largest {points.distance.max():.2g}', fontsize='small')
     module = call.module
     assert isinstance(module, DySample)
     if module.dyscope:
@@ -176,10 +178,10 @@ def _draw_pixel(
             ax.axhline(line, color='white', linewidth=0.6, alpha=0.8)
         ax.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor='black', linewidth=1))
         arrows: dict[str, Any] = dict(angles='xy', scale_units='xy', scale=1, units='width', zorder=3)
-        ax.quiver(*start.T, *(end - start).T, color=f'C{group}', edgecolor='white', linewidth=0.4, width=0.018, **arrows)
+        ax.quiver(*start.T, *(end - start).T, color=f'C{group}', width=0.013, **arrows)
         ax.scatter(start[:, 0], start[:, 1], s=22, facecolor='white', edgecolor='black', linewidth=0.8, zorder=4)
         ax.scatter(end[:, 0], end[:, 1], s=16, color=f'C{group}', edgecolor='white', linewidth=0.5, zorder=5)
         ax.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), aspect='equal')
         ax.locator_params(nbins=4, integer=True)
         ax.tick_params(labelsize='x-small', labelleft=group == 0)
-        ax.set_title(f'group {group + 1}: moved {np.linalg.norm(end - start, axis=1).mean():.2f}', fontsize='small')
+        ax.set_title(f'group {group + 1}: moved {np.linalg.norm(end - start, axis=1).mean():.2g}', fontsize='small')
