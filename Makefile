@@ -56,7 +56,7 @@ pictures: env
 	$(BIN)/python -W ignore tools/visualize.py features $(SEG_DIR)/$(SEG).py $$(cat $(SEG_DIR)/last_checkpoint) \
 		--index 1 --upsamplers nearest bilinear CARAFE DySample+ --out docs/pictures/features.png
 	$(BIN)/python -W ignore tools/visualize.py predictions $(DEMO_CFG) $$(cat $(DEMO_DIR)/last_checkpoint) \
-		--count 4 --out docs/pictures/predictions.png
+		--count 2 --out docs/pictures/predictions.png
 
 # A second call goes on where the first one was stopped. Trainings this small gain little from a second thread: better two at a time.
 .PHONY: tasks

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Patch, Rectangle
 
 from .contents import Contents, DepthMap, LabelMap, Objects
-from .picture import extent
+from .picture import extent, interpolation_of
 
 ALPHA = 0.55
 LEGEND = 24  # classes
@@ -52,7 +52,7 @@ def draw_contents(ax: Axes, pixels: np.ndarray, contents: Optional[Contents], co
     elif isinstance(contents, Objects) and contents.masks is not None:
         for mask, label in zip(contents.masks, contents.labels):
             pixels = _with_labels(pixels, LabelMap(np.where(mask, label, -1), mask), colours)
-    ax.imshow(pixels, extent=extent(pixels))
+    ax.imshow(pixels, extent=extent(pixels), interpolation=interpolation_of(pixels))
     if isinstance(contents, Objects):
         _draw_boxes(ax, contents, colours)
     return None

@@ -115,8 +115,8 @@ def read_pixels(path: str) -> np.ndarray:
 def class_names(config: Config) -> tuple[list[str], Optional[list[Any]]]:
     """The classes of a config's test set, and their colours if it says so; without its files."""
     dataset = next(leaves(config.get('test_dataloader') or {}), {})
-    with in_scope(config):
-        cls = DATASETS.get(dataset['type']) if dataset.get('type') else None
+    with in_scope(config), DATASETS.switch_scope_and_registry(None) as registry:
+        cls = registry.get(dataset['type']) if dataset.get('type') else None
     meta = {**getattr(cls, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
     classes, palette = list(meta.get('classes') or ()), meta.get('palette')
     # The palette of a data set's class stays behind when a config names other classes.

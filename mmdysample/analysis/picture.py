@@ -2,7 +2,7 @@
 
 from io import BytesIO
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -30,7 +30,8 @@ class Picture(Figure):
         """
         check_format(path)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self.savefig(path, dpi=DPI)
+        options: dict[str, Any] = dict(pil_kwargs=dict(optimize=True)) if str(path).lower().endswith('.png') else {}
+        self.savefig(path, dpi=DPI, **options)
 
 
 def check_format(path: Union[str, Path]) -> None:
@@ -48,3 +49,8 @@ def extent(pixels: np.ndarray, stride: tuple[float, float] = (1.0, 1.0)) -> tupl
     """
     height, width = pixels.shape[:2]
     return 0, width / stride[0], height / stride[1], 0
+
+
+def interpolation_of(pixels: np.ndarray) -> str:
+    """The ``interpolation`` for ``imshow`` that keeps the pixels of a small image sharp, and a photo from aliasing."""
+    return 'nearest' if max(pixels.shape[:2]) <= 256 else 'auto'

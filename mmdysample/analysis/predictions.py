@@ -13,7 +13,7 @@ from .image_input import ImageInput, build_test_set, class_names, image_of, read
 from .loaded_model import LoadedModel
 from .picture import Picture
 
-PANEL = 2.3  # inches
+PANEL = 2.3  # inches, at least
 
 
 @torch.no_grad()
@@ -82,7 +82,7 @@ def _draw(
     aspect = min(max(item.pixels.shape[0] / item.pixels.shape[1] for item in shown), 1.5)
     # One image alone has its pictures side by side.
     across, down = (len(shown), len(rows)) if len(shown) > 1 else (len(rows), 1)
-    panel = PANEL if len(shown) > 1 else 1.6 * PANEL
+    panel = min(4.0, max(PANEL, 9 / across))
     rows_of_legend = -(-len(legend) // max(1, int(panel * across / 1.4)))
     size = panel * across + 0.5 + (0.8 if depths else 0), panel * aspect * down + 0.5 + 0.25 * rows_of_legend
     figure = Picture(figsize=size, layout='constrained')

@@ -12,7 +12,7 @@ from mmdysample.upsamplers import DySample
 
 from .image_input import ImageInput, open_image
 from .loaded_model import LoadedModel
-from .picture import Picture, extent
+from .picture import Picture, extent, interpolation_of
 from .places import edge_and_flat
 from .sampling_points import SamplingPoints, sampling_points
 from .upsampler_calls import UpsamplerCall, choose_call, record_calls, upsampler_name
@@ -113,7 +113,7 @@ def _draw_maps(
     height, width = shown.pixels.shape[:2]
     s = call.scale_factor
     axes = figure.subplots(1, 3)
-    axes[0].imshow(shown.pixels, extent=extent(shown.pixels))
+    axes[0].imshow(shown.pixels, extent=extent(shown.pixels), interpolation=interpolation_of(shown.pixels))
     for k, place in enumerate(chosen):
         low = np.floor((np.array(place) + 0.5) / stride) * stride
         axes[0].add_patch(Rectangle(tuple(low), *stride, fill=False, edgecolor='white', linewidth=2.4))
@@ -141,7 +141,7 @@ def _draw_maps(
         _draw_heat(figure, axes[2], points.scope, fine, f'{LOW} per unit of offset, mean of groups')
         axes[2].set_title(f'dynamic scope: {points.scope.min():.2f} to {points.scope.max():.2f}', fontsize='small')
     else:
-        text = f'static scope {module.scope_factor:g}\n({LOW} per unit of offset)'
+        text = f'static scope {module.scope_factor:g}\n{LOW}\nper unit of offset'
         axes[2].text(0.5, 0.5, text, transform=axes[2].transAxes, ha='center', va='center')
         axes[2].set(xticks=[], yticks=[], aspect=height / width)
         axes[2].set_title('scope', fontsize='small')

@@ -42,10 +42,11 @@ def find_upsamplers(model: nn.Module) -> dict[str, nn.Module]:
 def _walk(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
     for key, child in module.named_children():
         name = f'{path}{key}'
+        # An nn.Upsample that replace_upsample has found is not called any more: the module that called it, or it itself, holds another.
+        replaced = isinstance(child, nn.Upsample) and (hasattr(module, 'upsample_modules') or hasattr(child, 'upsample_modules'))
         if key == 'roi_head':
             continue
-        # An nn.Upsample that replace_upsample has found holds the upsampler that is called in its place.
-        if _is_upsampler(child) and not hasattr(child, 'upsample_modules'):
+        if _is_upsampler(child) and not replaced:
             yield name, child
         else:
             yield from _walk(child, f'{name}.')

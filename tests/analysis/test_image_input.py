@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmdysample.analysis.image_input import read_image, read_pixels
+from mmdysample.analysis.image_input import class_names, read_image, read_pixels
 from mmdysample.analysis.places import edge_and_flat
 from mmdysample.engine.config import load_config
 
@@ -48,3 +48,21 @@ def test_places():
     assert places['flat'][0] < 30
     assert 20 <= places['flat'][1] < 40
     assert edge_and_flat(pixels, 40) == {'middle': (45, 30)}
+
+
+@pytest.mark.parametrize(
+    ('config', 'count', 'coloured'),
+    [
+        ('configs/faster_rcnn_dysample.py', 80, True),
+        ('configs/panoptic_fpn_dysample.py', 133, True),
+        ('configs/segformer_b1_dysample.py', 150, True),
+        ('configs/shapes/faster_rcnn_dysample_shapes.py', 3, False),  # the palette of COCO's 80 classes is not theirs
+        ('configs/shapes/segformer_b1_dysample_shapes.py', 5, True),
+    ],
+)
+def test_classes_are_known_without_the_data(config, count, coloured):
+    pytest.importorskip('mmdet')
+    pytest.importorskip('mmseg')
+    classes, palette = class_names(load_config(config))
+    assert len(classes) == count
+    assert (palette is not None) is coloured

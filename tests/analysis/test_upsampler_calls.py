@@ -3,7 +3,7 @@ import torch
 from mmengine.model import ModuleList
 from torch import nn
 
-from mmdysample import CARAFE, DySample
+from mmdysample import CARAFE, DySample, replace_upsample
 from mmdysample.analysis.upsampler_calls import choose_call, find_upsamplers, record_calls, upsampler_name
 from mmdysample.upsamplers.fit import upsample_as
 
@@ -59,3 +59,9 @@ def test_the_finest_map_is_chosen():
 
 def test_names():
     assert [upsampler_name(module) for module in (CARAFE(8), nn.Upsample(scale_factor=2, mode='bilinear'))] == ['CARAFE', 'bilinear']
+
+
+def test_what_has_been_replaced_is_not_found():
+    model = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Upsample(scale_factor=2))
+    replace_upsample(model, 'DySample', torch.randn(1, 8, 3, 5))
+    assert [upsampler_name(module) for module in find_upsamplers(model).values()] == ['DySample']
