@@ -1,4 +1,4 @@
-# make demo | tasks | test | test-foreign | lint | bench    (STACK=openmmlab, the default, or STACK=onedl)
+# make demo | tasks | pictures | test | test-foreign | lint | bench    (STACK=openmmlab, the default, or STACK=onedl)
 STACK  ?= openmmlab
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
@@ -10,11 +10,12 @@ READY  := $(VENV)/.ready
 .PHONY: help
 help:
 	@echo 'make env     create $(VENV) with the $(STACK) stack (the first time compiles mmcv: about 10 minutes)'
-	@echo 'make demo    train Faster R-CNN with DySample on Shapes, evaluate it and draw its detections'
+	@echo 'make demo    train Faster R-CNN with DySample on Shapes, evaluate it, draw its detections and sampling points'
 	@echo 'make tasks   train and test every experiment on Shapes with interpolation, DySample and DySample+, and print one table'
 	@echo 'make test    the whole test suite, by JOBS=2 processes'
 	@echo 'make foreign, make test-foreign    models from outside OpenMMLab (transformers, Ultralytics), in an environment of their own'
 	@echo 'make lint    ruff and mypy'
+	@echo 'make pictures    the pictures of the README'
 	@echo 'make bench   DySample against the textbook formulation: time and memory'
 	@echo 'make clean   remove build products (environments, data, work_dirs and results stay)'
 
@@ -40,7 +41,22 @@ DEMO_DIR  := work_dirs/$(DEMO)
 demo: env
 	$(BIN)/python -W ignore tools/train.py $(DEMO_CFG) --resume
 	$(BIN)/python -W ignore tools/test.py $(DEMO_CFG) $$(cat $(DEMO_DIR)/last_checkpoint)
-	$(BIN)/python -W ignore tools/visualize.py $(DEMO_CFG) $$(cat $(DEMO_DIR)/last_checkpoint) --out $(DEMO_DIR)/demo.png
+	$(BIN)/python -W ignore tools/visualize.py predictions $(DEMO_CFG) $$(cat $(DEMO_DIR)/last_checkpoint) --out $(DEMO_DIR)/demo.png
+	$(BIN)/python -W ignore tools/visualize.py sampling $(DEMO_CFG) $$(cat $(DEMO_DIR)/last_checkpoint) --out $(DEMO_DIR)/sampling.png
+
+# The README's pictures, of two models that are trained first unless they have been.
+SEG     := segformer_b1_dysample_shapes
+SEG_DIR := work_dirs/$(SEG)_DySample+
+.PHONY: pictures
+pictures: env
+	$(BIN)/python -W ignore tools/train.py $(DEMO_CFG) --resume
+	$(BIN)/python -W ignore tools/train.py configs/shapes/$(SEG).py --upsampler DySample+ --resume
+	$(BIN)/python -W ignore tools/visualize.py sampling $(SEG_DIR)/$(SEG).py $$(cat $(SEG_DIR)/last_checkpoint) \
+		--index 1 --out docs/pictures/sampling.png
+	$(BIN)/python -W ignore tools/visualize.py features $(SEG_DIR)/$(SEG).py $$(cat $(SEG_DIR)/last_checkpoint) \
+		--index 1 --upsamplers nearest bilinear CARAFE DySample+ --out docs/pictures/features.png
+	$(BIN)/python -W ignore tools/visualize.py predictions $(DEMO_CFG) $$(cat $(DEMO_DIR)/last_checkpoint) \
+		--count 2 --out docs/pictures/predictions.png
 
 # A second call goes on where the first one was stopped. Trainings this small gain little from a second thread: better two at a time.
 .PHONY: tasks

@@ -1,41 +1,112 @@
-"""Draw ground truth, predictions and DySample's sampling points for a few images of the test set."""
+"""Pictures of a model: where its upsampler samples, what becomes of its feature maps, what it predicts."""
 
+import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmdysample.engine.checkpoint import check_checkpoint, check_fit
 from mmdysample.engine.errors import exit_on_error
-from mmdysample.engine.launch import build_runner
-from mmdysample.engine.options import make_parser, read_config
+from mmdysample.engine.options import add_options, read_config
 
-FORMATS = ('.png', '.jpg', '.pdf', '.svg')
+if TYPE_CHECKING:
+    from mmdysample.analysis.loaded_model import LoadedModel
+    from mmdysample.analysis.picture import Picture
 
 
 def main() -> None:
-    parser = make_parser(__doc__)
-    parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--out', default=None, metavar='FILE', help='picture to save (default: predictions.png in the work folder)')
-    parser.add_argument('--count', type=int, choices=range(1, 13), metavar='1..12', default=6, help='how many images (default: 6)')
-    parser.add_argument('--score', type=float, default=0.5, help='show detections from this score on (default: 0.5)')
+    parser = argparse.ArgumentParser(description=__doc__)
+    pictures = parser.add_subparsers(dest='picture', required=True, metavar='{sampling,features,predictions}')
+
+    sampling = _add(pictures, 'sampling', "a DySample's sampling points for chosen pixels, and its scope", draw_sampling)
+    _add_image(sampling, index=True)
+    sampling.add_argument('--module', metavar='NAME', help='which DySample, as neck.upsample_modules.0 (default: that of the finest map)')
+    sampling.add_argument(
+        '--pixels', nargs='+', type=parse_pixel, metavar='x,y', help='pixels of the image (default: its steepest and its flattest place)'
+    )
+
+    features = _add(pictures, 'features', 'a feature map upsampled by several upsamplers, in the colours of one PCA', draw_features)
+    _add_image(features, index=True)
+    features.add_argument('--module', metavar='NAME', help='the upsampler whose input it is (default: that of the finest map)')
+    features.add_argument(
+        '--upsamplers',
+        nargs='+',
+        default=['nearest', 'bilinear', 'CARAFE', 'DySample'],
+        metavar='NAME',
+        help="beside the model's own, untrained (default: nearest bilinear CARAFE DySample)",
+    )
+
+    predictions = _add(pictures, 'predictions', 'ground truth, and the predictions of one model or two', draw_predictions)
+    _add_image(predictions, index=False)
+    predictions.add_argument(
+        '--against', nargs=2, metavar=('CONFIG2', 'CHECKPOINT2'), help='a second model; what changes the config is about the first'
+    )
+    predictions.add_argument('--count', type=int, choices=range(1, 13), metavar='1..12', default=6, help='how many images (default: 6)')
+    predictions.add_argument('--score', type=float, default=0.5, help='show detections from this score on (default: 0.5)')
+
     args = parser.parse_args()
     with exit_on_error():
-        config = read_config(args, ('test',), log_to='test')
-        if not config.get('visualizer'):
-            raise ValueError(f'{args.config} has no visualizer, which draws the predictions')
-        config.visualizer.vis_backends = None  # the one picture is all that is saved
-        check_checkpoint(args.checkpoint)
-        if args.out and not args.out.lower().endswith(FORMATS):
-            raise ValueError(f'--out must end in one of {", ".join(FORMATS)}, got {args.out}')
-        config.load_from = args.checkpoint
-        runner = build_runner(config)
-        warning = check_fit(args.checkpoint, runner.model)
-    from mmdysample.analysis.predictions import draw_predictions
+        from mmdysample.analysis.loaded_model import load_model
+        from mmdysample.analysis.picture import check_format
 
-    runner.load_or_resume()
-    out = Path(args.out or Path(config.work_dir).parent / 'predictions.png')
-    draw_predictions(runner, out, args.count, args.score)
+        if args.out:
+            check_format(args.out)
+        config = read_config(args, ())
+        loaded = load_model(config, args.checkpoint)
+        picture = args.draw(loaded, args)
+        out = Path(args.out or Path(config.work_dir) / f'{args.picture}.png')
+        picture.save(out)
     print(f'picture: {out}')
-    if warning:
-        print(warning)
+    if loaded.warning:
+        print(loaded.warning)
+
+
+def draw_sampling(loaded: 'LoadedModel', args: argparse.Namespace) -> 'Picture':
+    from mmdysample.analysis import sampling_figure
+
+    return sampling_figure.draw_sampling(loaded, args.image, args.index, args.module, args.pixels)
+
+
+def draw_features(loaded: 'LoadedModel', args: argparse.Namespace) -> 'Picture':
+    from mmdysample.analysis import features_figure
+
+    return features_figure.draw_features(loaded, args.image, args.index, args.module, args.upsamplers)
+
+
+def draw_predictions(loaded: 'LoadedModel', args: argparse.Namespace) -> 'Picture':
+    from mmdysample.analysis import predictions
+    from mmdysample.analysis.loaded_model import load_model
+
+    against = load_model(*args.against) if args.against else None
+    return predictions.draw_predictions(loaded, against, args.image, args.count, args.score)
+
+
+def parse_pixel(text: str) -> tuple[int, int]:
+    """Read x,y."""
+    parts = text.split(',')
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f'takes x,y, two whole numbers, got {text}')
+    return int(parts[0]), int(parts[1])
+
+
+def _add(
+    pictures: 'argparse._SubParsersAction[argparse.ArgumentParser]',
+    name: str,
+    what: str,
+    draw: Callable[['LoadedModel', argparse.Namespace], 'Picture'],
+) -> argparse.ArgumentParser:
+    parser = pictures.add_parser(name, help=what, description=f'Draw {what}.')
+    add_options(parser)
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file (default: none, an untrained model)')
+    parser.add_argument('--out', metavar='FILE', help=f'picture to save: .png, .jpg, .pdf or .svg (default: {name}.png in the work folder)')
+    parser.set_defaults(draw=draw)
+    return parser
+
+
+def _add_image(parser: argparse.ArgumentParser, index: bool) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument('--image', metavar='FILE', help="an image of yours (default: of the config's test set)")
+    if index:
+        group.add_argument('--index', type=int, default=0, metavar='N', help='which image of the test set (default: 0)')
 
 
 if __name__ == '__main__':

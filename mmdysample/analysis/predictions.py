@@ -1,113 +1,116 @@
-"""Predictions on a few images of the test set, and where the upsampler looked on the first."""
+"""A picture of what models predict."""
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Optional
 
-import matplotlib
 import numpy as np
 import torch
-from mmengine.runner import Runner
+from matplotlib.colors import Normalize
 
-from .sampling_points import draw_sampling_points, record_inputs, sampling_points
+from .contents import Contents, DepthMap, ground_truth, prediction
+from .contents_drawing import class_colours, draw_contents, legend_of
+from .image_input import ImageInput, build_test_set, class_names, image_of, read_image
+from .loaded_model import LoadedModel
+from .picture import Picture
 
-matplotlib.use('Agg')
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
+PANEL = 2.3  # inches, at least
 
 
 @torch.no_grad()
-def draw_predictions(runner: Runner, out: Path, count: int = 6, score_threshold: float = 0.5) -> None:
-    """Save a picture: ground truth above predictions for a few images, depth in one scale of metres, and sampling points.
+def draw_predictions(
+    loaded: LoadedModel,
+    against: Optional[LoadedModel] = None,
+    image: Optional[str] = None,
+    count: int = 6,
+    score: float = 0.5,
+) -> Picture:
+    """Draw what is on images, by their annotations and by one model or two.
+
+    In a notebook::
+
+        from mmdysample.analysis.loaded_model import load_model
+        from mmdysample.analysis.predictions import draw_predictions
+        draw_predictions(load_model('configs/shapes/faster_rcnn_dysample_shapes.py', 'work_dirs/.../epoch_8.pth'), count=3)
 
     Args:
-        runner: With the checkpoint loaded.
-        out: The file.
-        count: How many images.
-        score_threshold: Which detections to show.
+        loaded: The model; of its config's test set are the images.
+        against: Another model, for the same images.
+        image: An image file, in place of the test set's first images; without ground truth.
+        count: How many images of the test set.
+        score: Detections with less are left out.
+
+    Returns:
+        A column for each image: ground truth (or the image), then a row for each model. Depth in one scale of metres.
+
+    Raises:
+        ValueError: There is no such image, the data is missing, or the two models know different classes or predict different things.
     """
-    model = runner.model.eval()
-    runner.visualizer.dataset_meta = runner.test_dataloader.dataset.metainfo
-    inputs = record_inputs(model)
-    columns = []
-    focus: tuple[np.ndarray, tuple[float, float]]
-    dataset = runner.test_dataloader.dataset
-    for i in range(min(count, len(dataset))):
-        data = runner.test_dataloader.collate_fn([dataset[i]])
-        sample = model.test_step(data)[0]
-        image = _image(sample.img_path)
-        if hasattr(sample, 'pred_depth_map'):
-            columns.append({'image': image, 'true depth': _depth(sample.gt_depth_map), 'predicted depth': _depth(sample.pred_depth_map)})
+    models = [loaded] if against is None else [loaded, against]
+    classes, palette = class_names(loaded.config)
+    if against is not None and class_names(against.config)[0] != classes:
+        raise ValueError(f'the two models know different classes: {_few(classes)}; and {_few(class_names(against.config)[0])}')
+    if image is not None:
+        shown = [read_image(loaded, image)]
+        truths: list[Optional[Contents]] = [None]
+    else:
+        dataset = build_test_set(loaded)
+        shown = [image_of(loaded, dataset, i) for i in range(min(count, len(dataset)))]
+        truths = [ground_truth(item.data['data_samples'][0], len(classes)) for item in shown]
+    rows = {'ground truth' if image is None else 'image': truths}
+    for model in models:
+        inputs = shown if model is loaded else [read_image(model, item.path) for item in shown]
+        rows[_unique(model.title.replace(' · ', '\n'), rows)] = [_predict(model, item, len(classes), score) for item in inputs]
+    kinds = {type(row[0]) for row in list(rows.values())[1:]}
+    if len(kinds) > 1:
+        raise ValueError(f'the two models predict different things: {" and ".join(sorted(kind.__name__ for kind in kinds))}')
+    return _draw(shown, rows, classes, class_colours(len(classes), palette), score)
+
+
+def _predict(model: LoadedModel, item: ImageInput, classes: int, score: float) -> Contents:
+    with model.in_scope():
+        sample: Any = model.model.test_step(item.data)[0]  # type: ignore[operator]
+    return prediction(sample, classes, score)
+
+
+def _draw(
+    shown: Sequence[ImageInput], rows: dict[str, list[Optional[Contents]]], classes: Sequence[str], colours: np.ndarray, score: float
+) -> Picture:
+    everything = [contents for row in rows.values() for contents in row]
+    depths = [contents.metres for contents in everything if isinstance(contents, DepthMap)]
+    scale = Normalize(min(map(np.nanmin, depths)), max(map(np.nanmax, depths))) if depths else None
+    legend = legend_of(everything, classes, colours)
+    aspect = min(max(item.pixels.shape[0] / item.pixels.shape[1] for item in shown), 1.5)
+    # One image alone has its pictures side by side.
+    across, down = (len(shown), len(rows)) if len(shown) > 1 else (len(rows), 1)
+    panel = min(4.0, max(PANEL, 9 / across))
+    rows_of_legend = -(-len(legend) // max(1, int(panel * across / 1.4)))
+    size = panel * across + 0.5 + (0.8 if depths else 0), panel * aspect * down + 0.5 + 0.25 * rows_of_legend
+    figure = Picture(figsize=size, layout='constrained')
+    axes = figure.subplots(down, across, squeeze=False)
+    bar = None
+    for k, (label, row) in enumerate(rows.items()):
+        line = axes[k] if len(shown) > 1 else axes[0, k : k + 1]
+        for ax, item, contents in zip(line, shown, row):
+            bar = draw_contents(ax, item.pixels, contents, colours, scale) or bar
+        if len(shown) > 1:
+            line[0].set_ylabel(label, fontsize='small')
         else:
-            labels = {'ground truth': True, 'prediction': False}
-            columns.append({label: _draw(runner, image, sample, score_threshold, truth) for label, truth in labels.items()})
-        if i == 0:
-            focus = _network_input(data), _focus(sample)
-            padded = model.data_preprocessor(data)['inputs'].shape[-2:]
-
-    count_rows = len(columns[0])
-    heights = [1.0] * count_rows + ([2.6] if inputs else [])
-    figure = plt.figure(figsize=(2.2 * len(columns), 2.4 * count_rows + (6 if inputs else 0)), layout='constrained')
-    grid = figure.add_gridspec(len(heights), len(columns), height_ratios=heights)
-    _draw_columns(figure, grid, columns)
-    if inputs:
-        finest = max(inputs, key=lambda name: inputs[name].shape[2:].numel())
-        points = sampling_points(finest, model.get_submodule(finest), inputs[finest])
-        draw_sampling_points(figure.add_subplot(grid[-1, :]), focus[0], points, focus[1], padded)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=130)
-    plt.close(figure)
+            line[0].set_title(label, fontsize='small')
+    for ax, item in zip(axes[0], shown):
+        name = item.name if len(item.name) < 28 else f'...{item.name[-24:]}'
+        ax.set_title(name if len(shown) > 1 else f'{name}\n{ax.get_title()}', fontsize='small')
+    if bar is not None:
+        figure.colorbar(bar, ax=axes, label='depth (m)', shrink=0.8)
+    if legend:
+        figure.legend(handles=legend, loc='outside lower center', ncols=-(-len(legend) // rows_of_legend), fontsize='small', frameon=False)
+    if any(getattr(contents, 'scores', None) is not None for contents in everything):
+        figure.suptitle(f'detections with a score of {100 * score:g} % or more', fontsize='small')
+    return figure
 
 
-def _draw_columns(figure: Figure, grid: GridSpec, columns: list[dict[str, np.ndarray]]) -> None:
-    """Draw a column of pictures for each image; what has no colours is depth, all of it in one scale."""
-    depths = [picture.ravel() for column in columns for picture in column.values() if picture.ndim == 2]
-    scale = dict(cmap='viridis_r', vmin=np.nanmin(np.concatenate(depths)), vmax=np.nanmax(np.concatenate(depths))) if depths else {}
-    axes = []
-    for j, column in enumerate(columns):
-        for row, (label, picture) in enumerate(column.items()):
-            ax = figure.add_subplot(grid[row, j])
-            shown = ax.imshow(picture, **(scale if picture.ndim == 2 else {}))
-            ax.set(xticks=[], yticks=[])
-            if j == 0:
-                ax.set_ylabel(label)
-            if picture.ndim == 2:
-                axes.append(ax)
-    if depths:
-        figure.colorbar(shown, ax=axes, label='depth (m)')
+def _unique(label: str, taken: dict[str, Any]) -> str:
+    return label if label not in taken else f'{label}\n(second)'
 
 
-def _depth(depth: Any) -> np.ndarray:
-    """Metres, ``(H, W)``; NaN where the sensor saw nothing."""
-    metres = depth.data.squeeze(0).cpu().numpy()
-    return np.where(metres > 0, metres, np.nan)
-
-
-def _image(path: str) -> np.ndarray:
-    import mmcv
-
-    return mmcv.imread(path, channel_order='rgb')
-
-
-def _draw(runner: Runner, image: np.ndarray, sample: Any, score_threshold: float, truth: bool) -> np.ndarray:
-    """The framework's own drawing; mmdet's takes a threshold, mmseg's does not."""
-    of_mmdet = hasattr(sample, 'pred_instances') or hasattr(sample, 'pred_panoptic_seg')
-    detection = {'pred_score_thr': score_threshold} if of_mmdet else {'with_labels': False}
-    runner.visualizer.add_datasample('', image, sample, draw_gt=truth, draw_pred=not truth, show=False, **detection)
-    return runner.visualizer.get_image()
-
-
-def _network_input(data: dict) -> np.ndarray:
-    """The first image as the network saw it, ``(h, w, 3)``, RGB."""
-    return data['inputs'][0].flip(0).permute(1, 2, 0).numpy().astype(np.uint8)
-
-
-def _focus(sample: Any) -> tuple[float, float]:
-    """The corner of the first object in the network's image, where there is an edge to look at, or else the middle of the image."""
-    boxes = getattr(getattr(sample, 'gt_instances', None), 'bboxes', None)
-    if boxes is not None and len(boxes):
-        x, y, _, _ = getattr(boxes, 'tensor', boxes)[0].tolist()
-        scale = sample.get('scale_factor', (1.0, 1.0))  # boxes are in pixels of the file, the network's image may be resized
-        return x * scale[0], y * scale[1]
-    height, width = sample.img_shape[:2]
-    return width / 2, height / 2
+def _few(names: Sequence[str]) -> str:
+    return ', '.join(names[:5]) + (f', ... ({len(names)})' if len(names) > 5 else '')

@@ -31,6 +31,12 @@ class Options(DictAction):
 def make_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the shared options; the config comes first."""
     parser = argparse.ArgumentParser(description=description)
+    add_options(parser)
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the config and the shared options to a parser."""
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where results go (default: work_dirs/<name of the config>)')
     parser.add_argument(
@@ -56,7 +62,6 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='see tools/dist_train.sh')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='passed by old launchers')
     parser.add_argument(TRUST_FLAG, action='store_true', help='load checkpoints that can run code; only for files from people you trust')
-    return parser
 
 
 def read_config(args: argparse.Namespace, splits: Iterable[str], log_to: str = '.') -> Config:

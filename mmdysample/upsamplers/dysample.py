@@ -126,6 +126,20 @@ class DySample(Upsampler):
             return torch.add(position, offset, alpha=self.scope_factor)
         return torch.addcmul(position, offset, self._linear(self.scope, x).to(dtype).sigmoid(), value=2 * self.scope_factor)
 
+    def predict_scope(self, x: Tensor) -> Tensor:
+        """How far a point goes per unit of offset.
+
+        Args:
+            x: ``(B, C, H, W)``.
+
+        Returns:
+            ``(B, 2*g*s*s, H, W)``, in input pixels, the channels ordered as in :meth:`predict_offset`; one number, if the scope is static.
+        """
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        if self.scope is None:
+            return torch.full((), self.scope_factor, dtype=dtype, device=x.device).expand(x.shape[0], self.init_pos.shape[1], *x.shape[2:])
+        return 2 * self.scope_factor * self._linear(self.scope, x).to(dtype).sigmoid()
+
     def _linear(self, conv: nn.Conv2d, x: Tensor) -> Tensor:
         if self.style == 'lp':
             return conv(x)

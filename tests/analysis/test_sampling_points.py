@@ -1,42 +1,63 @@
-import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from mmdysample import DySample
-from mmdysample.analysis.sampling_points import draw_sampling_points, record_inputs, sampling_points
+from mmdysample.analysis.sampling_points import sampling_points
 
 
-def test_points_start_on_the_output_grid_and_end_where_offsets_say():
-    module = DySample(8, scale_factor=2, groups=2)
+def coordinates(height, width):
+    """A map whose channels say where they are: x, y, x, y, ..., so that what is sampled from it is the place of the sample."""
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing='ij')
+    return torch.stack((x, y) * 4)[None]
+
+
+@pytest.mark.parametrize('style', ['lp', 'pl'])
+@pytest.mark.parametrize('scale_factor', [2, 3])
+def test_the_points_are_where_the_module_samples(style, scale_factor):
+    channels = 8 if scale_factor == 2 else 36
+    module = DySample(channels, scale_factor, style=style, groups=2, dyscope=True)
+    for conv in (module.offset, module.scope):
+        nn.init.normal_(conv.weight, std=0.05)
+    x = coordinates(7, 9).repeat(1, 5, 1, 1)[:, :channels]
+    x = x[:, :channels]
+    points = sampling_points(module, x)
+    with torch.no_grad():
+        out = module(x)[0].view(2, channels // 2, 7 * scale_factor, 9 * scale_factor)[:, :2].permute(0, 2, 3, 1)
+    # Beyond the outermost centres, a sample is that of the border.
+    low, high = torch.tensor([0.5, 0.5]), torch.tensor([8.5, 6.5])
+    expected = torch.minimum(torch.maximum(torch.from_numpy(points.end), low), high)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-4)
+    assert points.distance.max() > 0.05
+
+
+@pytest.mark.parametrize('init_position', ['bilinear', 'nearest'])
+def test_a_bias_moves_the_points_by_a_known_amount(init_position):
+    module = DySample(8, groups=2, init_position=init_position)
     nn.init.zeros_(module.offset.weight)
     # Channels are ordered as (x | y, group, row, column): group 1 looks 0.25 * 2 pixels to the right.
     module.offset.bias.data.view(2, 2, 2, 2)[0, 1] = 2.0
-    points = sampling_points('m', module, torch.randn(1, 8, 3, 5))
-    columns, rows = np.meshgrid((np.arange(10) + 0.5) / 2, (np.arange(6) + 0.5) / 2)
-    assert np.allclose(points.start, np.stack((columns, rows), -1))
-    assert np.allclose(points.end[0], points.start)
-    assert np.allclose(points.end[1] - points.start, (0.5, 0.0))
+    points = sampling_points(module, torch.randn(1, 8, 3, 5))
+    for row in range(6):
+        for column in range(10):
+            assert points.start[row, column].tolist() == [(column + 0.5) / 2, (row + 0.5) / 2]
+            x, y = (column // 2 + 0.5, row // 2 + 0.5) if init_position == 'nearest' else points.start[row, column]
+            assert points.end[0, row, column].tolist() == [x, y]
+            assert points.end[1, row, column].tolist() == [x + 0.5, y]
+    assert (points.scope == 0.25).all()
 
 
-def test_the_first_input_of_every_dysample_is_kept():
-    model = nn.Sequential(DySample(8), nn.ReLU(), DySample(8))
-    seen = record_inputs(model)
-    first = torch.randn(2, 8, 3, 5)
-    model(first)
-    model(torch.randn(1, 8, 4, 4))
-    assert {name: tuple(x.shape) for name, x in seen.items()} == {'0': (1, 8, 3, 5), '2': (1, 8, 6, 10)}
-    assert torch.equal(seen['0'], first[:1])
-
-
-@pytest.mark.parametrize('centre', [(0.0, 0.0), (40.0, 24.0), (1000.0, -5.0)])
-def test_what_is_drawn_stays_within_the_image(centre):
-    """A map of 3x5 over a 24x40 input, of which 20x33 is image and the rest is padding."""
-    points = sampling_points('m', DySample(8), torch.randn(1, 8, 3, 5))
-    ax = Figure().add_subplot()
-    draw_sampling_points(ax, np.zeros((20, 33, 3), np.uint8), points, centre, padded=(24, 40), window=2)
-    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    assert right - left == bottom - top == pytest.approx(16)  # 2 pixels of stride 8
-    assert 0 <= left < right <= 33
-    assert 0 <= top < bottom <= 20
+def test_a_dynamic_scope_is_that_of_each_output_pixel():
+    module = DySample(8, groups=2, dyscope=True)
+    nn.init.zeros_(module.scope.weight)
+    x = torch.rand(1, 8, 3, 5) + 0.5
+    # The scope of the lower right point of every pixel follows channel 3; the others stay at their start.
+    module.scope.weight.data.view(2, 2, 2, 2, 8)[:, :, 1, 1, 3] = 4.0
+    scope = sampling_points(module, x).scope
+    assert scope.shape == (6, 10)
+    for row in range(6):
+        for column in range(10):
+            expected = 0.25
+            if row % 2 and column % 2:
+                expected = 0.5 / (1 + torch.exp(-4 * x[0, 3, row // 2, column // 2]).item())
+            assert scope[row, column] == pytest.approx(expected, abs=1e-6)

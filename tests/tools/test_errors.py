@@ -130,12 +130,12 @@ def test_data_flags_without_the_folder(refused):
 
 
 @pytest.mark.parametrize(('content', 'message'), [(b'hello', 'is no complete checkpoint'), (None, 'there is no checkpoint')])
-@pytest.mark.parametrize('tool', ['test', 'visualize'])
+@pytest.mark.parametrize('tool', [('test',), ('visualize', 'predictions')])
 def test_broken_checkpoint(refused, tmp_path, tool, content, message):
     path = tmp_path / 'x.pth'
     if content is not None:
         path.write_bytes(content)
-    assert message in refused(tool, SHAPES, path, '--cfg-options', *SIZES)
+    assert message in refused(*tool, SHAPES, path, '--cfg-options', *SIZES)
 
 
 def test_a_checkpoint_of_another_model(refused, tmp_path):
@@ -149,8 +149,49 @@ def test_predictions_need_a_pickle(refused, tmp_path):
 
 
 def test_a_picture_needs_a_format(refused, tmp_path):
-    torch.save({'weight': torch.zeros(1)}, tmp_path / 'x.pth')
-    assert '--out must end in one of .png' in refused('visualize', SHAPES, tmp_path / 'x.pth', '--out', 'x.foo', '--cfg-options', *SIZES)
+    assert '--out must end in one of .png' in refused('visualize', 'sampling', SHAPES, '--out', 'x.foo', '--cfg-options', *SIZES)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (
+            ['sampling', SEGFORMER, '--module', 'neck'],
+            "has no DySample 'neck' that sees the image as a whole; it has decode_head.upsample_",
+        ),
+        (['sampling', SEGFORMER, '--upsampler', 'CARAFE'], 'the model has no DySample that sees the image as a whole; put one in with'),
+        (['sampling', SEGFORMER, '--pixels', '3,4', '128,0'], '--pixels 128,0 is outside of 000000.png, which has 128x128 pixels'),
+        (['sampling', SEGFORMER, '--index', '8'], 'has the images 0 to 7, got --index 8'),
+        (['features', SEGFORMER, '--upsamplers', 'Dysampel'], "unknown upsampler 'Dysampel' (did you mean"),
+        (['features', SEGFORMER, '--image', 'nowhere.png'], 'there is no image nowhere.png'),
+        (['predictions', SEGFORMER, '--image', 'README.md'], 'README.md is no image that mmcv can read'),
+        (['predictions', SEGFORMER, '--against', SHAPES, 'nowhere.pth'], 'there is no checkpoint nowhere.pth'),
+        (
+            ['sampling', FASTER, '--image', 'x.jpg', '--cfg-options', 'model.backbone.init_cfg.checkpoint=http://127.0.0.1:9/x.pth'],
+            'init_cfg=None',
+        ),
+    ],
+)
+def test_pictures(refused, arguments, message):
+    sizes = [] if arguments[1] == FASTER else ['--cfg-options', *SIZES]
+    assert message in refused('visualize', *arguments, *sizes)
+
+
+def test_a_checkpoint_that_a_picture_cannot_show(refused, tmp_path):
+    torch.save({'state_dict': {'weight': torch.zeros(1)}}, tmp_path / 'x.pth')
+    assert 'is no checkpoint of this model' in refused('visualize', 'sampling', SHAPES, tmp_path / 'x.pth', '--cfg-options', *SIZES)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [([SHAPES, 'x.pth'], 'sampling, features, predictions'), (['sampling', SHAPES, '--pixels', '1;2'], 'takes x,y, two whole numbers')],
+)
+def test_usage_of_pictures(monkeypatch, capfd, arguments, message):
+    monkeypatch.setattr(sys, 'argv', ['visualize.py', *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_path('tools/visualize.py', run_name='__main__')
+    assert exit_.value.code == 2
+    assert message in capfd.readouterr().err.replace("'", '')
 
 
 def test_drawings_need_a_folder(refused, tmp_path):

@@ -78,7 +78,9 @@ def test_train_test_and_draw(run, tmp_path, config, options, rows):
     assert len(list((tmp_path / 'drawn').rglob('*.[jp][pn]g'))) == 8
 
     picture = tmp_path / 'picture.png'
-    assert f'picture: {picture}' in run(*tool('visualize', saved, checkpoint, '--work-dir', work, '--out', picture, '--count', '2'))
+    assert f'picture: {picture}' in run(
+        *tool('visualize', 'predictions', saved, checkpoint, '--work-dir', work, '--out', picture, '--count', '2')
+    )
     assert picture.stat().st_size > 20_000
 
 

@@ -1,0 +1,148 @@
+"""An image as a model takes it."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import mmcv
+import numpy as np
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import DATASETS
+
+from mmdysample.datasets.check import leaves, prepare_data
+from mmdysample.engine.model import naming_the_config
+
+from .loaded_model import LoadedModel, in_scope
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """An image, and what a model takes in its place."""
+
+    path: str
+    pixels: np.ndarray  # (h, w, 3), uint8, RGB: the file's
+    data: dict[str, Any]  # a batch of one, for test_step
+    scale: tuple[float, float]  # pixels of the network's input in a pixel of the file, x before y
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return Path(self.path).name
+
+
+def open_image(loaded: LoadedModel, image: Optional[str] = None, index: int = 0) -> ImageInput:
+    """Read an image file, or else an image of the config's test set.
+
+    Args:
+        loaded: The model.
+        image: A file in any format that mmcv reads.
+        index: Which image of the test set, if there is no file.
+
+    Raises:
+        ValueError: There is no such image, or it cannot be read.
+    """
+    return read_image(loaded, image) if image is not None else image_of(loaded, build_test_set(loaded), index)
+
+
+def read_image(loaded: LoadedModel, path: str) -> ImageInput:
+    """Take an image file through the test pipeline, less what reads annotations.
+
+    Raises:
+        ValueError: There is no such file, or mmcv cannot read it.
+    """
+    pixels = read_pixels(path)
+    pipeline = _pipeline(loaded.config)
+    with naming_the_config(loaded.config), loaded.in_scope():
+        item = Compose([step for step in pipeline if not _reads_annotations(step)])(dict(img_path=path, img_id=0))
+    return _as_input(path, pixels, item, pipeline)
+
+
+def build_test_set(loaded: LoadedModel) -> Any:
+    """Build the test set of a model's config, with masks where the model predicts them.
+
+    Raises:
+        ValueError: The config has none, its data is missing, or it cannot be built.
+    """
+    config = loaded.config
+    if not config.get('test_dataloader'):
+        raise ValueError(f'{config.filename} has no test_dataloader, whose images would be shown: name an image with --image')
+    prepare_data(config, ('test',))
+    dataset = copy.deepcopy(config.test_dataloader.dataset)
+    if config.get('default_scope') == 'mmdet' and getattr(loaded.model, 'with_mask', False):
+        for step in dataset.get('pipeline', []):
+            if _kind(step) == 'LoadAnnotations':
+                step['with_mask'] = True  # evaluation reads them from the annotation file, so configs leave them out
+    with naming_the_config(config), in_scope(config):
+        return DATASETS.build(dataset)
+
+
+def image_of(loaded: LoadedModel, dataset: Any, index: int) -> ImageInput:
+    """Take an image of a test set, with its annotations.
+
+    Raises:
+        ValueError: There is no image of that index.
+    """
+    if not 0 <= index < len(dataset):
+        raise ValueError(f'the test set of {loaded.config.filename} has the images 0 to {len(dataset) - 1}, got --index {index}')
+    with loaded.in_scope():
+        item = dataset[index]
+    path = item['data_samples'].img_path
+    return _as_input(path, read_pixels(path), item, _pipeline(loaded.config))
+
+
+def read_pixels(path: str) -> np.ndarray:
+    """Read an image, turned as its camera was held.
+
+    Returns:
+        ``(h, w, 3)``, uint8, RGB.
+
+    Raises:
+        ValueError: There is no such file, or mmcv cannot read it.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f'there is no image {path}')
+    try:
+        pixels = mmcv.imread(path)
+    except Exception as error:  # each of its backends has its own
+        raise ValueError(f'{path} is no image that mmcv can read') from error
+    if pixels is None:
+        raise ValueError(f'{path} is no image that mmcv can read')
+    return mmcv.bgr2rgb(pixels)
+
+
+def class_names(config: Config) -> tuple[list[str], Optional[list[Any]]]:
+    """The classes of a config's test set, and their colours if it says so; without its files."""
+    dataset = next(leaves(config.get('test_dataloader') or {}), {})
+    with in_scope(config), DATASETS.switch_scope_and_registry(None) as registry:
+        cls = registry.get(dataset['type']) if dataset.get('type') else None
+    meta = {**getattr(cls, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+    classes, palette = list(meta.get('classes') or ()), meta.get('palette')
+    # The palette of a data set's class stays behind when a config names other classes.
+    return classes, list(palette) if isinstance(palette, (list, tuple)) and len(palette) == len(classes) else None
+
+
+def _pipeline(config: Config) -> list[dict[str, Any]]:
+    dataset = next(leaves(config.get('test_dataloader') or {}), None)
+    if not dataset or not dataset.get('pipeline'):
+        raise ValueError(f'{config.filename} has no test pipeline, which an image would be read by')
+    return dataset['pipeline']
+
+
+def _as_input(path: str, pixels: np.ndarray, item: dict[str, Any], pipeline: list[dict[str, Any]]) -> ImageInput:
+    # What pads says in scale_factor how it has been resized before; what does not pad, in its size.
+    if any(_kind(step).endswith('Pad') for step in pipeline):
+        scale = item['data_samples'].get('scale_factor', (1.0, 1.0))
+    else:
+        height, width = item['inputs'].shape[-2:]
+        scale = width / pixels.shape[1], height / pixels.shape[0]
+    return ImageInput(path, pixels, pseudo_collate([item]), (float(scale[0]), float(scale[1])))
+
+
+def _reads_annotations(step: dict[str, Any]) -> bool:
+    return _kind(step).startswith('Load') and not _kind(step).startswith('LoadImage')
+
+
+def _kind(step: dict[str, Any]) -> str:
+    return str(step.get('type')).split('.')[-1]

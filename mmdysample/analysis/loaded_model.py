@@ -1,0 +1,125 @@
+"""A model as pictures need it: built from a config, with the weights of a checkpoint or untrained."""
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import MMLogger
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import load_checkpoint
+from torch import nn
+
+from mmdysample.engine.checkpoint import check_checkpoint, check_fit, secure_loading
+from mmdysample.engine.config import load_config
+from mmdysample.engine.errors import one_line
+from mmdysample.engine.model import naming_the_config
+from mmdysample.engine.panoptic import stand_in_for_panopticapi
+from mmdysample.frameworks import require
+
+from .upsampler_calls import find_upsamplers, upsampler_name
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in evaluation mode, and where it comes from."""
+
+    config: Config
+    model: nn.Module
+    checkpoint: Optional[str] = None  # None for an untrained model
+    lacking: frozenset[str] = frozenset()  # parameters that the checkpoint lacks, which stayed as they were initialised
+    warning: Optional[str] = None  # what the user should know about the checkpoint
+
+    @property
+    def title(self) -> str:
+        """Config, upsamplers, and checkpoint or ``untrained``."""
+        names = dict.fromkeys(map(upsampler_name, find_upsamplers(self.model).values()))
+        stem = Path(self.config.filename or 'model').stem
+        return ' · '.join(filter(None, (stem, ', '.join(names), self.state)))
+
+    @property
+    def state(self) -> str:
+        """The checkpoint's name, or ``untrained``."""
+        return Path(self.checkpoint).name if self.checkpoint else 'untrained'
+
+    def is_trained(self, module: str) -> bool:
+        """Whether the parameters of a module, by its name, come from the checkpoint."""
+        return self.checkpoint is not None and not any(name.startswith(f'{module}.') for name in self.lacking)
+
+    def in_scope(self) -> Any:
+        """The context in which the config's names mean those of its framework."""
+        return in_scope(self.config)
+
+
+def load_model(config: Union[str, Config], checkpoint: Optional[str] = None) -> LoadedModel:
+    """Build a model and load its weights.
+
+    Args:
+        config: A config, or its file.
+        checkpoint: Its file or address; None for a model that is initialised as for training (always with the same random numbers),
+            with the pretrained weights that its config names.
+
+    Returns:
+        The model, on the GPU if there is one.
+
+    Raises:
+        ImportError: The config's framework is not installed.
+        ValueError: The config cannot be built, or the checkpoint is missing, broken, unsafe or of another model.
+    """
+    if isinstance(config, str):
+        secure_loading()
+        config = load_config(config)
+    if config.get('default_scope') in ('mmdet', 'mmseg'):
+        require(config.default_scope, str(config.filename))
+    stand_in_for_panopticapi(config)
+    if checkpoint:
+        check_checkpoint(checkpoint)
+    with naming_the_config(config), in_scope(config), torch.random.fork_rng(devices=[]), _quietly():
+        torch.manual_seed(0)
+        model = revert_sync_batchnorm(MODELS.build(copy.deepcopy(config.model)))
+        if not checkpoint:
+            _initialise(model, config)
+    lacking: frozenset[str] = frozenset()
+    warning = None
+    if checkpoint:
+        warning = check_fit(checkpoint, model)
+        content = load_checkpoint(model, checkpoint, map_location='cpu')
+        held = {name.removeprefix('module.'): value.shape for name, value in content.get('state_dict', content).items()}
+        lacking = frozenset(name for name, value in model.named_parameters() if held.get(name) != value.shape)
+    return LoadedModel(config, model.to(get_device()).eval(), checkpoint, lacking, warning)
+
+
+@contextmanager
+def in_scope(config: Config) -> Iterator[None]:
+    """Let names mean those of a config's framework, and no longer than that: two models may come from two."""
+    with DefaultScope.overwrite_default_scope(config.get('default_scope')):
+        yield
+
+
+def _initialise(model: nn.Module, config: Config) -> None:
+    try:
+        model.init_weights()  # type: ignore[operator]
+    except OSError as error:  # no network, or no such address
+        raise ValueError(
+            f'the pretrained weights that {config.filename} names cannot be had ({one_line(error)[:200]}): give a checkpoint, or '
+            '--cfg-options model.backbone.init_cfg=None'
+        ) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Leave out the log of initialisation, a few lines for each parameter."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

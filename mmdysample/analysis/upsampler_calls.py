@@ -1,0 +1,154 @@
+"""What the upsamplers of a model are called with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Optional
+
+import torch
+from mmcv.cnn.bricks.upsample import PixelShufflePack
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+# mmcv's, which declare nothing.
+MMCV_CLASSES = {nn.ConvTranspose2d: 'deconv', PixelShufflePack: 'pixel_shuffle'}
+
+
+class UpsamplerCall(NamedTuple):
+    """An upsampler's first call for one image."""
+
+    name: str  # of the module in the model
+    module: nn.Module
+    x: Tensor  # (1, C, H, W)
+    guide: Optional[Tensor]  # (1, C_g, s*H, s*W): what a guided upsampler is given in this place; None where there is no finer map
+    out: Tensor  # (1, C, s*H, s*W)
+    padded: tuple[int, int]  # height and width of the network's input with its padding, which the map covers
+
+    @property
+    def stride(self) -> tuple[float, float]:
+        """Pixels of the network's input in a pixel of ``x``, x before y."""
+        return self.padded[1] / self.x.shape[3], self.padded[0] / self.x.shape[2]
+
+    @property
+    def scale_factor(self) -> int:
+        """The upsampling ratio."""
+        return self.out.shape[3] // self.x.shape[3]
+
+
+def find_upsamplers(model: nn.Module) -> dict[str, nn.Module]:
+    """The upsamplers of a model, by the names of their modules; without those that see regions of the image."""
+    return dict(_walk(model, ''))
+
+
+def _walk(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+    for key, child in module.named_children():
+        name = f'{path}{key}'
+        # An nn.Upsample that replace_upsample has found is not called any more: the module that called it, or it itself, holds another.
+        replaced = isinstance(child, nn.Upsample) and (hasattr(module, 'upsample_modules') or hasattr(child, 'upsample_modules'))
+        if key == 'roi_head':
+            continue
+        if _is_upsampler(child) and not replaced:
+            yield name, child
+        else:
+            yield from _walk(child, f'{name}.')
+
+
+def _is_upsampler(module: nn.Module) -> bool:
+    return hasattr(type(module), 'guided') or isinstance(module, (nn.Upsample, *MMCV_CLASSES))
+
+
+def upsampler_name(module: nn.Module) -> str:
+    """The name of an upsampler in the registry."""
+    if isinstance(module, nn.Upsample):
+        return str(module.mode)
+    ours = (name for name, cls in MODELS.module_dict.items() if cls is type(module) and hasattr(cls, 'guided'))
+    return next(ours, MMCV_CLASSES.get(type(module), type(module).__name__))
+
+
+@torch.no_grad()
+def record_calls(model: nn.Module, data: dict[str, Any]) -> dict[str, UpsamplerCall]:
+    """Run a model on a batch of one image and keep what its upsamplers are called with.
+
+    Args:
+        model: In evaluation mode. One of mmseg that looks through a sliding window sees the whole image at once here.
+        data: For its ``test_step``.
+
+    Returns:
+        The first call of each upsampler, by the names of the modules, those alone that see the image as a whole.
+    """
+    recorders = {name: Recorder(module) for name, module in find_upsamplers(model).items()}
+    with _whole_images(model), _in_place(model, recorders):
+        model.test_step(data)  # type: ignore[operator]
+        padded = model.data_preprocessor(data, False)['inputs'].shape[-2:]  # type: ignore[operator]
+    calls = {}
+    for name, recorder in recorders.items():
+        if recorder.call is not None and recorder.call[0].shape[0] == 1:
+            calls[name] = UpsamplerCall(name, recorder.upsampler, *recorder.call, (padded[0], padded[1]))
+    return calls
+
+
+def choose_call(calls: dict[str, UpsamplerCall], name: Optional[str] = None, kind: Optional[type] = None) -> UpsamplerCall:
+    """Choose an upsampler.
+
+    Args:
+        calls: What :func:`record_calls` returned.
+        name: Name of the module; by default the one with the finest map, the last if there are several.
+        kind: The class that it must be of.
+
+    Raises:
+        ValueError: The model has none, or none of that name.
+    """
+    what = 'DySample' if kind else 'upsampler'
+    fitting = {key: call for key, call in calls.items() if kind is None or isinstance(call.module, kind)}
+    if not fitting:
+        raise ValueError(
+            f'the model has no {what} that sees the image as a whole; put one in with --upsampler NAME, or choose another config'
+        )
+    if name is None:
+        return max(reversed(fitting.values()), key=lambda call: call.x.shape[2:].numel())
+    if name not in fitting:
+        raise ValueError(f'the model has no {what} {name!r} that sees the image as a whole; it has {", ".join(fitting)}')
+    return fitting[name]
+
+
+class Recorder(nn.Module):
+    """An upsampler that keeps what it is called with, and takes a guide whether it needs one or not."""
+
+    guided = True
+
+    def __init__(self, upsampler: nn.Module) -> None:
+        super().__init__()
+        self.upsampler = upsampler
+        self.scale_factor = int(getattr(upsampler, 'scale_factor', 0) or upsampler.stride[0])  # type: ignore[index]
+        self.call: Optional[tuple[Tensor, Optional[Tensor], Tensor]] = None
+
+    def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
+        """Upsample as the upsampler does."""
+        out = self.upsampler(x, guide) if getattr(self.upsampler, 'guided', False) else self.upsampler(x)
+        if self.call is None:
+            self.call = x, guide, out
+        return out
+
+
+@contextmanager
+def _in_place(model: nn.Module, modules: dict[str, Recorder]) -> Iterator[None]:
+    places = {name: (model.get_submodule(name.rpartition('.')[0]), name.rpartition('.')[2]) for name in modules}
+    try:
+        for name, (parent, key) in places.items():
+            setattr(parent, key, modules[name])
+        yield
+    finally:
+        for name, (parent, key) in places.items():
+            setattr(parent, key, modules[name].upsampler)
+
+
+@contextmanager
+def _whole_images(model: nn.Module) -> Iterator[None]:
+    test_cfg: Any = getattr(model, 'test_cfg', None)
+    mode = test_cfg.get('mode') if isinstance(test_cfg, dict) else None
+    if mode:
+        test_cfg['mode'] = 'whole'
+    try:
+        yield
+    finally:
+        if mode:
+            test_cfg['mode'] = mode
