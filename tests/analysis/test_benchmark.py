@@ -1,8 +1,7 @@
 import pytest
 import torch
-from torch import nn
-
 from mmdysample.analysis.speed import PASSES, VARIANTS, Textbook, call_times, compare, peak_memory
+from torch import nn
 
 
 @pytest.mark.parametrize('scale_factor', [2, 3])

@@ -5,12 +5,12 @@ import re
 import pytest
 import torch
 from conftest import ROOT
+from mmdysample.analysis.speed import PASSES
 
 from mmdysample import build_upsampler, list_upsamplers
 from mmdysample.analysis import capabilities, upsamplers
 from mmdysample.analysis.flops import count_multiplications
 from mmdysample.analysis.published import ADDED
-from mmdysample.analysis.speed import PASSES
 from mmdysample.functional import tiles
 
 

@@ -45,7 +45,7 @@ class Environment:
 
     @classmethod
     def here(cls, device: str = 'cpu', dtype: str = 'float32', tf32: bool = False, compiled: bool = False) -> 'Environment':
-        """This machine.
+        """Take the machine that this runs on.
 
         Raises:
             ValueError: It cannot be told to compute like that.

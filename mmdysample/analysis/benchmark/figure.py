@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
 from mmdysample.analysis.paper_tables import Cell
@@ -22,11 +22,13 @@ from mmdysample.analysis.upsamplers import segformer_multiplications
 from .upsamplers import REFERENCE, Measured
 
 # Square points of paper for each GFLOP; a dot marks the middle of a circle, however small it is.
-AREA = 60.0
-LEGEND = (1, 10, 30)
+AREA = 50.0
+LEGEND = (1, 5, 20)
 DOT = 3.5
 # Latencies further apart than this are shown on a logarithmic axis.
 LINEAR_UP_TO = 8.0
+# What a name had better not lie on, in tens of points that it may go further away for that.
+ON_A_CIRCLE, ON_A_WHISKER = 0.8, 1.2
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def draw_figure(points: Sequence[Point], out: Path, latency_of: str, footnote: s
     if logarithmic:
         ax.set_xscale('log')
         ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.xaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
         ax.xaxis.set_minor_formatter(NullFormatter())
     colours = plt.get_cmap('tab20').colors  # type: ignore[attr-defined]
     for i, point in enumerate(sorted(points, key=lambda point: -point.gflops)):  # the small ones on top
@@ -102,14 +104,14 @@ def _legend(figure: Figure, ax: Axes, read_off: bool) -> None:
         Line2D([], [], linestyle='', marker='o', markersize=2 * math.sqrt(AREA * g / math.pi), color='0.5', alpha=0.35, linewidth=0)
         for g in LEGEND
     ]
-    labels = [f'{g} GFLOPs' for g in LEGEND]
+    labels = [f'+{g} GFLOPs' for g in LEGEND]
     if read_off:
         handles.append(Line2D([], [], linestyle='', marker='o', markersize=DOT, color='0.3', markerfacecolor='white'))
         labels.append("mIoU read off the paper's figure")
-    title = 'area: GFLOPs added at 512x512, counted here'
+    title = 'Areas: GFLOPs that each adds to SegFormer-B1 at 512x512, counted here'
     figure.legend(
         handles, labels, loc='outside upper center', ncols=len(labels), title=title, fontsize=8, title_fontsize=8, frameon=False,
-        handletextpad=1.6, columnspacing=2.6, borderpad=1.2,
+        handletextpad=1.6, columnspacing=2.6, borderpad=0.2, labelspacing=1.2,
     )  # fmt: skip
 
 
@@ -130,6 +132,7 @@ def place_names(ax: Axes, points: Sequence[Point], fontsize: float = 8.0) -> lis
     dots = [Bbox.from_bounds(x - DOT * pixels, y - DOT * pixels, 2 * DOT * pixels, 2 * DOT * pixels) for x, y in centres]
     circles = [(x, y, point.radius * pixels) for (x, y), point in zip(centres, points)]
     placed: dict[int, Bbox] = {}
+    whiskers = [_whisker(ax, point) for point in points]
     # Where it is crowded first: those have the least choice.
     crowd = [sum(math.dist(a, b) < 60 * pixels for b in centres) for a in centres]
     for i in sorted(range(len(points)), key=lambda i: (-crowd[i], points[i].gflops)):
@@ -142,6 +145,7 @@ def place_names(ax: Axes, points: Sequence[Point], fontsize: float = 8.0) -> lis
             if not inside or any(candidate.padded(pixels).overlaps(other) for other in others):
                 continue
             badness += sum(_covers(candidate, circle) for j, circle in enumerate(circles) if j != i)
+            badness += ON_A_WHISKER * sum(candidate.overlaps(whisker) for whisker in whiskers)
             if badness < best:
                 best, spot = badness, candidate
         if spot is None:  # more names than there is room for
@@ -169,7 +173,12 @@ def _covers(box: Bbox, circle: tuple[float, float, float]) -> float:
     """Whether a name lies on another circle: worth going a little further for."""
     x, y, radius = circle
     nearest = min(max(x, box.x0), box.x1), min(max(y, box.y0), box.y1)
-    return 0.8 if math.dist((x, y), nearest) < radius else 0.0
+    return ON_A_CIRCLE if math.dist((x, y), nearest) < radius else 0.0
+
+
+def _whisker(ax: Axes, point: Point) -> Bbox:
+    q1, _, q3 = point.ms
+    return Bbox(ax.transData.transform([(q1, float(point.miou.value)), (q3, float(point.miou.value))])).padded(1.0)
 
 
 def _leader(ax: Axes, centre: tuple[float, ...], radius: float, box: Bbox, pixels: float) -> None:

@@ -12,6 +12,7 @@ from typing import BinaryIO, Union
 from mmdysample.engine.files import new_file
 
 from .environment import Environment
+from .models import MeasuredModel
 from .passes import PASSES
 from .timing import Timing
 from .upsamplers import Cost, Measured
@@ -75,6 +76,21 @@ def upsampler_columns(measured: Measured) -> dict[str, Value]:
         row |= timing_columns(cost.time if cost else None, prefix)
         row |= {f'{prefix}memory_bytes': cost.memory if cost else None, f'{prefix}unfold_ratio': cost.unfold if cost else None}
     return {**row, 'error': measured.error}
+
+
+def model_columns(measured: MeasuredModel) -> dict[str, Value]:
+    """The raw numbers of a model with an upsampler."""
+    height, width = measured.size or (None, None)
+    return {
+        'model': measured.model,
+        'upsampler': measured.upsampler,
+        'height': height,
+        'width': width,
+        'parameters': measured.parameters,
+        **timing_columns(measured.time),
+        'memory_bytes': measured.memory,
+        'error': measured.error,
+    }
 
 
 def read_measured(path: Path) -> list[Measured]:

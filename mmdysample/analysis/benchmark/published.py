@@ -15,7 +15,8 @@ def published_ratio(name: str, size: tuple[int, ...], scale_factor: int) -> str:
 
     Empty where none is public, or for another size than the figure's.
     """
-    latencies = {row.name: row.cell('latency') for row in read_table('complexity').rows}
+    table = read_table('complexity')
+    latencies = {row.name: row.cell(table.main) for row in table.rows}
     cell, reference = latencies.get(name), latencies.get(REFERENCE)
     if (size, scale_factor) != (SIZE, SCALE_FACTOR) or cell is None or reference is None:
         return ''
@@ -25,5 +26,6 @@ def published_ratio(name: str, size: tuple[int, ...], scale_factor: int) -> str:
 
 def published_miou(name: str) -> Optional[Cell]:
     """The mIoU of SegFormer-B1 on ADE20K with an upsampler; None where none is public that can be compared with the others."""
-    cells = {row.name: row.cell('mIoU') for row in read_table('segformer').rows}
+    table = read_table('segformer')
+    cells = {row.name: row.cell(table.main) for row in table.rows}
     return None if name in INCOMPARABLE else cells.get(name)

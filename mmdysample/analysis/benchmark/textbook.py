@@ -6,6 +6,7 @@ of the times are compared, and the bytes that each holds at its peak.
 
 import statistics
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -100,9 +101,7 @@ def compare(
         for label, run in PASSES.items():
             shape = 'x'.join(map(str, size))
             calls = {key: run(subject) for key, subject in subjects.items()}
-            times, failed = interleaved(
-                calls, clock, rounds, seconds, lambda rounds, label=label, shape=shape: progress(rounds, f'{shape} {label}')
-            )
+            times, failed = interleaved(calls, clock, rounds, seconds, partial(progress, label=f'{shape} {label}'))
             for key, why in failed.items():
                 raise ValueError(f'{key} at {shape}, {label}: {why}; take a smaller --size')
             ms = {key: statistics.median(values) for key, values in times.items()}

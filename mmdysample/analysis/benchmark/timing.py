@@ -40,7 +40,7 @@ class Timing:
     @classmethod
     def of(cls, values: Sequence[float]) -> 'Timing':
         """Sum up times, at least one."""
-        q1, median, q3 = statistics.quantiles(values, n=4, method='inclusive') if len(values) > 1 else values * 3
+        q1, median, q3 = statistics.quantiles(values, n=4, method='inclusive') if len(values) > 1 else [values[0]] * 3
         return cls(q1, median, q3, len(values))
 
 

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Optional
 
 import torch
@@ -27,8 +28,8 @@ SCALE_FACTOR = 2
 ROUNDS, SECONDS = 7, 10.0
 UNFOLD_ROUNDS = 3
 
-# Goes through something, and shows how far it is under a label.
-Show = Callable[[Iterable[Any], str], Iterable[Any]]
+# Goes through something and shows how far it is, under a ``label``.
+Show = Callable[..., Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def measure_upsamplers(
     configs = _named(upsamplers)
     inputs, gradient = _tensors(size, scale_factor, environment)
     subjects: dict[str, Subject] = {}
-    counts: dict[str, tuple[int, int]] = {}
+    counts: dict[str, tuple[Optional[int], Optional[int]]] = dict.fromkeys(configs, (None, None))
     errors: dict[str, dict[str, str]] = {name: {} for name in configs}
     for name, config in configs.items():
         try:
@@ -122,7 +123,7 @@ def measure_upsamplers(
     with environment.applied(), _many_graphs():
         for label, run in PASSES.items():
             calls = {name: run(subject) for name, subject in subjects.items()}
-            times, failed = interleaved(calls, clock, rounds, seconds, lambda rounds, label=label: show(rounds, label))
+            times, failed = interleaved(calls, clock, rounds, seconds, partial(show, label=label))
             for name, why in failed.items():
                 errors[name][label] = why
             for name in show(times, f'{label}, memory'):
@@ -130,13 +131,13 @@ def measure_upsamplers(
             if unfold:
                 for name in show(list(times), f'{label}, by unfolding'):
                     costs[name][label] = _with_unfold(costs[name][label], subjects[name], calls[name], run, clock, scale_factor)
-    return [Measured(name, *counts.get(name, (None, None)), costs[name], _sentence(errors[name])) for name in configs]
+    return [Measured(name, *counts[name], costs[name], _sentence(errors[name])) for name in configs]
 
 
 def _named(upsamplers: Sequence[str]) -> dict[str, UpsampleConfig]:
     """Configs by their names, with the one that all are compared with."""
     configs = [resolve(parse_upsampler(text))[0] for text in upsamplers]
-    named = {upsampler_name(config): config for config in configs}
+    named: dict[str, UpsampleConfig] = {upsampler_name(config): config for config in configs}
     return named if REFERENCE in named else {REFERENCE: {'type': REFERENCE}, **named}
 
 
@@ -161,7 +162,7 @@ def _many_graphs() -> Any:
     import torch._dynamo.config as config
 
     name = 'recompile_limit' if hasattr(config, 'recompile_limit') else 'cache_size_limit'
-    return config.patch(**{name: 256})
+    return config.patch({name: 256})
 
 
 def _with_unfold(cost: Cost, subject: Subject, call: Call, run: Callable[[Subject], Call], clock: Clock, scale_factor: int) -> Cost:
