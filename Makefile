@@ -15,7 +15,7 @@ help:
 	@echo 'make test    the whole test suite, by JOBS=2 processes'
 	@echo 'make foreign, make test-foreign    models from outside OpenMMLab (transformers, Ultralytics), in an environment of their own'
 	@echo 'make lint    ruff and mypy'
-	@echo 'make bench   DySample against the textbook formulation: time and memory'
+	@echo 'make bench   time and memory: every upsampler, and DySample against the textbook formulation'
 	@echo 'make clean   remove build products (environments, data, work_dirs and results stay)'
 
 .PHONY: env
@@ -78,7 +78,8 @@ lint: env
 
 .PHONY: bench
 bench: env
-	$(BIN)/python tools/bench_dysample.py
+	$(BIN)/python tools/benchmark.py upsamplers
+	$(BIN)/python tools/benchmark.py textbook
 
 .PHONY: clean
 clean:

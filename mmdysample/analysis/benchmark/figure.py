@@ -11,7 +11,6 @@ import matplotlib
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import Bbox
@@ -23,7 +22,7 @@ from .upsamplers import REFERENCE, Measured
 
 # Square points of paper for each GFLOP; a dot marks the middle of a circle, however small it is.
 AREA = 50.0
-LEGEND = (1, 5, 20)
+LEGEND = (1, 5, 15)
 DOT = 3.5
 # Latencies further apart than this are shown on a logarithmic axis.
 LINEAR_UP_TO = 8.0
@@ -67,7 +66,7 @@ def draw_figure(points: Sequence[Point], out: Path, latency_of: str, footnote: s
         latency_of: What was timed, for the axis.
         footnote: A line below it.
     """
-    figure, ax = plt.subplots(figsize=(8.0, 5.6), dpi=160, layout='constrained')
+    figure, (key, ax) = plt.subplots(2, figsize=(8.0, 5.8), dpi=160, layout='constrained', height_ratios=(1, 11))
     medians = [point.ms[1] for point in points]
     logarithmic = max(medians) > LINEAR_UP_TO * min(medians)
     if logarithmic:
@@ -88,7 +87,7 @@ def draw_figure(points: Sequence[Point], out: Path, latency_of: str, footnote: s
     ax.set_axisbelow(True)
     ax.set_xlabel(f'latency of {latency_of} (ms{", logarithmic" if logarithmic else ""}); whiskers: quartiles')
     ax.set_ylabel('mIoU of SegFormer-B1 on ADE20K, published (%)')
-    _legend(figure, ax, any(point.miou.mark == 'FIG' for point in points))
+    _draw_key(key, any(point.miou.mark == 'FIG' for point in points))
     figure.supxlabel(footnote, fontsize=7, color='0.35')
     figure.canvas.draw()
     figure.set_layout_engine('none')  # names are placed in pixels: nothing may move any more
@@ -98,21 +97,17 @@ def draw_figure(points: Sequence[Point], out: Path, latency_of: str, footnote: s
     plt.close(figure)
 
 
-def _legend(figure: Figure, ax: Axes, read_off: bool) -> None:
-    """Circles of some sizes, and what an open dot is."""
-    handles = [
-        Line2D([], [], linestyle='', marker='o', markersize=2 * math.sqrt(AREA * g / math.pi), color='0.5', alpha=0.35, linewidth=0)
-        for g in LEGEND
-    ]
-    labels = [f'+{g} GFLOPs' for g in LEGEND]
+def _draw_key(ax: Axes, read_off: bool) -> None:
+    """Circles of some sizes, and what an open dot is. A legend of matplotlib has no room for circles so large."""
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    ax.set_axis_off()
+    ax.text(0, 0.5, 'areas: GFLOPs added to SegFormer-B1\nat 512x512, counted here', fontsize=8, va='center')
+    for x, gflops in zip((0.34, 0.42, 0.51), LEGEND):
+        ax.scatter(x, 0.5, s=AREA * gflops, color='0.5', alpha=0.35, linewidths=0)
+        ax.annotate(f'{gflops}', (x, 0.5), (math.sqrt(AREA * gflops / math.pi) + 3, 0), textcoords='offset points', fontsize=8, va='center')
     if read_off:
-        handles.append(Line2D([], [], linestyle='', marker='o', markersize=DOT, color='0.3', markerfacecolor='white'))
-        labels.append("mIoU read off the paper's figure")
-    title = 'Areas: GFLOPs that each adds to SegFormer-B1 at 512x512, counted here'
-    figure.legend(
-        handles, labels, loc='outside upper center', ncols=len(labels), title=title, fontsize=8, title_fontsize=8, frameon=False,
-        handletextpad=1.6, columnspacing=2.6, borderpad=0.2, labelspacing=1.2,
-    )  # fmt: skip
+        ax.plot(0.63, 0.5, 'o', color='0.3', markersize=DOT, markerfacecolor='white')
+        ax.text(0.645, 0.5, "open dot: mIoU read off the paper's figure", fontsize=8, va='center')
 
 
 def place_names(ax: Axes, points: Sequence[Point], fontsize: float = 8.0) -> list[Bbox]:

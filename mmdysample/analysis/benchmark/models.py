@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -165,11 +166,12 @@ def build_model(config: Config, upsampler: str) -> nn.Module:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without mmengine's line about each parameter that is initialised."""
+    """Without greetings of frameworks and mmengine's line about each parameter that is initialised."""
     before = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:
-        with redirect_stdout(StringIO()):
+        with redirect_stdout(StringIO()), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
             yield
     finally:
         logging.disable(before)
