@@ -7,14 +7,14 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
-FOR_MIM = ('configs', 'tools')
+FOR_MIM = ('configs', 'tools', 'model-index.yml')
 
 version: dict = {}
 exec((ROOT / 'mmdysample/version.py').read_text(), version)
 
 
 class BuildWithMim(build_py):
-    """Put configs and tools under ``mmdysample/.mim``, where MIM looks: as copies in a wheel, as links in an editable install.
+    """Put what MIM looks for under ``mmdysample/.mim``: as copies in a wheel, as links in an editable install.
 
     The function that OpenMMLab's packages copy from each other looks for ``develop`` among the arguments, which pip no longer says.
     """
@@ -25,7 +25,7 @@ class BuildWithMim(build_py):
         mim.mkdir(parents=True, exist_ok=True)
         for name in FOR_MIM:
             target = mim / name
-            if target.is_symlink():
+            if target.is_symlink() or target.is_file():
                 target.unlink()
             shutil.rmtree(target, ignore_errors=True)
             if self.editable_mode:
@@ -34,7 +34,10 @@ class BuildWithMim(build_py):
                     continue
                 except OSError:  # no links on this file system
                     pass
-            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns('__pycache__'))
+            if (ROOT / name).is_file():
+                shutil.copy(ROOT / name, target)
+            else:
+                shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns('__pycache__'))
 
 
 # The two stacks own the same package folders (mmcv, mmdet, ...), so neither is forced on the user: choose one extra.

@@ -15,6 +15,9 @@ pytestmark = pytest.mark.slow
 
 WANTED = {
     'mmdysample/functional/dysample.py',
+    'mmdysample/analysis/paper/faster_rcnn.yaml',
+    'mmdysample/.mim/model-index.yml',
+    'mmdysample/.mim/configs/metafiles/faster_rcnn.yml',
     'mmdysample/.mim/configs/faster_rcnn_dysample.py',
     'mmdysample/.mim/configs/_base_/models/faster_rcnn_r50.py',
     'mmdysample/.mim/configs/shapes/segformer_b1_dysample_shapes.py',
@@ -73,3 +76,4 @@ def test_an_editable_install_carries_them_as_links():
     assert mim.parent.samefile(next(iter(mmdysample.__path__)))
     assert (mim / 'configs').resolve() == ROOT / 'configs'
     assert (mim / 'tools/train.py').is_file()
+    assert (mim / 'model-index.yml').resolve() == ROOT / 'model-index.yml'

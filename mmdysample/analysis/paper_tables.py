@@ -42,35 +42,53 @@ COSTS = {'parameters': r'\+?\d+(\.\d+)?[KM]?', 'flops': r'\+?\d+(\.\d+)?G?'}  # 
 
 @dataclass(frozen=True)
 class Source:
-    """Where numbers are published."""
+    """Where numbers are published; without an address where none is known."""
 
     name: str
-    url: str
+    url: str = ''
+
+
+class Printed(float):
+    """A number that remembers how many digits after the point it is printed with."""
+
+    digits: int
+
+    def __new__(cls, text: str) -> 'Printed':
+        """Read a number such as ``'53.90'``."""
+        number = super().__new__(cls, text)
+        number.digits = len(text.partition('.')[2])
+        return number
+
+    def __reduce__(self) -> tuple[type['Printed'], tuple[str]]:
+        return Printed, (f'{float(self):.{self.digits}f}',)
 
 
 @dataclass(frozen=True)
 class Cell:
     """A published value: a number, or parameters and FLOPs as they are printed (``'+32.7K'``, ``'15.9G'``)."""
 
-    value: Union[float, str]
+    value: Union[Printed, str]
     mark: str
     source: Source
 
-    def text(self, digits: int) -> str:
-        """The cell in a table, with that many digits after the point; the mark shows as in ``MARKS``."""
-        return MARKS[self.mark].format(self.value if isinstance(self.value, str) else f'{self.value:.{digits}f}')
+    def text(self, digits: Optional[int] = None) -> str:
+        """The cell in a table, its mark as in ``MARKS``; a number as it is printed, or with at most that many digits after the point."""
+        if isinstance(self.value, str):
+            return MARKS[self.mark].format(self.value)
+        kept = self.value.digits if digits is None else min(digits, self.value.digits)
+        return MARKS[self.mark].format(f'{self.value:.{kept}f}')
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Cells of a row that share a mark and a source, by the names of their columns."""
 
     mark: str
     source: Source
-    values: Mapping[str, Union[float, str]]
+    values: Mapping[str, Union[Printed, str]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Experiment:
     """What can be trained.
 
@@ -85,7 +103,7 @@ class Experiment:
     baseline: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """A row of a table.
 
@@ -111,7 +129,7 @@ class Row:
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """A table of the paper.
 
@@ -153,7 +171,7 @@ class Table:
     def digits(self, metric: str) -> int:
         """How many digits after the point the published numbers of a metric have, at most; one if none is published."""
         values = (group.values.get(metric) for row in self.rows for group in row.published)
-        return max((len(repr(value).partition('.')[2]) for value in values if isinstance(value, float)), default=1)
+        return max((value.digits for value in values if isinstance(value, Printed)), default=1)
 
 
 @lru_cache
@@ -197,8 +215,8 @@ def parse_table(name: str, text: str) -> Table:
 
 
 def _source(at: str, data: Any) -> Source:
-    read = _Fields(at, data, 'name', 'url')
-    return Source(read.text('name'), read.text('url'))
+    read = _Fields(at, data, 'name', optional=('url',))
+    return Source(read.text('name'), read.text('url') if 'url' in data else '')
 
 
 def _experiment(at: str, name: str, data: Any) -> Experiment:
@@ -250,7 +268,7 @@ def _group(at: str, data: Any, metrics: tuple[str, ...], sources: Mapping[str, S
         if key in COSTS:
             if not isinstance(value, str) or not re.fullmatch(COSTS[key], value):
                 raise ValueError(f"{at}: {key} is a text such as '+32.7K' or '15.9G', got {value!r}")
-        elif not isinstance(value, float):
+        elif not isinstance(value, Printed):
             raise ValueError(f'{at}: {key} is a number with a point, as it is printed, got {value!r}')
     return Group(mark, sources[source], values)
 
@@ -295,10 +313,19 @@ class _Fields:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without its surprises: a key that is written twice is an error, not the last one."""
+    """YAML that keeps the digits of a number, and refuses a key that is written twice in place of keeping the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         mapping = super().construct_mapping(node, deep=deep)
         if len(mapping) < len(node.value):
             raise ValueError(f'a key is written twice{node.start_mark}')
         return mapping
+
+    def construct_number(self, node: yaml.ScalarNode) -> Printed:
+        text = str(node.value)
+        if not re.fullmatch(r'\d+\.\d+', text):
+            raise ValueError(f'a number is written as 37.5 is, got {text}{node.start_mark}')
+        return Printed(text)
+
+
+_Loader.add_constructor('tag:yaml.org,2002:float', _Loader.construct_number)

@@ -2,32 +2,32 @@
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
-
-import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
-from torch import nn
 
 from mmdysample.engine.errors import exit_on_error
-from mmdysample.frameworks import require
 from mmdysample.upsamplers import build_upsampler, list_upsamplers
 from mmdysample.upsamplers.builder import UpsampleConfig
 
 from .capabilities import capabilities
 from .flops import count_multiplications
+from .model_size import count_model, count_parameters
+from .paper_tables import read_table
 from .progress import progress
-from .published import ADDED, WHY_FLOPS_DIFFER, WHY_PARAMETERS_DIFFER
 from .tables import FORMATS, Row, render
 
 CHANNELS = 256
 # Low-resolution sizes of the six steps of SegFormer-B1 at 512x512, and how many steps start at each.
 SEGFORMER_STEPS = {16: 1, 32: 2, 64: 3}
-
-
-def count_parameters(module: nn.Module) -> int:
-    """The number of parameters."""
-    return sum(parameter.numel() for parameter in module.parameters())
+# The models of the table of parameters, by column: the paper's table and the config.
+COUNTED = {
+    'faster_rcnn': ('faster_rcnn', 'faster_rcnn_dysample.py'),
+    'panoptic_fpn': ('panoptic', 'panoptic_fpn_dysample.py'),
+    'segformer': ('segformer', 'segformer_b1_dysample.py'),
+}
+# Rows of the paper's tables whose notes say why a published count is not the one here.
+EXPLAINED: dict[str, dict[str, tuple[str, ...]]] = {
+    'flops': {'segformer': ('bilinear', 'deconv', 'SAPA-D')},
+    'parameters': {'faster_rcnn': ('DySample', 'A2U'), 'panoptic': ('DySample-S+', 'A2U'), 'segformer': ('pixel_shuffle',)},
+}
 
 
 def capability_table() -> list[Row]:
@@ -56,44 +56,50 @@ def flops_table() -> list[Row]:
     """Multiplications of the six steps of SegFormer-B1 at 512x512 in G, counted and published."""
     rows = []
     for name in list_upsamplers():
-        published = ADDED[name].segformer_gflops if name in ADDED else ''
-        rows.append({'name': f'`{name}`', 'here': f'{segformer_multiplications(name) / 1e9:.2f}', 'published': published})
+        here = f'{segformer_multiplications(name) / 1e9:.2f}'
+        rows.append({'name': f'`{name}`', 'here': here, 'published': published('segformer', name, 'flops')})
     return rows
+
+
+def published(table: str, name: str, column: str) -> str:
+    """What an upsampler adds to a model, as published.
+
+    Args:
+        table: One of the paper's tables.
+        name: An upsampler.
+        column: ``'parameters'``, or ``'flops'`` (in G).
+
+    Returns:
+        The count as it is printed, ``'0'`` for the interpolation of the stock model, or nothing where no count is public.
+    """
+    row = next((row for row in read_table(table).rows if row.name == name), None)
+    cell = row.cell(column) if row else None
+    if cell is None or cell.mark not in ('C2', '1S'):
+        return ''
+    count = cell.text()
+    return count.removeprefix('+').removesuffix('G') if count.startswith('+') else '0'
+
+
+def why_counts_differ(column: str) -> str:
+    """Why some of the published counts are not those here, in a line each."""
+    lines = []
+    for table, names in EXPLAINED[column].items():
+        notes = read_table(table).notes
+        lines += [f'{table}, {name}: {notes[read_table(table).row(name).note or ""]}' for name in names]
+    return '\n'.join(lines)
 
 
 def parameters_table() -> list[Row]:
     """Parameters that each upsampler adds to three models in place of interpolation, counted and published."""
-    bases = {'faster_rcnn': 'faster_rcnn_dysample.py', 'panoptic_fpn': 'faster_rcnn_dysample.py', 'segformer': 'segformer_b1_dysample.py'}
-    for framework in ('mmdet', 'mmseg'):
-        require(framework, 'the table of parameters')
-    baselines = {model: _count_model(config, model, 'nearest') for model, config in bases.items()}
+    baselines = {model: count_model(config, 'nearest') for model, (_, config) in COUNTED.items()}
     rows = []
     for name in progress(list_upsamplers(), 'building models'):
         row = {'name': f'`{name}`'}
-        for model, config in bases.items():
-            row[model] = f'{_count_model(config, model, name) - baselines[model]:,}'
-            row[f'{model}, published'] = getattr(ADDED[name], model) if name in ADDED else ''
+        for model, (table, config) in COUNTED.items():
+            row[model] = f'{count_model(config, name) - baselines[model]:,}'
+            row[f'{model}, published'] = published(table, name, 'parameters')
         rows.append(row)
     return rows
-
-
-def _count_model(config: str, model: str, name: str) -> int:
-    """Parameters of a model of the tables with an upsampler; the panoptic one's necks are plain FPNs, with three."""
-    cfg = Config.fromfile(str(configs_folder() / config))
-    place = cfg.model.decode_head if model == 'segformer' else cfg.model.neck
-    place.upsample_cfg = dict(type=name)
-    if model == 'panoptic_fpn':
-        place.fuse_extra_levels = False
-    # On the meta device there is nothing to initialise; the transformer's backbone reads numbers while it is built.
-    with torch.device('cpu' if model == 'segformer' else 'meta'), DefaultScope.overwrite_default_scope(cfg.default_scope):
-        return count_parameters(MODELS.build(cfg.model))
-
-
-def configs_folder() -> Path:
-    """The folder of the configs: beside the package in a checkout, within it where it is installed."""
-    package = Path(__file__).parents[1]
-    beside = package.parent / 'configs'
-    return beside if beside.is_dir() else package / '.mim/configs'
 
 
 def main() -> None:
@@ -113,11 +119,10 @@ def main() -> None:
         'flops': flops_table,
         'parameters': parameters_table,
     }
-    notes = {'flops': WHY_FLOPS_DIFFER, 'parameters': WHY_PARAMETERS_DIFFER}
     with exit_on_error():
         print(render(tables[args.table](), args.format))
-    if args.format != 'csv' and args.table in notes:
-        print(notes[args.table])
+    if args.format != 'csv' and args.table in EXPLAINED:
+        print(why_counts_differ(args.table))
 
 
 if __name__ == '__main__':

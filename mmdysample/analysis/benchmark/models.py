@@ -19,9 +19,9 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from mmdysample.analysis.model_size import count_parameters
 from mmdysample.analysis.progress import Advance
 from mmdysample.analysis.twins import BASELINE, baseline
-from mmdysample.analysis.upsamplers import count_parameters
 from mmdysample.engine.panoptic import stand_in_for_panopticapi
 from mmdysample.engine.upsampler import use_upsampler
 from mmdysample.frameworks import require

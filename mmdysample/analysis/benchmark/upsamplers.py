@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from mmdysample.analysis.capabilities import make
 from mmdysample.analysis.flops import count_multiplications
+from mmdysample.analysis.model_size import count_parameters
 from mmdysample.analysis.progress import progress
-from mmdysample.analysis.upsamplers import count_parameters
 from mmdysample.engine.upsampler import parse_upsampler, upsampler_name
 from mmdysample.upsamplers.builder import UpsampleConfig, resolve
 

@@ -1,0 +1,8 @@
+"""Write model-index.yml and configs/metafiles/, the index of the models, from the paper's tables and the configs."""
+
+from pathlib import Path
+
+from mmdysample.analysis.metafiles import main
+
+if __name__ == '__main__':
+    main(Path(__file__).parents[1])
