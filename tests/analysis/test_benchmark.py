@@ -275,7 +275,7 @@ class TestUpsamplers:
 
     def test_compiled(self, monkeypatch):
         compiled = []
-        monkeypatch.setattr(nn.Module, 'compile', lambda self, **options: compiled.append((type(self).__name__, options)))
+        monkeypatch.setattr(nn.Module, 'compile', lambda self, **options: compiled.append((type(self.module).__name__, options)))
         environment = Environment.here(compiled=True)
         measure_upsamplers(['DySample'], (1, 32, 3, 3), environment=environment, rounds=1, seconds=0, clock=FakeClock(), show=silent)
         assert compiled[1] == ('DySample', {'fullgraph': True, 'dynamic': False})

@@ -114,9 +114,11 @@ def measure_upsamplers(
         except Exception as error:  # whatever it is, it cannot be had at this size, ratio or dtype
             errors[name][''] = in_a_word(error)
             continue
+        called = inputs if getattr(module, 'guided', False) else inputs[:1]
         if environment.compiled:
+            module = Whole(module)
             module.compile(fullgraph=True, dynamic=False)
-        subjects[name] = Subject(module, inputs if getattr(module, 'guided', False) else inputs[:1], gradient)
+        subjects[name] = Subject(module, called, gradient)
 
     costs: dict[str, dict[str, Cost]] = {name: {} for name in configs}
     clock = clock or make_clock(device)
@@ -132,6 +134,18 @@ def measure_upsamplers(
                 for name in show(list(times), f'{label}, by unfolding'):
                     costs[name][label] = _with_unfold(costs[name][label], subjects[name], calls[name], run, clock, scale_factor)
     return [Measured(name, *counts[name], costs[name], _sentence(errors[name])) for name in configs]
+
+
+class Whole(nn.Module):
+    """An upsampler within a module, because torch compiles nothing of one that is its own, such as ``nn.Upsample``, alone."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Upsample as the module does."""
+        return self.module(*inputs)
 
 
 def _named(upsamplers: Sequence[str]) -> dict[str, UpsampleConfig]:
@@ -158,7 +172,7 @@ def _sentence(why: dict[str, str]) -> str:
 
 
 def _many_graphs() -> Any:
-    """All variants of a class share its code, and torch compiles a piece of code for no more than eight modules unless told otherwise."""
+    """All modules share the code of ``Whole``, and torch compiles a piece of code for no more than eight of them unless told otherwise."""
     import torch._dynamo.config as config
 
     name = 'recompile_limit' if hasattr(config, 'recompile_limit') else 'cache_size_limit'
