@@ -1,4 +1,4 @@
-"""Print what every registered upsampler can do and costs; the same as ``python -m mmdysample.analysis.upsamplers``."""
+"""Print what every registered upsampler can do and adds to a model; the same as ``python -m mmdysample.analysis.upsamplers``."""
 
 import os
 

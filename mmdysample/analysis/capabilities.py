@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdysample.upsamplers import build_upsampler
+from mmdysample.upsamplers.builder import UpsampleConfig
 
 CHANNELS = 64
 SIZE = (5, 4)
@@ -19,10 +20,10 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4, torch.float16: 2e-2, tor
 YES, NO, UNTRIED = 'yes', 'no', '-'
 
 
-def make(name: str, channels: int = CHANNELS, scale_factor: int = 2) -> nn.Module:
+def make(cfg: UpsampleConfig, channels: int = CHANNELS, scale_factor: int = 2) -> nn.Module:
     """Build an upsampler whose parameters all matter, in evaluation mode."""
     torch.manual_seed(0)
-    module = build_upsampler(name, channels, scale_factor).eval()
+    module = build_upsampler(cfg, channels, scale_factor).eval()
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.02)
     return module

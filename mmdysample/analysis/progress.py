@@ -1,9 +1,9 @@
 """Progress of long work."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, track
@@ -28,6 +28,12 @@ class TimeLeft(ProgressColumn):
         return Text(str(timedelta(seconds=round(left))), style='progress.remaining')
 
 
+class Advance(Protocol):
+    """Say that a part has ended, with a line about it that stays on the screen, or that several have."""
+
+    def __call__(self, line: str = '', parts: int = 1) -> None: ...
+
+
 class Now(ProgressColumn):
     """What is being done at the moment."""
 
@@ -43,7 +49,7 @@ class Now(ProgressColumn):
 
 
 @contextmanager
-def long_progress(label: str, total: int, now: Callable[[], str] = str) -> Iterator[Callable[[str], None]]:
+def long_progress(label: str, total: int, now: Callable[[], str] = str) -> Iterator[Advance]:
     """Show on stderr how many of some long parts are done, and the time left.
 
     Args:
@@ -52,7 +58,7 @@ def long_progress(label: str, total: int, now: Callable[[], str] = str) -> Itera
         now: Tells how far the current parts have come.
 
     Yields:
-        A function to be called with a line about each part that has ended; it stays on the screen.
+        A function to be called when parts have ended.
     """
     columns = (
         TextColumn('{task.description}'),
@@ -67,8 +73,9 @@ def long_progress(label: str, total: int, now: Callable[[], str] = str) -> Itera
         bar.add_task(label, total=total, at=0.0)
         (task,) = bar.tasks
 
-        def ended(line: str) -> None:
-            bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
-            bar.update(task.id, advance=1, at=task.elapsed or 0.0)
+        def ended(line: str = '', parts: int = 1) -> None:
+            if line:
+                bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            bar.update(task.id, advance=parts, at=task.elapsed or 0.0)
 
         yield ended

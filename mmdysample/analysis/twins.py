@@ -87,20 +87,38 @@ def find_twins(folder: Path, patterns: Sequence[str] = (), options: Optional[dic
         ImportError: The framework of one is not installed.
         ValueError: There is none that a pattern is about, or a config cannot be read.
     """
-    paths = sorted(folder.glob(f'*{SUFFIX}.py'))
+    configs = find_configs(folder, f'*{SUFFIX}.py', patterns, options)
+    return [Twin(path, config, tuple(judged_by(config)), baseline(config)) for path, config in configs.items()]
+
+
+def find_configs(
+    folder: Path, files: str = '*.py', patterns: Sequence[str] = (), options: Optional[dict[str, Any]] = None
+) -> dict[Path, Config]:
+    """Find the configs whose model takes an upsampler by name.
+
+    Args:
+        folder: Where they are.
+        files: Which files of the folder are configs.
+        patterns: As in :func:`find_twins`.
+        options: What to change in every config.
+
+    Returns:
+        The configs by their paths, in the order of their names.
+
+    Raises:
+        ImportError: The framework of one is not installed.
+        ValueError: There is none that a pattern is about, or a config cannot be read.
+    """
+    paths = sorted(folder.glob(files))
     for pattern in patterns:
         if not any(_matches(path, pattern) for path in paths):
             known = ', '.join(path.stem for path in paths) or 'none'
             raise ValueError(f'no config in {folder} is about {pattern!r}; there are {known}')
     chosen = [path for path in paths if not patterns or any(_matches(path, pattern) for pattern in patterns)]
-    twins = [
-        Twin(path, config, tuple(judged_by(config)), baseline(config))
-        for path in chosen
-        if upsampler_places(config := load_config(str(path), options))
-    ]
-    if not twins:
+    configs = {path: config for path in chosen if upsampler_places(config := load_config(str(path), options))}
+    if not configs:
         raise ValueError(f'no config in {folder}' + (f' about {" or ".join(patterns)}' if patterns else '') + ' takes an upsampler by name')
-    return twins
+    return configs
 
 
 def _matches(path: Path, pattern: str) -> bool:

@@ -1,25 +1,17 @@
-"""Tables of every registered upsampler: what it can do, what it costs, and what it adds to the models of the field's tables."""
+"""Tables of every registered upsampler: what it can do, and what it adds to the models of the field's tables."""
 
 import argparse
-import statistics
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from collections.abc import Callable
 
 from mmdysample.engine.errors import exit_on_error
-from mmdysample.functional import tiles
 from mmdysample.upsamplers import build_upsampler, list_upsamplers
+from mmdysample.upsamplers.builder import UpsampleConfig
 
-from .capabilities import capabilities, make
+from .capabilities import capabilities
 from .flops import count_multiplications
 from .model_size import count_model, count_parameters
 from .paper_tables import read_table
 from .progress import progress
-from .speed import PASSES, Inputs, call_times, peak_memory
 from .tables import FORMATS, Row, render
 
 CHANNELS = 256
@@ -36,8 +28,6 @@ EXPLAINED: dict[str, dict[str, tuple[str, ...]]] = {
     'flops': {'segformer': ('bilinear', 'deconv', 'SAPA-D')},
     'parameters': {'faster_rcnn': ('DySample', 'A2U'), 'panoptic': ('DySample-S+', 'A2U'), 'segformer': ('pixel_shuffle',)},
 }
-
-Operation = Callable[[Tensor, Tensor, int, int], Tensor]
 
 
 def capability_table() -> list[Row]:
@@ -57,12 +47,17 @@ def capability_table() -> list[Row]:
     return rows
 
 
+def segformer_multiplications(cfg: UpsampleConfig) -> int:
+    """Multiplications of the six steps of SegFormer-B1 at 512x512, of 256 channels, by an upsampler."""
+    return sum(steps * count_multiplications(build_upsampler(cfg, CHANNELS), size, size) for size, steps in SEGFORMER_STEPS.items())
+
+
 def flops_table() -> list[Row]:
     """Multiplications of the six steps of SegFormer-B1 at 512x512 in G, counted and published."""
     rows = []
     for name in list_upsamplers():
-        counts = (steps * count_multiplications(build_upsampler(name, CHANNELS), size, size) for size, steps in SEGFORMER_STEPS.items())
-        rows.append({'name': f'`{name}`', 'here': f'{sum(counts) / 1e9:.2f}', 'published': published('segformer', name, 'flops')})
+        here = f'{segformer_multiplications(name) / 1e9:.2f}'
+        rows.append({'name': f'`{name}`', 'here': here, 'published': published('segformer', name, 'flops')})
     return rows
 
 
@@ -107,91 +102,6 @@ def parameters_table() -> list[Row]:
     return rows
 
 
-def cost_table(size: tuple[int, int, int, int], rounds: int, seconds: float) -> list[Row]:
-    """Time and memory of each upsampler at x2, float32 on CPU, beside bilinear and beside the unfold formulation of what reassembles."""
-    batch, channels, height, width = size
-    output = batch * channels * 4 * height * width * 4 / 2**20
-    x, guide = torch.randn(size), torch.randn(batch, channels, 2 * height, 2 * width)
-    modules = {name: make(name, channels) for name in list_upsamplers()}
-    inputs: dict[str, Inputs] = {name: (x, guide) if getattr(module, 'guided', False) else (x,) for name, module in modules.items()}
-    reassembling = [name for name, module in modules.items() if _reassembles(module, inputs[name])]
-    rows: dict[str, Row] = {name: {'name': f'`{name}`'} for name in modules}
-    for label, run in PASSES.items():
-        times = call_times(run, modules, inputs, rounds, seconds, label)
-        for name, row in rows.items():
-            ms = statistics.median(times[name])
-            row[f'{label}, ms'] = f'{ms:.1f}'
-            row[f'{label}, / bilinear'] = f'{ms / statistics.median(times["bilinear"]):.1f}'
-            row[f'{label}, memory / output'] = f'{peak_memory(run, modules[name], inputs[name]) / output:.2f}'
-            row[f'{label}, unfold / ours'] = ''
-        for name in progress(reassembling, f'{label}, by unfolding'):
-            pair = {'ours': modules[name], 'unfold': Unfolding(modules[name])}
-            pair_times = call_times(run, pair, dict.fromkeys(pair, inputs[name]), 3, 0, '')
-            ratio = statistics.median(pair_times['unfold']) / statistics.median(pair_times['ours'])
-            rows[name][f'{label}, unfold / ours'] = f'{ratio:.1f}'
-    return list(rows.values())
-
-
-def unfold_reassemble(x: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
-    """Reassembly as it is usually written: unfold, repeat each pixel, multiply, add up."""
-    batch, channels, height, width = x.shape
-    patches = F.unfold(x, k, padding=k // 2).view(batch, channels * k * k, height, width)
-    patches = F.interpolate(patches, scale_factor=s, mode='nearest').view(batch, channels, k * k, s * height, s * width)
-    return (patches * weight.unsqueeze(1)).sum(2)
-
-
-def unfold_similarity(x: Tensor, y: Tensor, k: int, s: int) -> Tensor:
-    """Similarity as it is usually written."""
-    batch, channels, height, width = x.shape
-    patches = F.unfold(x, k, padding=k // 2).view(batch, channels * k * k, height, width)
-    patches = F.interpolate(patches, scale_factor=s, mode='nearest').view(batch, channels, k * k, s * height, s * width)
-    return (patches * y.unsqueeze(2)).sum(1)
-
-
-@contextmanager
-def in_place_of_tiles(reassemble: Operation, similarity: Operation) -> Iterator[None]:
-    """Compute by other formulations."""
-    ours = tiles.reassemble, tiles.similarity
-    tiles.reassemble, tiles.similarity = reassemble, similarity  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        tiles.reassemble, tiles.similarity = ours
-
-
-class Unfolding(nn.Module):
-    """An upsampler with the unfold formulation in the place of ours."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        with in_place_of_tiles(unfold_reassemble, unfold_similarity):
-            return self.module(*inputs)
-
-
-def _reassembles(module: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
-    small = [tensor[:1, :, : 8 * (1 + i), : 8 * (1 + i)] for i, tensor in enumerate(inputs)]
-    called = []
-
-    def spy(*args: Any) -> Tensor:
-        called.append(True)
-        return unfold_reassemble(*args)
-
-    with in_place_of_tiles(spy, unfold_similarity), torch.no_grad():
-        module(*small)
-    return bool(called)
-
-
-def parse_size(text: str) -> tuple[int, ...]:
-    """Parse BxCxHxW."""
-    values = tuple(int(part) if part.isdecimal() else 0 for part in text.split('x'))
-    if len(values) != 4 or min(values) < 1:
-        raise argparse.ArgumentTypeError(f'takes BxCxHxW, four positive numbers, got {text}')
-    return values
-
-
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -199,19 +109,15 @@ def main() -> None:
         'table',
         nargs='?',
         default='capabilities',
-        choices=['capabilities', 'flops', 'parameters', 'cost'],
-        help='what each can do (default); FLOPs in SegFormer-B1 and parameters in three models, beside the published ones; time and memory',
+        choices=['capabilities', 'flops', 'parameters'],
+        help='what each can do (default); FLOPs in SegFormer-B1, or parameters in three models, beside the published ones',
     )
     parser.add_argument('--format', default='text', choices=FORMATS)
-    parser.add_argument('--size', type=parse_size, default=(1, 256, 120, 120), metavar='BxCxHxW', help='cost: default 1x256x120x120')
-    parser.add_argument('--rounds', type=int, default=7, help='cost: timed calls of each, at least (default: 7)')
-    parser.add_argument('--seconds', type=float, default=10.0, help='cost: how long to go on calling, at least (default: 10)')
     args = parser.parse_args()
     tables: dict[str, Callable[[], list[Row]]] = {
         'capabilities': capability_table,
         'flops': flops_table,
         'parameters': parameters_table,
-        'cost': lambda: cost_table(args.size, max(1, args.rounds), args.seconds),
     }
     with exit_on_error():
         print(render(tables[args.table](), args.format))

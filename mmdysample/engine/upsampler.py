@@ -40,8 +40,13 @@ def use_upsampler(config: Config, text: str, options: Optional[dict[str, Any]] =
         )
     for place in places.values():
         place['upsample_cfg'] = ConfigDict(upsampler)
-    arguments = (f'{key}={value}' for key, value in upsampler.items() if key != 'type')
-    return re.sub(r'[^\w+=.,-]+', '-', '_'.join((upsampler['type'], *arguments)))
+    return upsampler_name(upsampler)
+
+
+def upsampler_name(config: dict[str, Any]) -> str:
+    """A name for an upsampler's config that is fit for a folder, such as ``SAPA-B`` or ``DySample_groups=2``."""
+    arguments = (f'{key}={value}' for key, value in config.items() if key != 'type')
+    return re.sub(r'[^\w+=.,-]+', '-', '_'.join((config['type'], *arguments)))
 
 
 def upsampler_places(config: Config) -> dict[str, dict[str, Any]]:

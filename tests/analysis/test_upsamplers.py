@@ -9,7 +9,6 @@ from conftest import ROOT
 from mmdysample import build_upsampler, list_upsamplers
 from mmdysample.analysis import capabilities, upsamplers
 from mmdysample.analysis.flops import count_multiplications
-from mmdysample.analysis.speed import PASSES
 from mmdysample.functional import tiles
 
 
@@ -82,23 +81,6 @@ def test_rendering():
     assert list(csv.reader(io.StringIO(upsamplers.render(rows, 'csv')))) == [['name', 'cost'], ['a', '1,000'], ['b+', '2']]
     assert upsamplers.render(rows, 'markdown').splitlines()[2].replace(' ', '') == '|`a`|1,000|'
     assert '`' not in upsamplers.render(rows, 'text')
-
-
-def test_cost_at_a_small_size():
-    rows = {row['name'].strip('`'): row for row in upsamplers.cost_table((1, 64, 6, 5), rounds=1, seconds=0)}
-    assert sorted(rows) == sorted(list_upsamplers())
-    reassembling = {name for name, row in rows.items() if row['forward, unfold / ours']}
-    assert reassembling == {'A2U', 'CARAFE', 'FADE', 'FADE-Lite', 'SAPA-B', 'SAPA-I'}
-    assert rows['bilinear']['forward, / bilinear'] == '1.0'
-
-
-@pytest.mark.parametrize('name', ['CARAFE', 'SAPA-I'])
-def test_the_unfold_formulation_is_the_same_function(name):
-    module = capabilities.make(name)
-    inputs = capabilities.make_inputs(module)
-    torch.testing.assert_close(upsamplers.Unfolding(module)(*inputs), module(*inputs))
-    for run in PASSES.values():
-        run(upsamplers.Unfolding(module), inputs)
 
 
 @pytest.mark.slow

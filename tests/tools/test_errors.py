@@ -289,18 +289,3 @@ def test_a_matrix_that_is_none(refused, tmp_path, upsampler):
 def test_a_head_of_another_stride(refused):
     options = [*SIZES, 'model.decode_head.scale_factor=16']
     assert 'scale_factor=16 makes logits of' in refused('train', 'configs/shapes/dupsample_r50_shapes.py', '--cfg-options', *options)
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['cost', '--size', 'foo'], 'takes BxCxHxW, four positive numbers, got foo'),
-        (['cost', '--size', '1x30x5x5'], 'A2U: in_channels must be divisible by 32, got 30'),
-    ],
-)
-def test_tables(monkeypatch, capfd, arguments, message):
-    monkeypatch.setattr(sys, 'argv', ['list_upsamplers.py', *arguments])
-    with pytest.raises(SystemExit) as exit_:
-        runpy.run_path('tools/list_upsamplers.py', run_name='__main__')
-    assert exit_.value.code == 2
-    assert message in capfd.readouterr().err

@@ -182,7 +182,7 @@ def test_a_stock_config_takes_the_neck_from_the_command_line(run, shapes, tmp_pa
     assert 'neck.upsample_modules.1.offset.weight' in keys
 
 
-@pytest.mark.parametrize('name', ['train', 'test', 'visualize', 'bench_dysample', 'convert_checkpoint'])
+@pytest.mark.parametrize('name', ['train', 'test', 'visualize', 'benchmark', 'convert_checkpoint', 'reproduce'])
 def test_help_is_quick_and_pure(run, tmp_path, name):
     assert 'usage:' in run(*tool(name, '-h'), cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,108 @@
+"""Where something was measured, and how the machine was told to compute."""
+
+import platform
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import torch
+
+DEVICES = ('cpu', 'cuda')
+DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
+# What vendors write around the name of a model.
+FRILLS = re.compile(r'\((?:R|TM|C)\)|\bCPU\b|\bProcessor\b|\bwith\b.*|@', re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Everything but the upsamplers that decides on a time.
+
+    Args:
+        machine: Model of the GPU, or of the CPU where that is what computes.
+        device: ``'cpu'`` or ``'cuda'``.
+        torch: Version of torch.
+        dtype: A key of ``DTYPES``.
+        tf32: Whether float32 may be computed with TensorFloat-32, which has 10 of its 23 bits of mantissa, on tensor cores.
+        compiled: Whether by ``torch.compile``.
+        threads: Of torch on the CPU.
+        cuda: Versions of CUDA and cuDNN; empty on a CPU.
+        date: Of the measurement, ISO 8601.
+    """
+
+    machine: str
+    device: str
+    torch: str
+    dtype: str
+    tf32: bool
+    compiled: bool
+    threads: int
+    cuda: str
+    date: str
+
+    @classmethod
+    def here(cls, device: str = 'cpu', dtype: str = 'float32', tf32: bool = False, compiled: bool = False) -> 'Environment':
+        """Take the machine that this runs on.
+
+        Raises:
+            ValueError: It cannot be told to compute like that.
+        """
+        if device == 'cuda' and not torch.cuda.is_available():
+            raise ValueError('--device cuda needs a GPU, and torch sees none; leave it out to measure the CPU')
+        if tf32 and (device, dtype) != ('cuda', 'float32'):
+            raise ValueError(f'--tf32 is about float32 on CUDA, got --device {device} --dtype {dtype}')
+        on_gpu = device == 'cuda'
+        return cls(
+            machine=torch.cuda.get_device_name() if on_gpu else cpu_model(),
+            device=device,
+            torch=torch.__version__,
+            dtype=dtype,
+            tf32=tf32,
+            compiled=compiled,
+            threads=torch.get_num_threads(),
+            cuda=f'CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}' if on_gpu else '',
+            date=date.today().isoformat(),
+        )
+
+    @property
+    def file_name(self) -> str:
+        """A name for files, without an ending: ``nvidia-geforce-rtx-3090_torch2.13.0_cuda_float32``."""
+        machine = re.sub(r'[^a-z0-9.]+', '-', FRILLS.sub(' ', self.machine).lower()).strip('-.') or 'unknown'
+        version = self.torch.split('+')[0]
+        return '_'.join((machine, f'torch{version}', self.device, *self._precision()))
+
+    def sentence(self) -> str:
+        """For people."""
+        kind = f'{self.cuda}' if self.device == 'cuda' else f'{self.threads} thread{"s" if self.threads != 1 else ""}'
+        return f'{self.machine}, {kind}, torch {self.torch}, {", ".join(self._precision())}, {self.date}'
+
+    def _precision(self) -> list[str]:
+        return [self.dtype, *(['tf32'] if self.tf32 else []), *(['compile'] if self.compiled else [])]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Compute so: TF32 as said, which torch otherwise has on in convolutions and off in matrix products."""
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision('high' if self.tf32 else 'highest')
+        try:
+            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=self.tf32):
+                yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+
+def cpu_model() -> str:
+    """The name of the CPU's model, or else of its architecture; nothing that tells one machine from another of its kind."""
+    cpuinfo = Path('/proc/cpuinfo')
+    if cpuinfo.is_file():
+        found = re.search(r'^model name\s*:\s*(.+)$', cpuinfo.read_text(), flags=re.MULTILINE)
+        if found:
+            return found[1].strip()
+    if platform.system() == 'Darwin':
+        done = subprocess.run(['sysctl', '-n', 'machdep.cpu.brand_string'], capture_output=True, text=True, check=False)
+        if done.stdout.strip():
+            return done.stdout.strip()
+    return platform.machine()

@@ -1,0 +1,127 @@
+"""Results in files that are named after what was measured, and on what. Nothing is overwritten: a second run's files end in ``_2``."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import count
+from pathlib import Path
+from typing import BinaryIO, Union
+
+from mmdysample.engine.files import new_file
+
+from .environment import Environment
+from .models import MeasuredModel
+from .passes import PASSES
+from .timing import Timing
+from .upsamplers import Cost, Measured
+
+Value = Union[str, int, float, None]
+
+OUT = 'results/benchmark'
+PICTURE = '.png'
+
+
+@contextmanager
+def new_results(folder: Path, name: str) -> Iterator[tuple[BinaryIO, Path]]:
+    """Open a CSV file that does not exist yet before the work that fills it; remove it if the work fails.
+
+    Args:
+        folder: Where it is to be.
+        name: Without an ending.
+
+    Yields:
+        The file, and its path; nothing else has that name with another ending, either.
+
+    Raises:
+        ValueError: The folder is a file.
+        OSError: It cannot be written.
+    """
+    if folder.is_file():
+        raise ValueError(f'--out takes a folder, got the file {folder}')
+    names = (name if i == 1 else f'{name}_{i}' for i in count(1))
+    free = next(free for free in names if not any((folder / f'{free}{ending}').exists() for ending in ('.csv', PICTURE)))
+    path = folder / f'{free}.csv'
+    with new_file(path) as file:
+        yield file, path
+
+
+def to_csv(rows: Sequence[Mapping[str, Value]], environment: Environment) -> str:
+    """Rows, each with the environment."""
+    text = io.StringIO()
+    beside = asdict(environment)
+    writer = csv.DictWriter(text, [*rows[0], *beside], lineterminator='\n')
+    writer.writeheader()
+    writer.writerows({**row, **beside} for row in rows)
+    return text.getvalue()
+
+
+def timing_columns(time: Union[Timing, None], prefix: str = '') -> dict[str, Value]:
+    """Raw numbers in milliseconds."""
+    columns = ('ms_q1', 'ms_median', 'ms_q3', 'calls')
+    values = (time.q1, time.median, time.q3, time.calls) if time else (None,) * 4
+    return {f'{prefix}{column}': value for column, value in zip(columns, values)}
+
+
+def upsampler_columns(measured: Measured) -> dict[str, Value]:
+    """The raw numbers of an upsampler."""
+    row: dict[str, Value] = {
+        'name': measured.name,
+        'parameters': measured.parameters,
+        'multiplications': measured.multiplications,
+    }
+    for label in PASSES:
+        cost, prefix = measured.costs.get(label), _prefix(label)
+        row |= timing_columns(cost.time if cost else None, prefix)
+        row |= {f'{prefix}memory_bytes': cost.memory if cost else None, f'{prefix}unfold_ratio': cost.unfold if cost else None}
+    return {**row, 'error': measured.error}
+
+
+def model_columns(measured: MeasuredModel) -> dict[str, Value]:
+    """The raw numbers of a model with an upsampler."""
+    height, width = measured.size or (None, None)
+    return {
+        'model': measured.model,
+        'upsampler': measured.upsampler,
+        'height': height,
+        'width': width,
+        'parameters': measured.parameters,
+        **timing_columns(measured.time),
+        'memory_bytes': measured.memory,
+        'error': measured.error,
+    }
+
+
+def read_measured(path: Path) -> list[Measured]:
+    """Read what ``tools/benchmark.py upsamplers`` wrote.
+
+    Raises:
+        ValueError: It is another file.
+    """
+    with path.open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    try:
+        return [
+            Measured(
+                row['name'],
+                int(row['parameters']) if row['parameters'] else None,
+                int(row['multiplications']) if row['multiplications'] else None,
+                {label: _read_cost(row, _prefix(label)) for label in PASSES if row[f'{_prefix(label)}ms_median']},
+                row['error'],
+            )
+            for row in rows
+        ]
+    except (KeyError, ValueError, TypeError):
+        raise ValueError(f'{path} is no CSV of tools/benchmark.py upsamplers') from None
+
+
+def _read_cost(row: dict[str, str], prefix: str) -> Cost:
+    q1, median, q3 = (float(row[f'{prefix}ms_{part}']) for part in ('q1', 'median', 'q3'))
+    unfold = row[f'{prefix}unfold_ratio']
+    timing = Timing(q1, median, q3, int(row[f'{prefix}calls']))
+    return Cost(timing, int(row[f'{prefix}memory_bytes']), float(unfold) if unfold else None)
+
+
+def _prefix(label: str) -> str:
+    return label.replace(' + ', '_') + '_'

@@ -1,0 +1,14 @@
+"""Measure what upsamplers cost, alone and in models, on CPU or CUDA."""
+
+import os
+import sys
+from pathlib import Path
+
+# Before torch is imported: its profiler would log every start and stop.
+os.environ.setdefault('KINETO_LOG_LEVEL', '99')
+os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
+
+from mmdysample.analysis.benchmark.command import main
+
+if __name__ == '__main__':
+    sys.exit(main(Path(__file__).parents[1], sys.argv[1:]))
