@@ -1,6 +1,6 @@
 """Progress of long work."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Protocol, TypeVar
