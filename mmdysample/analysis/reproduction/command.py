@@ -19,6 +19,8 @@ from mmdysample.analysis.trainings import Execute, Tools, Training, execute
 from mmdysample.engine.errors import exit_on_error
 
 from . import report
+from .complexity import show_complexity
+from .gallery import draw_gallery
 from .picture import save_picture
 from .plan import DATA, Planned, Settings, folder_name, plan
 
@@ -98,7 +100,10 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
         return 130
     with exit_on_error():
         for table, (data, planned) in plans.items():
-            show(table, planned, data, Path(args.out), args.format, write=not args.dry_run)
+            if table.experiments:
+                show(table, planned, data, Path(args.out), args.format, write=not args.dry_run)
+            else:
+                show_complexity(table, planned, Path(args.out), args.format, measure=not args.dry_run)
     for line in failures:
         print(line, file=sys.stderr)
     return 1 if failures else 0
@@ -167,4 +172,6 @@ def show(table: Table, planned: list[Planned], data: str, out: Path, form: str, 
         stem.with_name(f'{stem.name}.md').write_text(report.text(table, full, planned, data, 'markdown') + '\n')
         stem.with_name(f'{stem.name}.csv').write_text(report.text(table, full, planned, data, 'csv') + '\n')
         save_picture(table, planned, data, stem.with_name(f'{stem.name}.png'))
+        if data == 'shapes' and 'mIoU' in table.metrics and (gallery := draw_gallery(planned)):
+            gallery.save(stem.with_name(f'{stem.name}_predictions.png'))
     print(report.text(table, full, planned, data, form))

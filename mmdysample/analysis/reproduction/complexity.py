@@ -1,0 +1,55 @@
+"""The table of costs, for which nothing is trained: what the paper's figure shows, beside what this machine takes."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from mmdysample.analysis.benchmark.environment import Environment
+from mmdysample.analysis.benchmark.figure import draw_figure, figure_points
+from mmdysample.analysis.benchmark.published import published_miou
+from mmdysample.analysis.benchmark.report import UPSAMPLERS_NOTE, explanation, upsampler_table
+from mmdysample.analysis.benchmark.upsamplers import SCALE_FACTOR, SIZE, measure_upsamplers
+from mmdysample.analysis.paper_tables import Table
+from mmdysample.analysis.tables import Row as Line
+from mmdysample.analysis.tables import render
+
+from .plan import Planned
+
+LEFT = ('row', 'failed')
+
+
+def show_complexity(table: Table, plans: Sequence[Planned], out: Path, form: str, measure: bool) -> None:
+    """Measure the upsamplers of a table, print it, and save it as Markdown, CSV and PNG.
+
+    Args:
+        table: The table.
+        plans: Its rows.
+        out: The folder of all results.
+        form: One of ``tables.FORMATS``.
+        measure: Whether to measure, or to print what is published alone.
+    """
+    published: dict[str, Line] = {
+        one.row.upsampler: {'row': one.row.name, 'published, ms': cell.text() if (cell := one.row.cell(table.main)) else ''}
+        for one in plans
+        if one.row.upsampler
+    }
+    if not measure:
+        print(render(list(published.values()), form, LEFT))
+        return
+    environment = Environment.here('cuda' if torch.cuda.is_available() else 'cpu')
+    measured = [row for row in measure_upsamplers(list(published), environment=environment) if row.name in published]
+    cells = upsampler_table(measured, SIZE, SCALE_FACTOR)
+    lines = [{**published[row.name], **{key: value for key, value in cell.items() if key != 'name'}} for row, cell in zip(measured, cells)]
+    notes = f'{environment.sentence()} {explanation(environment)} {" ".join(UPSAMPLERS_NOTE.split())}\n{table.about}'
+    below = '\n'.join(line for text in notes.splitlines() for line in textwrap.wrap(text, 140))
+    texts = {kind: f'{table.title}\n\n{render(lines, kind, LEFT)}\n\n{below}' for kind in ('text', 'markdown')}
+    texts['csv'] = render(lines, 'csv')
+    out.mkdir(parents=True, exist_ok=True)
+    (out / 'complexity.md').write_text(f'## {texts["markdown"]}\n')
+    (out / 'complexity.csv').write_text(f'{texts["csv"]}\n')
+    points = figure_points(measured, published_miou)
+    if points:
+        draw_figure(points, out / 'complexity.png', f'x{SCALE_FACTOR} upsampling of {"x".join(map(str, SIZE))}', environment.sentence())
+    print(texts[form])
