@@ -107,7 +107,7 @@ def notes(table: Table, plans: Sequence[Planned], data: str, width: int = 140) -
     if max(seeds, default=1) > 1:
         about.append(f'Mean ± standard deviation of {max(seeds)} seeds.')
     about += [f'{planned.row.name}: {planned.missing}.' for planned in plans if planned.missing and not planned.row.note]
-    about += [f'{key}: {text}' for key, text in table.notes.items() if key in shown and data != 'shapes']
+    about += [f'{key}: {text}' for key, text in table.notes.items() if key in shown and (data != 'shapes' or not table.miniature)]
     return '\n'.join(line for text in about for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False))
 
 
