@@ -28,7 +28,7 @@ model = dict(
         type='mmdysample.CoarseHead',
         in_channels=[16, 16, 32, 64, 128, 256],
         in_index=[0, 1, 2, 3, 4, 5],
-        channels=16,
+        channels=32,
         num_classes=5,
         norm_cfg=norm_cfg,
         align_corners=False,
@@ -55,4 +55,9 @@ model = dict(
 )
 
 optim_wrapper = dict(optimizer=dict(lr=3e-3))
-train_cfg = dict(val_interval=600)
+train_cfg = dict(max_iters=500, val_interval=500)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
+    dict(type='PolyLR', eta_min=0.0, power=1.0, begin=30, end=500, by_epoch=False),
+]
+default_hooks = dict(checkpoint=dict(interval=100))

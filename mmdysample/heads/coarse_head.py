@@ -27,8 +27,8 @@ class CoarseHead(BaseDecodeHead):
 
     No finer map is joined on the way, and nothing but an upsampler stands between the fused map and the classifier: how well edges and
     thin parts come out is what the upsampler makes of a map sixteen times as coarse. Each step has an upsampler of its own. A guided
-    one is guided by the embedded map of the stride that it makes; it alone reads the finer maps, which is what guided upsamplers are
-    for, and nothing is embedded for others.
+    one is guided by the map of the stride that it makes, embedded for it; it alone reads the finer maps, which is what guided upsamplers
+    are for.
 
     Args:
         upsample_cfg: The upsampler, see :func:`~mmdysample.build_upsampler`; bilinear interpolation by default.
@@ -45,7 +45,8 @@ class CoarseHead(BaseDecodeHead):
         self.embeddings = nn.ModuleList(ConvModule(width, self.channels, 1, **layers) for width in self.in_channels[-2:])
         self.fusion = ConvModule(2 * self.channels, self.channels, 1, **layers)
         guided = getattr(self.upsample_modules[0], 'guided', False)
-        self.guides = nn.ModuleList(ConvModule(width, self.channels, 1, **layers) for width in self.in_channels[:-2] if guided)
+        made = getattr(self.upsample_modules[0], 'guide_channels', self.channels)
+        self.guides = nn.ModuleList(ConvModule(width, made, 1, **layers) for width in self.in_channels[:-1] if guided)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Classify every pixel.
@@ -56,11 +57,11 @@ class CoarseHead(BaseDecodeHead):
         Returns:
             Logits, ``(B, num_classes, H_0, W_0)``.
         """
-        *finer, fine, coarse = self._transform_inputs(inputs)
-        fine, coarse = (embed(x) for embed, x in zip(self.embeddings, (fine, coarse)))
-        *upsamplers, first = self.upsample_modules
-        x = self.fusion(torch.cat((fine, upsample_as(first, coarse, fine)), dim=1))
+        *finer, coarse = self._transform_inputs(inputs)
+        fine, x = (embed(y) for embed, y in zip(self.embeddings, (finer[-1], coarse)))
         guides = [guide(y) for guide, y in zip(self.guides, finer)] or finer
-        for upsampler, guide in zip(reversed(upsamplers), reversed(guides)):
+        *upsamplers, first = self.upsample_modules
+        x = self.fusion(torch.cat((fine, upsample_as(first, x, guides[-1])), dim=1))
+        for upsampler, guide in zip(reversed(upsamplers), reversed(guides[:-1])):
             x = upsample_as(upsampler, x, guide)
         return self.cls_seg(x)
