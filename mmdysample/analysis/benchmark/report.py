@@ -22,7 +22,7 @@ Forward: inference; forward + backward: in training mode, with gradients of all 
 is one. ~: ratios of latencies that were read off the paper's Figure 1, on its authors' GPU."""
 MODELS_NOTE = f"""\
 Inference on one image with random weights: the network and what makes results of its outputs, without reading and resizing the image.
-A detector with random weights finds nothing: what it does with what it finds (a mask head) is not in these times. MiB: beyond the weights.
+With random weights nothing reaches a detector's score threshold, so mask heads are not in these times. MiB: beyond the weights.
 {BASELINE}: the interpolation of the stock model. "first" is the first upsampler of the same model that has a time."""
 
 
