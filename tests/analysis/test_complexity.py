@@ -1,0 +1,51 @@
+import csv
+import io
+
+import pytest
+
+from mmdysample.analysis.benchmark.environment import Environment
+from mmdysample.analysis.benchmark.timing import Timing
+from mmdysample.analysis.benchmark.upsamplers import Cost, Measured
+from mmdysample.analysis.paper_tables import read_table
+from mmdysample.analysis.reproduction import complexity
+from mmdysample.analysis.reproduction.plan import Settings, plan
+
+
+@pytest.fixture
+def show(monkeypatch, tmp_path, capsys):
+    table = read_table('complexity')
+    plans = plan(table, Settings('coco', 1, tmp_path, {}, ()), ['bilinear', 'DySample', 'CARAFE'])
+    asked = []
+
+    def measure(names, environment):
+        asked.extend(names)
+        times = {'bilinear': 2.0, 'DySample': 5.0, 'CARAFE': 7.0}
+        costs = {name: {'forward': Cost(Timing(ms, ms, ms, 9), 2**20)} for name, ms in times.items()}
+        return [Measured(name, 8224, 10**8, costs[name]) for name in names]
+
+    monkeypatch.setattr(complexity, 'measure_upsamplers', measure)
+
+    def run(form, measured):
+        complexity.show_complexity(table, plans, tmp_path / 'out', form, measured)
+        return capsys.readouterr().out, asked, tmp_path / 'out'
+
+    return run
+
+
+def test_what_is_measured_stands_beside_what_is_published(show):
+    out, asked, folder = show('csv', True)
+    rows = {row['row']: row for row in csv.DictReader(io.StringIO(out))}
+    assert asked == ['bilinear', 'DySample', 'CARAFE']
+    assert [row['published, ms'] for row in rows.values()] == ['~1.6', '~6.2', '~12.6']
+    assert [row['fwd / bilinear'] for row in rows.values()] == ['1.0', '2.5', '3.5']
+    assert rows['DySample']["in the paper's figure"] == '~3.9'
+    assert {path.name for path in folder.iterdir()} == {'complexity.md', 'complexity.csv', 'complexity.png'}
+    assert (folder / 'complexity.csv').read_text() == out
+    assert Environment.here('cpu').sentence() in ' '.join((folder / 'complexity.md').read_text().split())
+
+
+def test_nothing_is_measured_or_written_in_a_dry_run(show):
+    out, asked, folder = show('text', False)
+    assert '~6.2' in out
+    assert not asked
+    assert not folder.exists()
