@@ -93,7 +93,10 @@ def _one_cell(data: str, published: str, ours: str, difference: str = '') -> str
 
 def notes(table: Table, plans: Sequence[Planned], data: str, width: int = 140) -> str:
     """What stands below the table: its convention, what the cells mean, and why counts differ."""
-    shown = {planned.row.note for planned in plans if planned.row.note}
+    rows: dict[str, list[str]] = {}
+    for planned in plans:
+        if planned.row.note:
+            rows.setdefault(planned.row.note, []).append(planned.row.name)
     about = [table.miniature] if data == 'shapes' and table.miniature else []
     about += [table.about] if data != 'shapes' or not table.miniature else []
     if data != 'shapes':
@@ -107,7 +110,8 @@ def notes(table: Table, plans: Sequence[Planned], data: str, width: int = 140) -
     if max(seeds, default=1) > 1:
         about.append(f'Mean ± standard deviation of {max(seeds)} seeds.')
     about += [f'{planned.row.name}: {planned.missing}.' for planned in plans if planned.missing and not planned.row.note]
-    about += [f'{key}: {text}' for key, text in table.notes.items() if key in shown and (data != 'shapes' or not table.miniature)]
+    if data != 'shapes' or not table.miniature:
+        about += [f'{", ".join(rows[key])}: {text}' for key, text in table.notes.items() if key in rows]
     return '\n'.join(line for text in about for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False))
 
 
