@@ -114,6 +114,8 @@ def test_each_experiment_has_a_twin_on_shapes(path):
         ('configs/upernet_r50_dysample.py', {}, 66516108 + 3 * 16416),
         ('configs/maskformer_swin_b_dysample.py', dict(mode='nearest'), 101829391),  # 102M
         ('configs/maskformer_swin_b_dysample.py', {}, 101829391 + 3 * 8224),
+        ('configs/shapes/boundary.py', dict(type='bilinear'), 2817962),
+        ('configs/shapes/boundary.py', {}, 2817962 + 5 * (32 * 16 + 32 + 32 * 16)),
     ],
     ids=str,
 )
@@ -132,7 +134,7 @@ def test_trainable_parameters_of_the_papers_table(path, parameters):
         assert count(build(path, type='nearest'), trainable=True) == parameters
 
 
-@pytest.mark.parametrize('path', WITH_UPSAMPLER, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', [*WITH_UPSAMPLER, ROOT / 'configs/shapes/boundary.py'], ids=lambda path: path.stem)
 def test_initialisation_of_the_whole_model(path):
     """The neck's Xavier reaches every convolution below it; the offsets take themselves back."""
     model = build(path, type='DySample+')

@@ -11,7 +11,6 @@ test_evaluator = [
     dict(type='mmdysample.BoundaryIoUMetric', forms=['near_boundary_iou', 'boundary_iou']),
 ]
 
-norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
@@ -23,14 +22,14 @@ model = dict(
         seg_pad_val=255,
         size=(64, 64),
     ),
-    backbone=dict(type='mmdysample.FullResNet', depth=18, stem_channels=16, base_channels=32, norm_cfg=norm_cfg),
+    backbone=dict(type='mmdysample.FullResNet', depth=18, stem_channels=16, base_channels=32, norm_cfg=dict(type='BN', requires_grad=True)),
     decode_head=dict(
         type='mmdysample.CoarseHead',
         in_channels=[16, 16, 32, 64, 128, 256],
         in_index=[0, 1, 2, 3, 4, 5],
         channels=32,
         num_classes=5,
-        norm_cfg=norm_cfg,
+        norm_cfg=dict(type='BN', requires_grad=True),
         align_corners=False,
         dropout_ratio=0.0,
         upsample_cfg=dict(type='DySample+'),
@@ -45,7 +44,7 @@ model = dict(
         num_convs=1,
         concat_input=False,
         num_classes=5,
-        norm_cfg=norm_cfg,
+        norm_cfg=dict(type='BN', requires_grad=True),
         align_corners=False,
         dropout_ratio=0.0,
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.4),

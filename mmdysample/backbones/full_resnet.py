@@ -23,10 +23,18 @@ class FullResNet(ResNet):
     From stride 4 on it costs what the stock one costs; the two maps before that are there to guide upsamplers.
 
     Args:
-        kwargs: As in mmseg's ResNet, but for ``strides`` and ``out_indices``.
+        kwargs: As in mmseg's ResNet, but for ``strides``, ``out_indices``, ``num_stages`` and ``deep_stem``, which are fixed.
+
+    Raises:
+        ValueError: One of these is given.
     """
 
     def __init__(self, **kwargs: Any) -> None:
+        fixed = [name for name in ('strides', 'out_indices', 'num_stages', 'deep_stem') if name in kwargs]
+        if fixed:
+            raise ValueError(
+                f'FullResNet has a plain stem and four stages, each of stride 2, and gives every map: leave out {", ".join(fixed)}'
+            )
         super().__init__(strides=(2, 2, 2, 2), **kwargs)
         self.conv1.stride = (1, 1)
 

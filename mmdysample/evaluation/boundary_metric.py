@@ -29,7 +29,7 @@ class BoundaryIoUMetric(BaseMetric):
         kwargs: As in mmengine's metrics: ``prefix``, ``collect_device``.
 
     Raises:
-        ValueError: A form is unknown, or a width is not positive.
+        ValueError: A form is unknown, or a width is no share of the diagonal.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class BoundaryIoUMetric(BaseMetric):
             raise ValueError(f'forms may be {", ".join(FORMS)}, got {", ".join(map(str, unknown)) or "none"}')
         self.ratios = {name: forms[name] if isinstance(forms, Mapping) else FORMS[name][1] for name in names}
         for name, ratio in self.ratios.items():
-            if ratio <= 0:
-                raise ValueError(f'the width of {name} must be positive, got {ratio}')
+            if not (isinstance(ratio, (int, float)) and 0 < ratio < 1):
+                raise ValueError(f"the width of {name} is a share of the image's diagonal, above 0 and below 1, got {ratio!r}")
         self.ignore_index = ignore_index
 
     def process(self, data_batch: Optional[dict], data_samples: Sequence[dict]) -> None:

@@ -1,5 +1,6 @@
 """Segmentation from the two coarsest maps alone, so that all detail is the upsampler's."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,14 +33,23 @@ class CoarseHead(BaseDecodeHead):
 
     Args:
         upsample_cfg: The upsampler, see :func:`~mmdysample.build_upsampler`; bilinear interpolation by default.
-        kwargs: As in mmseg's heads. ``in_channels`` and ``in_index`` are of all maps from stride 1 to stride 32, finest first.
+        in_channels: Channels of all maps from stride 1 to stride 32, finest first.
+        in_index: Their places among the backbone's maps.
+        kwargs: As in mmseg's heads.
 
     Raises:
-        ValueError: The upsampler is unknown, or does not fit ``channels``.
+        ValueError: The upsampler is unknown, or does not fit ``channels``; ``in_channels`` and ``in_index`` do not fit each other.
     """
 
-    def __init__(self, upsample_cfg: UpsampleConfig = 'bilinear', **kwargs: Any) -> None:
-        super().__init__(input_transform='multiple_select', **kwargs)
+    def __init__(
+        self, upsample_cfg: UpsampleConfig = 'bilinear', *, in_channels: Sequence[int], in_index: Sequence[int], **kwargs: Any
+    ) -> None:
+        if not all(isinstance(each, (list, tuple)) for each in (in_channels, in_index)) or not 2 <= len(in_channels) == len(in_index):
+            raise ValueError(
+                f'in_channels and in_index must list the same maps, two at least, finest first, got in_channels={in_channels} and '
+                f'in_index={in_index}'
+            )
+        super().__init__(in_channels=in_channels, in_index=in_index, input_transform='multiple_select', **kwargs)
         layers: dict[str, Any] = {key: getattr(self, key) for key in ('conv_cfg', 'norm_cfg', 'act_cfg')}
         self.upsample_modules = build_steps(resolve(upsample_cfg)[0], self.channels, len(self.in_channels) - 1)
         self.embeddings = nn.ModuleList(ConvModule(width, self.channels, 1, **layers) for width in self.in_channels[-2:])
@@ -52,11 +62,21 @@ class CoarseHead(BaseDecodeHead):
         """Classify every pixel.
 
         Args:
-            inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it.
+            inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.
 
         Returns:
             Logits, ``(B, num_classes, H_0, W_0)``.
+
+        Raises:
+            ValueError: The maps are not those of ``in_channels``.
+            ShapeError: A map is not half the size of the one before it.
         """
+        widths = [x.shape[1] for x in inputs]
+        if [widths[i] for i in self.in_index if i < len(widths)] != list(self.in_channels):
+            raise ValueError(
+                f'in_channels={list(self.in_channels)} with in_index={list(self.in_index)} does not fit the backbone, whose maps have '
+                f'{widths} channels'
+            )
         *finer, coarse = self._transform_inputs(inputs)
         fine, x = (embed(y) for embed, y in zip(self.embeddings, (finer[-1], coarse)))
         guides = [guide(y) for guide, y in zip(self.guides, finer)] or finer
