@@ -114,8 +114,8 @@ def test_each_experiment_has_a_twin_on_shapes(path):
         ('configs/upernet_r50_dysample.py', {}, 66516108 + 3 * 16416),
         ('configs/maskformer_swin_b_dysample.py', dict(mode='nearest'), 101829391),  # 102M
         ('configs/maskformer_swin_b_dysample.py', {}, 101829391 + 3 * 8224),
-        ('configs/shapes/boundary.py', dict(type='bilinear'), 2817962),
-        ('configs/shapes/boundary.py', {}, 2817962 + 5 * (32 * 16 + 32 + 32 * 16)),
+        ('configs/shapes/boundary.py', dict(type='bilinear'), 2825818),
+        ('configs/shapes/boundary.py', {}, 2825818 + 5 * (32 * 32 + 32 + 32 * 32)),
     ],
     ids=str,
 )
