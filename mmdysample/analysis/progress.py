@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, track
 from rich.text import Text
 
@@ -34,18 +34,15 @@ class Advance(Protocol):
     def __call__(self, line: str = '', parts: int = 1) -> None: ...
 
 
-class Now(ProgressColumn):
-    """What is being done at the moment."""
+class ProgressOverLines(Progress):
+    """A progress bar over lines that say what is being done at the moment, cut at the width of the terminal."""
 
-    max_refresh = 2.0  # seconds: asking may mean reading files
+    now: Callable[[], str] = str
 
-    def __init__(self, now: Callable[[], str]) -> None:
-        super().__init__()
-        self.now = now
-
-    def render(self, task: Task) -> Text:
-        """The answer of the function."""
-        return Text(self.now())
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """What is drawn."""
+        yield from super().get_renderables()
+        yield from (Text(line, no_wrap=True, overflow='ellipsis') for line in self.now().splitlines())
 
 
 @contextmanager
@@ -55,21 +52,22 @@ def long_progress(label: str, total: int, now: Callable[[], str] = str) -> Itera
     Args:
         label: What is being done.
         total: The number of parts.
-        now: Tells how far the current parts have come.
+        now: Tells how far the current parts have come, in lines.
 
     Yields:
         A function to be called when parts have ended.
     """
     columns = (
         TextColumn('{task.description}'),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn('left:'),
         TimeLeft(),
-        Now(now),
     )
-    with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
+    # Twice a second: to ask may mean to read files.
+    with ProgressOverLines(*columns, transient=True, console=Console(stderr=True), refresh_per_second=2) as bar:
+        bar.now = now
         bar.add_task(label, total=total, at=0.0)
         (task,) = bar.tasks
 

@@ -104,7 +104,7 @@ def run(trainings: Sequence[Training], lanes: Sequence[Tools], execute: Execute 
     running: list[Training] = []
 
     def now() -> str:
-        return '; '.join(f'{training.name} {training.state()}' for training in list(running))
+        return '\n'.join(f'{training.name}  {training.state()}' for training in list(running))
 
     with long_progress(label, len(trainings), now) as ended:
         for training, error in complete_all(trainings, lanes, execute, running):

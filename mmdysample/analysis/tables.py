@@ -9,6 +9,23 @@ FORMATS = ('text', 'markdown', 'csv')
 Row = dict[str, str]
 
 
+def fold(rows: list[Row], width: int) -> list[list[Row]]:
+    """Split a table that is wider than a terminal into tables that are not, each with the first column.
+
+    Args:
+        rows: As in :func:`render`.
+        width: Of the terminal, in characters.
+    """
+    first, *others = rows[0]
+    taken = {column: 3 + max(len(column), *(len(row[column]) for row in rows)) for column in rows[0]}
+    parts = [[first]]
+    for column in others:
+        if len(parts[-1]) > 1 and 1 + sum(taken[other] for other in (*parts[-1], column)) > width:
+            parts.append([first])
+        parts[-1].append(column)
+    return [[{column: row[column] for column in part} for row in rows] for part in parts]
+
+
 def render(rows: list[Row], form: str, left: Collection[str] = ('name',)) -> str:
     """Lay rows out.
 

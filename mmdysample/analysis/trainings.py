@@ -43,6 +43,7 @@ class Training:
         folder: Its work folder.
         digest: Of the content of the config with all of this.
         best: Whether the best checkpoint of its evaluations is tested, or the last one.
+        label: What people call it, if not by its config and folder.
     """
 
     config: Path
@@ -51,11 +52,12 @@ class Training:
     folder: Path
     digest: str
     best: bool = False
+    label: str = ''
 
     @property
     def name(self) -> str:
         """What people call it."""
-        return f'{self.config.stem} {self.folder.name}'
+        return self.label or f'{self.config.stem} {self.folder.name}'
 
     @property
     def tested(self) -> str:
@@ -80,14 +82,17 @@ class Training:
             return ''
         with log.open('rb') as file:
             file.seek(max(0, log.stat().st_size - 4096))
-            tail = file.read().decode(errors='replace')
-        lines = re.findall(r'(Epoch|Iter)\(train\)\s+\[\s*([\d/]+)\].*?eta: ([\d:]+|\d+ days?, [\d:]+)', tail)
-        return f'{lines[-1][0].lower()} {lines[-1][1]}, {lines[-1][2]} left' if lines else ''
+            tail = file.read().decode(errors='replace').rpartition('\n$ ')[2]  # of the last command
+        lines = re.findall(r'(Epoch|Iter)\((train|test)\)\s+\[\s*([\d/]+)\].*?eta: ((?:\d+ days?, )?[\d:]+)', tail)
+        if not lines:
+            return ''
+        unit, phase, count, left = lines[-1]
+        return f'{phase if phase == "test" else unit.lower()} {count}, {left} left'
 
     def seconds_per_step(self) -> Optional[float]:
-        """The median time of a training step, with its data, as the log of its last run has it."""
-        logs = sorted(self.folder.glob('*/vis_data/scalars.json'), key=lambda file: file.stat().st_mtime)
-        entries = [json.loads(line) for line in logs[-1].read_text().splitlines()] if logs else []
+        """The median time of a training step, with its data, as the logs of all its runs have it."""
+        lines = [line for log in self.folder.glob('*/vis_data/scalars.json') for line in log.read_text().splitlines()]
+        entries = [json.loads(line) for line in lines if line.endswith('}')]  # that of a killed run may end within a line
         times = [entry['time'] for entry in entries if 'loss' in entry and 'time' in entry]
         return statistics.median(times) if times else None
 
@@ -138,13 +143,19 @@ def execute(command: Sequence[str], log: Path, held: int) -> int:
     return done.returncode
 
 
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES names; nothing where it is not set."""
+    return [name for name in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if name]
+
+
 class Tools:
     """The commands that train and test.
 
     Args:
         folder: Of the tools.
         threads: How many threads each process shall compute with, unless OMP_NUM_THREADS says so already.
-        gpus: The numbers of the GPUs to use, by a process each; by default, what is there.
+        gpus: The numbers of the GPUs to use, by a process each; by default, what is there. Where CUDA_VISIBLE_DEVICES is set, as a
+            scheduler does, they count what it names.
     """
 
     def __init__(self, folder: Path, threads: int, gpus: Sequence[int] = ()) -> None:
@@ -167,12 +178,15 @@ class Tools:
     def _command(self, config: Path) -> list[str]:
         if len(self.gpus) < 2:
             return [*self._environment(self.gpus), *self._python('train.py'), str(config)]
-        own = [f'PYTHON={sys.executable}', f'PORT={29500 + self.gpus[0]}']  # trainings beside this one have other ports
+        # Trainings beside this one have other ports, those of other jobs on the machine too: each of these counts its GPUs from 0.
+        job = int(os.environ.get('SLURM_JOB_ID', 0)) % 1000
+        own = [f'PYTHON={sys.executable}', f'PORT={29500 + 16 * job + self.gpus[0]}']
         return [*self._environment(self.gpus), *own, 'bash', str(self.folder / 'dist_train.sh'), str(config), str(len(self.gpus))]
 
     def _environment(self, gpus: Sequence[int]) -> list[str]:
-        visible = [f'CUDA_VISIBLE_DEVICES={",".join(map(str, gpus))}'] if gpus else []
-        return ['env', f'OMP_NUM_THREADS={self.threads}', *visible]
+        given = visible_gpus()
+        names = [given[gpu] if given else str(gpu) for gpu in gpus]
+        return ['env', f'OMP_NUM_THREADS={self.threads}', *([f'CUDA_VISIBLE_DEVICES={",".join(names)}'] if names else [])]
 
     def _python(self, tool: str) -> list[str]:
         return [sys.executable, '-W', 'ignore', str(self.folder / tool)]

@@ -5,11 +5,11 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
 from mmengine.config import Config
+from processes import FOUND, Stub
 
 from mmdysample.analysis import shapes_table
 from mmdysample.analysis.trainings import LOCK, NOTE, Tools, Training, complete
@@ -17,7 +17,6 @@ from mmdysample.analysis.twins import SUFFIX, find_twins, judged_by
 
 SHAPES = ROOT / 'configs/shapes'
 FASTER, MASK, SEGFORMER = (f'{name}_dysample_shapes' for name in ('faster_rcnn', 'mask_rcnn', 'segformer_b1'))
-FOUND = {'coco/bbox_mAP': 0.4512, 'coco/segm_mAP': 0.5, 'mIoU': 68.749, 'time': 1.0}
 
 pytestmark = pytest.mark.usefixtures('_frameworks')
 
@@ -26,42 +25,6 @@ pytestmark = pytest.mark.usefixtures('_frameworks')
 def _frameworks():
     pytest.importorskip('mmdet')
     pytest.importorskip('mmseg')
-
-
-class Stub:
-    """Stands in for the processes: leaves what the tools leave, and fails or dies where it is told to."""
-
-    def __init__(self, fail=(), die=()):
-        self.commands, self.fail, self.die = [], fail, list(die)
-
-    def __call__(self, command, log, held):
-        os.fstat(held)  # it is open
-        self.commands.append(command)
-        line = ' '.join(command)
-        work = Path(command[command.index('--work-dir') + 1])
-        if any(re.search(pattern, line) for pattern in self.fail):
-            log.write_text('Traceback\nValueError: no luck\n\n')
-            return 2
-        if 'train.py' in line:
-            (work / 'iter_1.pth').touch()
-            if self.die and re.search(self.die[0], line):
-                self.die.pop(0)
-                raise KeyboardInterrupt
-            (work / 'iter_2.pth').touch()
-            (work / 'last_checkpoint').write_text('/moved/since/iter_2.pth')
-        else:
-            assert Path(command[-1]) == work / 'iter_2.pth'
-            (work / 'test/0').mkdir(parents=True)
-            (work / 'test/0/0.json').write_text(json.dumps(FOUND))
-        return 0
-
-    @property
-    def told(self):
-        """Tool, config, upsampler's folder and whether it resumed."""
-        return [
-            (Path(c[5]).stem, *Path(c[c.index('--work-dir') + 1]).parts[-2:], *(['resumed'] if '--resume' in c else []))
-            for c in self.commands
-        ]
 
 
 @pytest.fixture
@@ -135,6 +98,7 @@ def test_a_table(call, tmp_path):
         for upsampler in (baseline, 'DySample', 'DySample+')
     )
     assert f'done: {FASTER} nearest, 0.0 min' in err
+    assert stub.tested == {'iter_2.pth'}
 
     again = Stub(fail=['.'])
     code, text, _ = call(again, '--only', FASTER, MASK, SEGFORMER)

@@ -15,7 +15,7 @@ from typing import Optional
 from mmdysample.analysis.paper_tables import TABLES, Table, read_table
 from mmdysample.analysis.shapes_table import KeptOptions, positive, print_commands, run
 from mmdysample.analysis.tables import FORMATS
-from mmdysample.analysis.trainings import Execute, Tools, Training, execute
+from mmdysample.analysis.trainings import Execute, Tools, Training, execute, visible_gpus
 from mmdysample.engine.errors import exit_on_error
 
 from . import report
@@ -75,10 +75,14 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
         tables = [read_table(name) for name in (TABLES if args.table == 'all' else [args.table])]
         if args.rows and len(tables) > 1:
             raise ValueError('--rows go with one table, not with all')
+        if Path(args.out).is_file():
+            raise ValueError(f'--out takes a folder, got the file {args.out}')
         lanes = make_lanes(Path(os.path.relpath(root)) / 'tools', args.gpus, args.gpus_per_row, args.jobs)
         plans = {}
         for table in tables:
-            data = args.data or ('coco' if _has(table, 'coco') or not table.experiments else 'shapes')
+            data = args.data if args.data and table.experiments else 'coco' if _has(table, 'coco') or not table.experiments else 'shapes'
+            if args.table == 'all' and table.experiments and not _has(table, data):
+                continue  # an empty table would be written over the one of its own data
             settings = Settings(data, args.seeds or table.seeds, Path(args.out), args.cfg_options or {}, tuple(args.raw_options))
             with redirect_stdout(sys.stderr):  # mmengine prints which variables of the environment a config takes
                 plans[table] = data, plan(table, settings, args.rows)
@@ -87,7 +91,7 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
                 raise ValueError(f'nothing of {table.name} can be trained with --data {data}: {planned[0].missing}')
         pending = [training for training in _distinct(plans) if training.metrics is None]
         if args.slurm:
-            print_jobs(plans, args, arguments)
+            print_jobs(plans, args)
             return 0
         if args.dry_run:
             for training in pending:
@@ -133,28 +137,25 @@ def make_lanes(tools: Path, gpus: Sequence[int], per_row: int, jobs: int) -> lis
         return [Tools(tools, max(1, cores // jobs))] * jobs
     if len(set(gpus)) < len(gpus) or min(gpus) < 0 or len(gpus) % per_row:
         raise ValueError(f'--gpus takes distinct numbers, {per_row} for each row at a time, got {" ".join(map(str, gpus))}')
+    given = visible_gpus()
+    if given and max(gpus) >= len(given):
+        raise ValueError(f'--gpus counts from 0 what CUDA_VISIBLE_DEVICES={",".join(given)} names, got {" ".join(map(str, gpus))}')
     groups = [gpus[first : first + per_row] for first in range(0, len(gpus), per_row)]
     return [Tools(tools, max(1, cores // len(gpus)), group) for group in groups]
 
 
-def print_jobs(plans: dict[Table, tuple[str, list[Planned]]], args: argparse.Namespace, arguments: Optional[Sequence[str]]) -> None:
-    """Print a line for SLURM for each row that is not complete; each runs this command for its row."""
+def print_jobs(plans: dict[Table, tuple[str, list[Planned]]], args: argparse.Namespace) -> None:
+    """Print a line for SLURM for each row that is not complete; each runs this command for its row. What two rows share is in one job."""
     count = args.gpus_per_row
+    taken: set[Path] = set()
     for table, (data, planned) in plans.items():
         for one in planned:
-            if all(training.metrics is not None for training in one.trainings):
+            if all(training.metrics is not None or training.folder in taken for training in one.trainings):
                 continue
+            taken.update(training.folder for training in one.trainings)
             command = [sys.executable, '-W', 'ignore', sys.argv[0], table.name, '--data', data, '--rows', one.row.name]
-            command += [
-                '--seeds',
-                str(len(one.trainings)),
-                '--out',
-                args.out,
-                '--gpus',
-                *map(str, range(count)),
-                '--gpus-per-row',
-                str(count),
-            ]
+            command += ['--seeds', str(len(one.trainings)), '--out', args.out]
+            command += ['--gpus', *map(str, range(count)), '--gpus-per-row', str(count)]
             command += ['--cfg-options', *args.raw_options] if args.raw_options else []
             job = f'{folder_name(table, data)}-{one.row.name}'
             options = [f'--partition={args.slurm}', f'--job-name={job}', f'--gres=gpu:{count}', f'--cpus-per-task={5 * count}']
@@ -174,4 +175,4 @@ def show(table: Table, planned: list[Planned], data: str, out: Path, form: str, 
         save_picture(table, planned, data, stem.with_name(f'{stem.name}.png'))
         if data == 'shapes' and 'mIoU' in table.metrics and (gallery := draw_gallery(planned)):
             gallery.save(stem.with_name(f'{stem.name}_predictions.png'))
-    print(report.text(table, full, planned, data, form))
+    print(report.text(table, full, planned, data, form), end='\n\n' if form != 'csv' else '\n')

@@ -60,7 +60,7 @@ def plan(table: Table, settings: Settings, rows: Sequence[str] = ()) -> list[Pla
         ImportError: The framework of a config is not installed.
         ValueError: There is no such row, or an option does not fit.
     """
-    chosen = [table.row(name) for name in rows] if rows else table.rows
+    chosen = [table.row(name) for name in dict.fromkeys(rows)] if rows else table.rows
     return [_plan_row(row, settings) for row in chosen]
 
 
@@ -73,15 +73,16 @@ def _plan_row(row: Row, settings: Settings) -> Planned:
     path = configs_folder() / config
     if not path.is_file():
         return Planned(row, '', (), f'configs/{config} is not there yet')
-    folder = settings.out / home(config, row.upsampler, settings.data)
+    place = home(config, row.upsampler, settings.data)
     loaded = load_config(str(path), dict(settings.options))
     use_upsampler(loaded, row.upsampler, dict(settings.options))
-    best = _home_table(config, row.upsampler, settings.data).best
+    best = _tests_best(config, settings.data)
     trainings = []
     for seed in range(settings.seeds):
         loaded.randomness = {**(loaded.get('randomness') or {}), 'seed': seed}
         raw = (*settings.raw_options, f'randomness.seed={seed}')
-        trainings.append(Training(_relative(path), row.upsampler, raw, folder / f'seed{seed}', digest(loaded), best))
+        folder = place / f'seed{seed}'
+        trainings.append(Training(_relative(path), row.upsampler, raw, settings.out / folder, digest(loaded), best, str(folder)))
     return Planned(row, config, tuple(trainings))
 
 
@@ -95,8 +96,9 @@ def home(config: str, upsampler: str, data: str) -> Path:
     return Path(folder_name(read_table(table), data)) / row
 
 
-def _home_table(config: str, upsampler: str, data: str) -> Table:
-    return read_table(_homes(data)[config, upsampler][0])
+def _tests_best(config: str, data: str) -> bool:
+    """The convention of the first table that trains the model, whatever the upsampler: the ablation holds models of two tables."""
+    return next(read_table(table).best for (other, _), (table, _) in _homes(data).items() if other == config)
 
 
 def folder_name(table: Table, data: str) -> str:

@@ -1,5 +1,6 @@
 """A table of what is published beside what was measured."""
 
+import shutil
 import textwrap
 from collections.abc import Sequence
 from typing import Optional
@@ -9,7 +10,7 @@ from mmdysample.analysis.model_size import count_model, read_config
 from mmdysample.analysis.paper_tables import Cell, Table
 from mmdysample.analysis.progress import progress
 from mmdysample.analysis.tables import Row as Line
-from mmdysample.analysis.tables import render
+from mmdysample.analysis.tables import fold, render
 
 from .measured import KEYS, Measured, measured, seconds_per_step
 from .plan import Planned
@@ -66,8 +67,12 @@ def _costs(planned: Planned, image: Optional[tuple[int, int]]) -> Line:
         if image:
             added = count_upsamplers(planned.config, row.upsampler, *image)
             total = count_rest(planned.config, *image) + added
-            ours['flops'] = f'{total / 1e9:.2f}G' if whole else f'+{added / 1e9:.2f}G'
+            ours['flops'] = _flops(total) if whole else f'+{_flops(added)}'
     return {f'{kind}, {whose}': text[kind] for kind in ours for whose, text in (('published', published), ('ours', ours))}
+
+
+def _flops(count: int) -> str:
+    return f'{count / 1e9:.2f}G' if count >= 1e8 else f'{count / 1e6:.2f}M'  # the small models of Shapes would be 0.00G
 
 
 def compact(table: Table, full: Sequence[Line], data: str) -> list[Line]:
@@ -86,17 +91,13 @@ def compact(table: Table, full: Sequence[Line], data: str) -> list[Line]:
 
 
 def _one_cell(data: str, published: str, ours: str, difference: str = '') -> str:
-    if data == 'shapes':
+    if data == 'shapes' or not (published or ours):
         return ours or '-'
     return ' / '.join((published or '-', ours or '-')) + (f' ({difference})' if difference else '')
 
 
-def notes(table: Table, plans: Sequence[Planned], data: str, width: int = 140) -> str:
-    """What stands below the table: its convention, what the cells mean, and why counts differ."""
-    rows: dict[str, list[str]] = {}
-    for planned in plans:
-        if planned.row.note:
-            rows.setdefault(planned.row.note, []).append(planned.row.name)
+def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
+    """What stands below the table: its convention, what the cells mean, why counts differ, and why there are rows without a number."""
     about = [table.miniature] if data == 'shapes' and table.miniature else []
     about += [table.about] if data != 'shapes' or not table.miniature else []
     if data != 'shapes':
@@ -110,9 +111,15 @@ def notes(table: Table, plans: Sequence[Planned], data: str, width: int = 140) -
     if max(seeds, default=1) > 1:
         about.append(f'Mean ± standard deviation of {max(seeds)} seeds.')
     about += [f'{planned.row.name}: {planned.missing}.' for planned in plans if planned.missing and not planned.row.note]
-    if data != 'shapes' or not table.miniature:
-        about += [f'{", ".join(rows[key])}: {text}' for key, text in table.notes.items() if key in rows]
-    return '\n'.join(line for text in about for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False))
+    for key, note in table.notes.items():
+        # On Shapes, there is nothing published to be explained.
+        named = [
+            planned.row.name
+            for planned in plans
+            if planned.row.note == key and (planned.missing or data != 'shapes' or not table.miniature)
+        ]
+        about += [f'{", ".join(named)}: {note}'] if named else []
+    return about
 
 
 def text(table: Table, full: Sequence[Line], plans: Sequence[Planned], data: str, form: str) -> str:
@@ -121,5 +128,10 @@ def text(table: Table, full: Sequence[Line], plans: Sequence[Planned], data: str
         return render(list(full), 'csv')
     on = ', on Shapes' if data == 'shapes' and 'Shapes' not in table.title else ''
     title = f'## {table.title}{on}' if form == 'markdown' else f'{table.title}{on}'
-    below = notes(table, plans, data)
-    return '\n\n'.join((title, render(compact(table, full, data), form, LEFT), below))
+    rows, below = compact(table, full, data), notes(table, plans, data)
+    if form == 'markdown':
+        return '\n\n'.join((title, render(rows, form, LEFT), *below))
+    width = shutil.get_terminal_size((140, 24)).columns
+    parts = '\n'.join(render(part, form, LEFT) for part in fold(rows, width))
+    lines = (line for note in below for line in textwrap.wrap(note, min(width, 140), break_long_words=False, break_on_hyphens=False))
+    return '\n\n'.join((title, parts, '\n'.join(lines)))
