@@ -16,7 +16,7 @@ from mmdysample.analysis.paper_tables import TABLES, Table, read_table
 from mmdysample.analysis.shapes_table import KeptOptions, positive, print_commands, run
 from mmdysample.analysis.tables import FORMATS
 from mmdysample.analysis.trainings import Execute, Tools, Training, execute, visible_gpus
-from mmdysample.engine.errors import exit_on_error
+from mmdysample.engine.errors import exit_on_error, one_line
 
 from . import report
 from .complexity import show_complexity
@@ -28,9 +28,13 @@ EPILOG = """\
 examples:
   tools/reproduce.py faster_rcnn --dry-run                           the commands, and what needs no training
   tools/reproduce.py faster_rcnn --rows nearest DySample --gpus 0 1  two rows of the paper's table, a GPU each
-  tools/reproduce.py all --gpus 0 1 2 3 4 5 6 7 --gpus-per-row 8     every table, each training on eight GPUs
+  tools/reproduce.py mask_rcnn --gpus 0 1 2 3 4 5 6 7 --gpus-per-row 8
+                                                                     each training on eight GPUs: 2 images each, the paper's batch
   tools/reproduce.py segformer --slurm gpu                           a job line for each row, to be submitted
   tools/reproduce.py boundary --data shapes                          a ranking on a laptop
+
+A batch is that of the config times the GPUs of a row: detectors have 2 images a GPU (and a learning rate that follows the batch), depth
+8 on two GPUs; segmenters have their whole batch of 16 on one.
 """
 
 
@@ -48,7 +52,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--out', default='results', metavar='DIR', help='folder of the results (default: results)')
     parser.add_argument('--jobs', type=positive, default=1, metavar='N', help='trainings at a time without --gpus')
     parser.add_argument('--gpus', nargs='+', type=int, default=[], metavar='I', help='numbers of the GPUs to split the rows over')
-    parser.add_argument('--gpus-per-row', type=positive, default=1, metavar='N', help='GPUs of each training (default: 1)')
+    parser.add_argument(
+        '--gpus-per-row',
+        type=positive,
+        default=1,
+        metavar='N',
+        help='GPUs of each training, each with the batch of the config (default: 1)',
+    )
     parser.add_argument('--slurm', metavar='PARTITION', help='print a job line for each row that is not complete, and train nothing')
     parser.add_argument('--dry-run', action='store_true', help='print the commands and the table as it is, and train nothing')
     parser.add_argument(
@@ -165,14 +175,20 @@ def print_jobs(plans: dict[Table, tuple[str, list[Planned]]], args: argparse.Nam
 def show(table: Table, planned: list[Planned], data: str, out: Path, form: str, write: bool) -> None:
     """Print a table and, unless nothing is to be written, save it as Markdown, CSV and PNG."""
     full = report.lines(table, planned, data)
+    stem = out / folder_name(table, data)
     if write:
-        stem = out / folder_name(table, data)
         out.mkdir(parents=True, exist_ok=True)
         whole = len(planned) == len(table.rows)
         stem = stem if whole else stem.with_name(f'{stem.name}_rows')
         stem.with_name(f'{stem.name}.md').write_text(report.text(table, full, planned, data, 'markdown') + '\n')
         stem.with_name(f'{stem.name}.csv').write_text(report.text(table, full, planned, data, 'csv') + '\n')
         save_picture(table, planned, data, stem.with_name(f'{stem.name}.png'))
-        if data == 'shapes' and 'mIoU' in table.metrics and (gallery := draw_gallery(planned)):
-            gallery.save(stem.with_name(f'{stem.name}_predictions.png'))
     print(report.text(table, full, planned, data, form), end='\n\n' if form != 'csv' else '\n')
+    if write and data == 'shapes' and 'mIoU' in table.metrics:
+        try:
+            gallery = draw_gallery(planned)
+        except (ValueError, OSError) as error:  # a checkpoint was removed, say: the table stands without it
+            print(f'no picture of predictions: {one_line(error)}', file=sys.stderr)
+        else:
+            if gallery:
+                gallery.save(stem.with_name(f'{stem.name}_predictions.png'))
