@@ -158,6 +158,13 @@ def test_mean_and_sample_deviation_over_the_seeds(call):
     assert 'Mean ± standard deviation of 3 seeds.' in call(Stub(), 'boundary', '--seeds', '3', '--rows', 'CARAFE')[1]
 
 
+def test_a_row_of_fewer_seeds_is_named(call):
+    stub = Stub(fail=['CARAFE.*randomness.seed=1'])
+    code, out, _ = call(stub, 'boundary', '--seeds', '2', '--rows', 'nearest', 'CARAFE')
+    assert code == 1
+    assert 'Mean ± standard deviation of 2 seeds; of fewer: CARAFE 1.' in out
+
+
 def test_what_was_not_found_is_no_number():
     assert measured.summary([]) is None
     assert measured.summary([3.0]).deviation is None

@@ -107,9 +107,11 @@ def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
     about.append(
         'Parameters and FLOPs (multiply-adds) are counted in the model: the whole one with the stock interpolation, else what is added (+).'
     )
-    seeds = {len(planned.trainings) for planned in plans if planned.trainings}
-    if max(seeds, default=1) > 1:
-        about.append(f'Mean ± standard deviation of {max(seeds)} seeds.')
+    seeds = {one.row.name: sum(training.metrics is not None for training in one.trainings) for one in plans if len(one.trainings) > 1}
+    if seeds:
+        most = max(seeds.values())
+        fewer = [f'{name} {count}' for name, count in seeds.items() if count < most]
+        about.append(f'Mean ± standard deviation of {most} seeds{"; of fewer: " if fewer else ""}{", ".join(fewer)}.')
     about += [f'{planned.row.name}: {planned.missing}.' for planned in plans if planned.missing and not planned.row.note]
     for key, note in table.notes.items():
         # On Shapes, there is nothing published to be explained.
