@@ -90,7 +90,7 @@ def load_model(config: Union[str, Config], checkpoint: Optional[str] = None) -> 
     warning = None
     if checkpoint:
         warning = check_fit(checkpoint, model)
-        content = load_checkpoint(model, checkpoint, map_location='cpu')
+        content = load_checkpoint(model, checkpoint, map_location='cpu', logger='silent')
         held = {name.removeprefix('module.'): value.shape for name, value in content.get('state_dict', content).items()}
         lacking = frozenset(name for name, value in model.named_parameters() if held.get(name) != value.shape)
     return LoadedModel(config, model.to(get_device()).eval(), checkpoint, lacking, warning)

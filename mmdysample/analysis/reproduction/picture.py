@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Optional
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from mmdysample.analysis.paper_tables import Table
 
@@ -39,7 +40,7 @@ def draw(table: Table, plans: Sequence[Planned], data: str) -> Optional[Figure]:
     _draw_scores(axes[0], table, names, published, ours)
     if over_cost:
         _draw_over_cost(axes[1], table, ours, costs)
-    figure.suptitle(f'{table.title}{" (Shapes)" if data == "shapes" and "Shapes" not in table.title else ""}', fontsize=11)
+    figure.suptitle(f'{table.title}{": its miniature on Shapes" if data == "shapes" and "Shapes" not in table.title else ""}', fontsize=11)
     return figure
 
 
@@ -65,6 +66,10 @@ def _draw_over_cost(ax, table: Table, ours: dict[str, Measured], costs: dict[str
         ax.errorbar(cost, found.mean, yerr=found.deviation, fmt='o', color=OURS, capsize=3)
         ax.annotate(name, (cost, found.mean), xytext=(5, 4), textcoords='offset points', fontsize=8)
     ax.set_xscale('log')
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.margins(x=0.15)
     ax.set_xlabel('time of a training step (ms, as measured in these runs)')
     ax.set_ylabel(table.main)
     ax.grid(alpha=0.3)

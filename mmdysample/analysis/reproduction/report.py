@@ -128,7 +128,7 @@ def text(table: Table, full: Sequence[Line], plans: Sequence[Planned], data: str
     """The table in one of ``tables.FORMATS``, with its title and notes but in CSV."""
     if form == 'csv':
         return render(list(full), 'csv')
-    on = ', on Shapes' if data == 'shapes' and 'Shapes' not in table.title else ''
+    on = ': its miniature on Shapes' if data == 'shapes' and 'Shapes' not in table.title else ''
     title = f'## {table.title}{on}' if form == 'markdown' else f'{table.title}{on}'
     rows, below = compact(table, full, data), notes(table, plans, data)
     if form == 'markdown':
