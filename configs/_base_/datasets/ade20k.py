@@ -45,4 +45,5 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator
+# What the tables of the field call bIoU.
+test_evaluator = [val_evaluator, dict(type='mmdysample.BoundaryIoUMetric', forms=['predicted_boundary_iou'])]
