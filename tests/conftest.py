@@ -80,6 +80,38 @@ def guide_alone():
     MODELS.module_dict.pop('GuideAlone')
 
 
+@pytest.fixture
+def recorder():
+    """The name of a guided upsampler, and a list of its calls: the module, the size of the map, and the guide."""
+    from mmengine.registry import MODELS
+
+    calls = []
+
+    @MODELS.register_module(name='Recorder', force=True)
+    class Recorder(torch.nn.Module):
+        guided = True
+
+        def __init__(self, in_channels, scale_factor=2):
+            super().__init__()
+            self.scale_factor = scale_factor
+
+        def forward(self, x, guide):
+            calls.append((self, x.shape[2:], guide))
+            return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    yield 'Recorder', calls
+    MODELS.module_dict.pop('Recorder')
+
+
+def mmdet_config(path):
+    """A config of mmdet, by its path below those that it carries."""
+    mmdet = pytest.importorskip('mmdet')
+    file = Path(mmdet.__file__).parent / '.mim/configs' / path
+    if not file.is_file():
+        pytest.skip('this distribution of mmdet carries no configs')
+    return file
+
+
 def assert_same_training(ours, stock, *inputs):
     """Two modules have the same state dict, and with the same weights the same outputs and gradients, bit for bit."""
     ours.load_state_dict(stock.state_dict())

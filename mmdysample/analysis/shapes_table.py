@@ -4,25 +4,19 @@ What is complete is not trained again, and what was interrupted goes on: after a
 """
 
 import argparse
-import hashlib
-import json
-import math
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Optional
 
-from mmengine.config import Config
+from mmdysample.engine.errors import exit_on_error
+from mmdysample.engine.options import KeptOptions, positive
 
-from mmdysample.engine.errors import exit_on_error, one_line
-from mmdysample.engine.options import Options
-
-from .progress import long_progress
 from .tables import FORMATS, Row, render
-from .trainings import Execute, Tools, Training, complete_all, execute
+from .train_all import print_commands, train_all
+from .trainings import Execute, Tools, Training, digest, execute
 from .twins import BASELINE, Metric, Twin, find_twins
 
 UPSAMPLERS = (BASELINE, 'DySample', 'DySample+')
@@ -59,11 +53,6 @@ def plan(twin: Twin, upsamplers: Iterable[str], options: dict[str, Any], raw_opt
     return trainings
 
 
-def digest(config: Config) -> str:
-    """A short text that is another for another content."""
-    return hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
 def table(plans: dict[Twin, dict[str, Training]]) -> list[Row]:
     """What has been found so far, a row for each experiment and metric."""
     rows = []
@@ -73,47 +62,16 @@ def table(plans: dict[Twin, dict[str, Training]]) -> list[Row]:
             if BASELINE in trainings:
                 row['interpolation'] = twin.baseline
             row |= {column: _value(training, metric) for column, training in trainings.items()}
-            row['minutes'] = ' / '.join(_minutes(training) for training in trainings.values())
+            row['minutes'] = ' / '.join(training.minutes for training in trainings.values())
             rows.append(row)
     return rows
 
 
 def _value(training: Training, metric: Metric) -> str:
-    found = training.metrics
-    if found is None:
+    if training.metrics is None:
         return 'failed'
-    value = {key.split('/')[-1]: value for key, value in found.items()}.get(metric.key)
-    # mmdet finds nothing where no detection reaches the score threshold, and -1 or NaN where there is nothing to be found.
-    return '-' if value is None or math.isnan(value) or value < 0 else f'{metric.factor * value:.{metric.digits}f}'
-
-
-def _minutes(training: Training) -> str:
-    note = training.note()
-    if 'seconds' not in note:
-        return '-'
-    return ('>' if note['resumed'] else '') + f'{note["seconds"] / 60:.1f}'
-
-
-def run(trainings: Sequence[Training], lanes: Sequence[Tools], execute: Execute = execute, label: str = 'training on Shapes') -> list[str]:
-    """Train and test what is not complete, and say how it goes.
-
-    Returns:
-        A line about each that failed.
-    """
-    failures = []
-    running: list[Training] = []
-
-    def now() -> str:
-        return '\n'.join(f'{training.name}  {training.state()}' for training in list(running))
-
-    with long_progress(label, len(trainings), now) as ended:
-        for training, error in complete_all(trainings, lanes, execute, running):
-            if error is None:
-                ended(f'done: {training.name}, {_minutes(training)} min')
-            else:
-                failures.append(f'failed: {training.name}: {one_line(error)}')
-                ended(f'failed: {training.name}')
-    return failures
+    value = training.metric(metric.key)
+    return '-' if value is None else f'{metric.factor * value:.{metric.digits}f}'
 
 
 def write(rows: list[Row], out: Path) -> None:
@@ -121,21 +79,6 @@ def write(rows: list[Row], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / 'table.md').write_text(f'{render(rows, "markdown", LEFT)}\n\n{NOTE}\n')
     (out / 'table.csv').write_text(f'{render(rows, "csv")}\n')
-
-
-class KeptOptions(Options):
-    """``KEY=VALUE ...``, kept as they were written, too."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
-        super().__call__(parser, namespace, values, option_string)
-        namespace.raw_options = [*namespace.raw_options, *values]
-
-
-def positive(text: str) -> int:
-    """Parse a number of processes."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'takes a positive integer, got {text}')
-    return int(text)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -191,7 +134,7 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
             return 0
         out.mkdir(parents=True, exist_ok=True)
     try:
-        failures = run(pending, [tools] * args.jobs, execute) if pending else []
+        failures = train_all(pending, [tools] * args.jobs, execute) if pending else []
     except KeyboardInterrupt:
         print('interrupted: the same command goes on from here', file=sys.stderr)
         return 130
@@ -203,11 +146,3 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
     for line in failures:
         print(line, file=sys.stderr)
     return 1 if failures else 0
-
-
-def print_commands(training: Training, tools: Tools) -> None:
-    """Print what would be run, for a shell."""
-    if 'seconds' not in training.note():
-        print(shlex.join(tools.train(training)))
-    checkpoint = shlex.quote(str(training.folder)) + f'/{training.tested}'
-    print(f'{shlex.join(tools.test(training))} ' + (checkpoint if training.best else f'$(cat {checkpoint})'))

@@ -5,7 +5,9 @@ that took, and in the end the metrics. A training is complete when its note has 
 """
 
 import fcntl
+import hashlib
 import json
+import math
 import os
 import re
 import shlex
@@ -20,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Optional
+
+from mmengine.config import Config
 
 from mmdysample.engine.checkpoint import checkpoints
 
@@ -126,9 +130,26 @@ class Training:
         return bool(checkpoints(self.folder))
 
     @property
+    def minutes(self) -> str:
+        """How long the training took, since it was resumed if it was (``>``)."""
+        note = self.note()
+        return ('>' if note['resumed'] else '') + f'{note["seconds"] / 60:.1f}' if 'seconds' in note else '-'
+
+    def metric(self, name: str) -> Optional[float]:
+        """What the test found, by the last part of its name; None before that, and where there was nothing to be found."""
+        found = {key.split('/')[-1]: value for key, value in (self.metrics or {}).items()}.get(name)
+        # mmdet finds nothing where no detection reaches the score threshold, and -1 or NaN where there is nothing to be found.
+        return None if found is None or math.isnan(found) or found < 0 else found
+
+    @property
     def metrics(self) -> Optional[dict[str, float]]:
         """What the test found, once all is done."""
         return self.note().get('metrics')
+
+
+def digest(config: Config) -> str:
+    """A short text that is another for another content."""
+    return hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 # From a command, the file that takes its output, and a file to be held open while it runs, to the exit code.

@@ -28,6 +28,21 @@ class Options(DictAction):
             parser.error(f'--cfg-options takes KEY=VALUE pairs: {error}')
 
 
+class KeptOptions(Options):
+    """``KEY=VALUE ...``, kept as they were written, too."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        super().__call__(parser, namespace, values, option_string)
+        namespace.raw_options = [*namespace.raw_options, *values]
+
+
+def positive(text: str) -> int:
+    """Parse a positive integer."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'takes a positive integer, got {text}')
+    return int(text)
+
+
 def make_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the shared options; the config comes first."""
     parser = argparse.ArgumentParser(description=description)

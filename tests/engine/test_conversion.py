@@ -1,26 +1,25 @@
 """Weights of other networks, under the names and shapes that they were published with, give the same outputs in ours."""
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import mmdet_config
 from mmengine.config import Config, ConfigDict
 from reference import dysample_loop, reassemble_loop
 from torch import nn
 
-mmdet = pytest.importorskip('mmdet')
-from mmcv.ops.carafe import CARAFEPack  # noqa: E402
-from mmdet.models.necks import FPN as StockFPN  # noqa: E402
-from mmdet.models.necks import FPN_CARAFE  # noqa: E402
-from mmdet.structures import DetDataSample  # noqa: E402
+pytest.importorskip('mmdet')
+from mmcv.ops.carafe import CARAFEPack
+from mmdet.models.necks import FPN as StockFPN
+from mmdet.models.necks import FPN_CARAFE
+from mmdet.structures import DetDataSample
 
-from mmdysample import FPN, DySamplePlus  # noqa: E402
-from mmdysample.engine.config import load_config  # noqa: E402
-from mmdysample.engine.conversion import convert_checkpoint, convert_state  # noqa: E402
-from mmdysample.engine.model import build_model  # noqa: E402
-from mmdysample.engine.stock import use_stock_modules  # noqa: E402
-from mmdysample.engine.upsampler import use_upsampler  # noqa: E402
+from mmdysample import FPN, DySamplePlus
+from mmdysample.engine.config import load_config
+from mmdysample.engine.conversion import convert_checkpoint, convert_state
+from mmdysample.engine.model import build_model
+from mmdysample.engine.stock import use_stock_modules
+from mmdysample.engine.upsampler import use_upsampler
 
 CHANNELS = [4, 6, 8, 10]
 SHAPES = 'configs/shapes/faster_rcnn_dysample_shapes.py'
@@ -195,9 +194,7 @@ def test_fpn_there_and_back(mode, by_name, extra):
     ],
 )
 def test_whole_detectors_have_the_same_names(stock, ours, upsampler, options):
-    path = Path(mmdet.__file__).parent / '.mim/configs' / stock
-    if not path.is_file():
-        pytest.skip('this distribution of mmdet carries no configs')
+    path = mmdet_config(stock)
     config = load_config(f'configs/{ours}_dysample.py', options)
     use_upsampler(config, upsampler)
     with torch.device('meta'):

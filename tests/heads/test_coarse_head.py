@@ -71,26 +71,10 @@ def test_guided_ones_alone_look_at_finer_maps(name):
         assert torch.equal(before, head(changed)) != (name in GUIDED), i
 
 
-def test_a_guide_is_the_embedded_map_of_the_stride_that_is_made():
+def test_a_guide_is_the_embedded_map_of_the_stride_that_is_made(recorder):
     assert GUIDED
-    calls = []
-
-    @MODELS.register_module(name='Recorder', force=True)
-    class Recorder(torch.nn.Module):
-        guided = True
-
-        def __init__(self, in_channels, scale_factor=2):
-            super().__init__()
-            self.scale_factor = scale_factor
-
-        def forward(self, x, guide):
-            calls.append((self, x.shape[2:], guide))
-            return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
-
-    try:
-        head = CoarseHead(**ARGUMENTS, upsample_cfg='Recorder').eval()
-    finally:
-        MODELS.module_dict.pop('Recorder')
+    name, calls = recorder
+    head = CoarseHead(**ARGUMENTS, upsample_cfg=name).eval()
     sizes = [(64, 96), (32, 48), (16, 24), (8, 12), (4, 6), (2, 3)]
     inputs = maps(sizes=sizes)
     head(inputs)

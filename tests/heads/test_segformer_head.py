@@ -52,26 +52,10 @@ def test_six_upsamplers_and_odd_sizes(name):
     assert [m.gating for m in head.upsample_modules if hasattr(m, 'gating')] == [True] * (6 if 'FADE' in name else 0)
 
 
-def test_stage_4_takes_three_steps_stage_3_two_and_stage_2_one():
+def test_stage_4_takes_three_steps_stage_3_two_and_stage_2_one(recorder):
     """Each step is guided by the embedded map of the next finer stage."""
-    calls = []
-
-    @MODELS.register_module(name='Recorder', force=True)
-    class Recorder(torch.nn.Module):
-        guided = True
-
-        def __init__(self, in_channels, scale_factor=2):
-            super().__init__()
-            self.scale_factor = scale_factor
-
-        def forward(self, x, guide):
-            calls.append((self, x.shape[2:], guide))
-            return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
-
-    try:
-        head = SegformerHead(**ARGUMENTS, upsample_cfg='Recorder').eval()
-    finally:
-        MODELS.module_dict.pop('Recorder')
+    name, calls = recorder
+    head = SegformerHead(**ARGUMENTS, upsample_cfg=name).eval()
     sizes = [(32, 48), (16, 24), (8, 12), (4, 6)]
     inputs = maps(sizes)
     head(inputs)

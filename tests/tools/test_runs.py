@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, mmdet_config
 
 from mmdysample.engine.config import load_config
 from mmdysample.engine.model import build_model
@@ -161,10 +161,7 @@ def test_a_folder_of_ones_own_by_flags_alone(run, shapes, tmp_path):
 
 
 def test_a_stock_config_takes_the_neck_from_the_command_line(run, shapes, tmp_path):
-    mmdet = pytest.importorskip('mmdet')
-    config = Path(mmdet.__file__).parent / '.mim/configs/retinanet/retinanet_r50_fpn_1x_coco.py'
-    if not config.is_file():
-        pytest.skip('this distribution of mmdet carries no configs')
+    config = mmdet_config('retinanet/retinanet_r50_fpn_1x_coco.py')
     options = [
         'model.neck.type=mmdysample.FPN',
         'model.neck.upsample_cfg.type=DySample',

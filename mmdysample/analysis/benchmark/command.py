@@ -14,6 +14,7 @@ from mmdysample.analysis.progress import long_progress
 from mmdysample.analysis.tables import FORMATS, Row, render
 from mmdysample.analysis.twins import BASELINE, find_configs
 from mmdysample.engine.errors import exit_on_error
+from mmdysample.engine.options import positive
 from mmdysample.engine.upsampler import parse_upsampler
 from mmdysample.upsamplers import list_upsamplers
 from mmdysample.upsamplers.builder import resolve
@@ -42,13 +43,6 @@ def _numbers(text: str, form: str, count: int) -> tuple[int, ...]:
     if not re.fullmatch(r'[1-9]\d*(x[1-9]\d*)*', text) or text.count('x') != count - 1:
         raise argparse.ArgumentTypeError(f'takes {form}, {count} positive integers, got {text}')
     return tuple(map(int, text.split('x')))
-
-
-def positive(text: str) -> int:
-    """Parse a positive integer."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'takes a positive integer, got {text}')
-    return int(text)
 
 
 def duration(text: str) -> float:

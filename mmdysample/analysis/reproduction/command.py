@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Optional
 
 from mmdysample.analysis.paper_tables import TABLES, Table, read_table
-from mmdysample.analysis.shapes_table import KeptOptions, positive, print_commands, run
 from mmdysample.analysis.tables import FORMATS
+from mmdysample.analysis.train_all import print_commands, train_all
 from mmdysample.analysis.trainings import Execute, Tools, Training, execute, visible_gpus
 from mmdysample.engine.errors import exit_on_error, one_line
+from mmdysample.engine.options import KeptOptions, positive
 
 from . import report
 from .complexity import show_complexity
@@ -108,7 +109,7 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
                 print_commands(training, lanes[0])
             pending = []
     try:
-        failures = run(pending, lanes, execute, f'training {args.table}') if pending else []
+        failures = train_all(pending, lanes, execute, f'training {args.table}') if pending else []
     except KeyboardInterrupt:
         print('interrupted: the same command goes on from here', file=sys.stderr)
         return 130

@@ -1,6 +1,5 @@
 """What a row's trainings came to."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,9 +59,8 @@ def measured(metric: str, trainings: Sequence[Training]) -> Optional[Measured]:
         None where none is complete, or none has found anything to score.
     """
     key = KEYS.get(metric)
-    found = [training.metrics for training in trainings]
-    values = [_value(metrics, key) for metrics in found if metrics is not None] if key else []
-    return summary([value for value in values if value is not None])
+    values = [training.metric(key.name) for training in trainings] if key else []
+    return summary([key.factor * value for value in values if value is not None]) if key else None
 
 
 def seconds_per_step(trainings: Sequence[Training]) -> Optional[Measured]:
@@ -75,9 +73,3 @@ def summary(values: Sequence[float]) -> Optional[Measured]:
     if not values:
         return None
     return Measured(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
-
-
-def _value(metrics: dict[str, float], key: Key) -> Optional[float]:
-    value = {name.split('/')[-1]: value for name, value in metrics.items()}.get(key.name)
-    # mmdet says -1 or NaN where there is nothing to be found.
-    return None if value is None or math.isnan(value) or value < 0 else key.factor * value

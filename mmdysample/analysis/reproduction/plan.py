@@ -8,8 +8,7 @@ from typing import Any, Optional
 
 from mmdysample.analysis.model_size import configs_folder
 from mmdysample.analysis.paper_tables import TABLES, Row, Table, read_table
-from mmdysample.analysis.shapes_table import digest
-from mmdysample.analysis.trainings import Training
+from mmdysample.analysis.trainings import Training, digest
 from mmdysample.engine.config import load_config
 from mmdysample.engine.upsampler import use_upsampler
 

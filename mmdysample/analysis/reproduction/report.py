@@ -105,7 +105,7 @@ def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
             'A cell: published / ours (difference); "-" is nothing. ~ was read off a figure, (...) follows by arithmetic from code.'
         )
     about.append(
-        'Parameters and FLOPs (multiply-adds) are counted in the model: the whole one, or what is added to that with the stock interpolation (+).'
+        'Parameters and FLOPs (multiply-adds) are counted in the model: the whole one, or what is added to the stock interpolation (+).'
     )
     seeds = {one.row.name: sum(training.metrics is not None for training in one.trainings) for one in plans if len(one.trainings) > 1}
     if seeds:
