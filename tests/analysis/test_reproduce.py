@@ -7,6 +7,7 @@ import os
 import shlex
 import statistics
 import subprocess
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -165,13 +166,18 @@ def test_a_row_of_fewer_seeds_is_named(call):
     assert 'Mean ± standard deviation of 2 seeds; of fewer: CARAFE 1.' in out
 
 
-def test_what_was_not_found_is_no_number():
+def test_what_was_not_found_is_no_number(tmp_path):
     assert measured.summary([]) is None
     assert measured.summary([3.0]).deviation is None
-    key = measured.KEYS['AP']
-    assert [measured._value({'coco/bbox_mAP': value}, key) for value in (0.375, -1.0, float('nan'))] == [37.5, None, None]
-    # 'bbox_mAP_s' must not be taken for 'bbox_mAP'
-    assert measured._value({'coco/bbox_mAP_s': 0.2}, key) is None
+    training = Training(Path('config.py'), 'nearest', (), tmp_path, 'digest')
+
+    def ap(**found):
+        training.write_note(metrics={f'coco/{name}': value for name, value in found.items()})
+        summary = measured.measured('AP', [training])
+        return summary and summary.mean
+
+    assert [ap(bbox_mAP=value) for value in (0.375, -1.0, float('nan'))] == [37.5, None, None]
+    assert ap(bbox_mAP_s=0.2) is None  # another metric, whose name begins alike
 
 
 def test_interrupted_and_called_again(call, tmp_path):
