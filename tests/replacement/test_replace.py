@@ -585,3 +585,39 @@ def test_ratios_that_are_no_power_of_two():
     assert report.sites[0].upsampler == 'DySample x2 x3'
     assert model(x).shape == (1, 4, 18, 30)
     build_upsampler('DySample', 4, 3)  # which it can have at all
+
+
+def test_an_input_may_be_changed_in_place():
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 1)
+
+        def forward(self, x):
+            return F.interpolate(self.conv(x.sub_(0.5)), scale_factor=2)
+
+    image = IMAGE.clone()
+    report = replace_upsample(InPlace(), 'DySample', image)
+    assert [site.upsampler for site in report.sites] == ['DySample x2']
+    assert torch.equal(image, IMAGE)
+
+
+def test_a_module_that_interpolates_in_one_of_its_runs_is_left():
+    class Sometimes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 1)
+
+        def forward(self, x, larger):
+            return F.interpolate(self.conv(x), scale_factor=2) if larger else self.conv(x)
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.step = Sometimes()
+
+        def forward(self, x):
+            return self.step(x, larger=True).mean() + self.step(x, larger=False).mean()
+
+    with pytest.raises(ValueError, match='its module runs several times, and not each time alike'):
+        replace_upsample(Both(), 'DySample', IMAGE)
