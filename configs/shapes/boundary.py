@@ -53,7 +53,7 @@ model = dict(
     test_cfg=dict(mode='whole'),
 )
 
-optim_wrapper = dict(optimizer=dict(lr=3e-3))
+optim_wrapper = dict(optimizer=dict(lr=6e-3))
 train_cfg = dict(max_iters=500, val_interval=500)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
