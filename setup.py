@@ -64,7 +64,7 @@ setup(
     packages=find_packages(include=['mmdysample', 'mmdysample.*']),
     package_data={'mmdysample.analysis': ['paper/*.yaml']},
     python_requires='>=3.10',
-    install_requires=['torch>=2.4', 'matplotlib', 'numpy', 'packaging', 'prettytable', 'pycocotools', 'pyyaml', 'rich'],
+    install_requires=['torch>=2.4', 'adjustText', 'matplotlib', 'numpy', 'packaging', 'prettytable', 'pycocotools', 'pyyaml', 'rich'],
     extras_require={
         **STACKS,
         # Models from outside, for tests; Ultralytics comes beside them (Makefile). mmcv-lite has all that upsamplers need.

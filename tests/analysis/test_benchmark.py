@@ -13,7 +13,7 @@ from torch import nn
 from mmdysample import build_upsampler, list_upsamplers
 from mmdysample.analysis.benchmark import command, environment, files, memory, models, report, timing
 from mmdysample.analysis.benchmark.environment import Environment
-from mmdysample.analysis.benchmark.figure import draw_figure, figure_points, place_names
+from mmdysample.analysis.benchmark.figure import draw_figure, figure_points
 from mmdysample.analysis.benchmark.passes import PASSES, Subject
 from mmdysample.analysis.benchmark.published import published_miou, published_ratio
 from mmdysample.analysis.benchmark.textbook import VARIANTS, Textbook, compare
@@ -21,6 +21,7 @@ from mmdysample.analysis.benchmark.timing import Timing, in_a_word, interleaved
 from mmdysample.analysis.benchmark.unfold import Unfolding, reassembles
 from mmdysample.analysis.benchmark.upsamplers import Cost, Measured, measure_upsamplers
 from mmdysample.analysis.capabilities import make, make_inputs
+from mmdysample.analysis.point_names import name_points
 
 CPU = Environment('AMD EPYC 7B13', 'cpu', '2.13.0+cpu', 'float32', False, False, 2, '', '2025-01-31')
 
@@ -357,13 +358,11 @@ class TestFigure:
     def test_no_name_covers_another_or_a_dot(self, monkeypatch, tmp_path, latencies):
         placed = []
 
-        def spy(ax, points):
-            boxes = place_names(ax, points)
-            dots = [ax.transData.transform((point.ms[1], point.miou.value)) for point in points]
-            placed.extend((boxes, dots, ax.bbox))
-            return boxes
+        def spy(ax, names, points, drawn):
+            texts = name_points(ax, names, points, drawn)
+            placed.extend(([text.get_window_extent() for text in texts], ax.transData.transform(points), ax.bbox))
 
-        monkeypatch.setattr('mmdysample.analysis.benchmark.figure.place_names', spy)
+        monkeypatch.setattr('mmdysample.analysis.benchmark.figure.name_points', spy)
         draw_figure(figure_points(measured(latencies), published_miou), tmp_path / 'new/figure.png', 'something', 'where')
         boxes, dots, area = placed
         assert len(boxes) == len(latencies)

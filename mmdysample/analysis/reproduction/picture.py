@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from mmdysample.analysis.paper_tables import Table
+from mmdysample.analysis.point_names import name_points
 
 from .measured import Measured, measured, seconds_per_step
 from .plan import Planned
@@ -38,9 +39,9 @@ def draw(table: Table, plans: Sequence[Planned], data: str) -> Optional[Figure]:
     figure = Figure(figsize=(11 if over_cost else 7, 1.2 + 0.28 * len(names)), layout='constrained')
     axes = figure.subplots(1, 2 if over_cost else 1, squeeze=False)[0]
     _draw_scores(axes[0], table, names, published, ours)
-    if over_cost:
-        _draw_over_cost(axes[1], table, ours, costs)
     figure.suptitle(f'{table.title}{": its miniature on Shapes" if data == "shapes" and "Shapes" not in table.title else ""}', fontsize=11)
+    if over_cost:  # last: its names need the final size
+        _draw_over_cost(axes[1], table, ours, costs)
     return figure
 
 
@@ -61,10 +62,10 @@ def _draw_scores(ax, table: Table, names: list[str], published: dict[str, float]
 
 
 def _draw_over_cost(ax, table: Table, ours: dict[str, Measured], costs: dict[str, float]) -> None:  # type: ignore[no-untyped-def]
-    for name in (name for name in ours if name in costs):
-        found, cost = ours[name], 1000 * costs[name]
-        ax.errorbar(cost, found.mean, yerr=found.deviation, fmt='o', color=OURS, capsize=3)
-        ax.annotate(name, (cost, found.mean), xytext=(5, 4), textcoords='offset points', fontsize=8)
+    points = {name: (1000 * costs[name], ours[name].mean) for name in ours if name in costs}
+    drawn = []  # the markers: to keep off the whiskers, too, there is no room
+    for name, (cost, mean) in points.items():
+        drawn.append(ax.errorbar(cost, mean, yerr=ours[name].deviation, fmt='o', color=OURS, capsize=3).lines[0])
     ax.set_xscale('log')
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.xaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
@@ -73,3 +74,4 @@ def _draw_over_cost(ax, table: Table, ours: dict[str, Measured], costs: dict[str
     ax.set_xlabel('time of a training step (ms, as measured in these runs)')
     ax.set_ylabel(table.main)
     ax.grid(alpha=0.3)
+    name_points(ax, list(points), list(points.values()), drawn)
