@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mmdysample import build_upsampler, list_upsamplers
-from mmdysample.analysis.benchmark import command, environment, files, memory, models, report, timing
+from mmdysample.analysis.benchmark import command, environment, files, memory, models, report, textbook, timing
 from mmdysample.analysis.benchmark.environment import Environment
 from mmdysample.analysis.benchmark.figure import draw_figure, figure_points, place_names
 from mmdysample.analysis.benchmark.passes import PASSES, Subject
@@ -301,6 +301,13 @@ class TestTextbook:
 
     def test_the_table_has_a_row_for_each_size_and_pass(self):
         assert compare('DySample-S+', 2, [(1, 32, 3, 5), (2, 32, 4, 4)], CPU, rounds=3).row_count == 4
+
+    def test_percentiles_lie_among_few_times(self, monkeypatch):
+        times = {'bilinear': [1.0, 1.0], 'textbook': [2.0, 12.0], 'ours': [1.0, 2.0]}
+        monkeypatch.setattr(textbook, 'interleaved', lambda *_: (times, {}))
+        table = compare('DySample', 2, [(1, 32, 3, 5)], CPU, rounds=2)
+        (ratios,) = (column.cells for column in table.columns if str(column.header).startswith('time'))
+        assert list(ratios) == ['0.214\n(0.367)'] * 2  # 1.5 ms to 7 ms, and 1.1 ms to 3 ms
 
 
 def fake_rows(**medians):

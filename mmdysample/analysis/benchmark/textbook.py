@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from rich.table import Table
@@ -105,7 +106,7 @@ def compare(
             for key, why in failed.items():
                 raise ValueError(f'{key} at {shape}, {label}: {why}; take a smaller --size')
             ms = {key: statistics.median(values) for key, values in times.items()}
-            fast = {key: statistics.quantiles(values, n=10)[0] if len(values) > 1 else values[0] for key, values in times.items()}
+            fast = {key: float(np.percentile(values, 10)) for key, values in times.items()}
             mib = {key: peak_memory(calls[key], device) / 2**20 for key in ('textbook', 'ours')}
             table.add_row(
                 f'{shape}\n  {label}',
