@@ -17,7 +17,7 @@ from mmdysample.engine.upsampler import parse_upsampler, upsampler_name
 from mmdysample.upsamplers.builder import UpsampleConfig, resolve
 
 from .environment import DTYPES, Environment
-from .memory import peak_memory
+from .memory import fitting, peak_memory
 from .passes import PASSES, Inputs, Subject
 from .timing import Call, Clock, Timing, in_a_word, interleaved, make_clock
 from .unfold import Unfolding, reassembles
@@ -96,12 +96,13 @@ def measure_upsamplers(
         in that dtype, has an error in its row.
 
     Raises:
-        ValueError: An upsampler is unknown.
+        ValueError: An upsampler is unknown, or the memory does not suffice for the map.
     """
     environment = environment or Environment.here()
     device = environment.device
     configs = _named(upsamplers)
-    inputs, gradient = _tensors(size, scale_factor, environment)
+    with fitting(size):
+        inputs, gradient = _tensors(size, scale_factor, environment)
     subjects: dict[str, Subject] = {}
     counts: dict[str, tuple[Optional[int], Optional[int]]] = dict.fromkeys(configs, (None, None))
     errors: dict[str, dict[str, str]] = {name: {} for name in configs}
