@@ -75,8 +75,10 @@ def draw_features(loaded: 'LoadedModel', args: argparse.Namespace) -> 'Picture':
 def draw_predictions(loaded: 'LoadedModel', args: argparse.Namespace) -> 'Picture':
     from mmdysample.analysis import predictions
     from mmdysample.analysis.loaded_model import load_model
+    from mmdysample.engine.config import load_config
 
-    against = load_model(*args.against) if args.against else None
+    config, checkpoint = args.against or (None, None)
+    against = load_model(load_config(config), checkpoint) if config else None  # a config, lest load_model forget --trust-checkpoint
     return predictions.draw_predictions(loaded, against, args.image, args.count, args.score)
 
 

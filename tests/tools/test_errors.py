@@ -1,6 +1,7 @@
 """A user's mistake ends in one line and exit code 2, whatever it is."""
 
 import logging
+import os
 import runpy
 import shutil
 import subprocess
@@ -8,6 +9,9 @@ import sys
 
 import pytest
 import torch
+
+from mmdysample.engine.config import load_config
+from mmdysample.engine.model import build_model
 
 FASTER = 'configs/faster_rcnn_dysample.py'
 DEPTH = 'configs/depth_swin_t_dysample.py'
@@ -180,6 +184,27 @@ def test_pictures(refused, arguments, message):
 def test_a_checkpoint_that_a_picture_cannot_show(refused, tmp_path):
     torch.save({'state_dict': {'weight': torch.zeros(1)}}, tmp_path / 'x.pth')
     assert 'is no checkpoint of this model' in refused('visualize', 'sampling', SHAPES, tmp_path / 'x.pth', '--cfg-options', *SIZES)
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.makedirs, (str(self.path), 0o777, True)
+
+
+def test_the_second_checkpoint_of_a_picture_is_data_unless_it_is_trusted(refused, monkeypatch, tmp_path):
+    trap, bomb, out = tmp_path / 'trap', tmp_path / 'bomb.pth', tmp_path / 'out.png'
+    torch.save({'state_dict': build_model(load_config(SHAPES)).state_dict(), 'hook': Bomb(trap)}, bomb)
+    arguments = ['predictions', SHAPES, '--count', '1', '--out', str(out), '--cfg-options', *SIZES, '--against', SHAPES, str(bomb)]
+    assert f'{bomb} holds more than data: ' in refused('visualize', *arguments)
+    assert not trap.exists()
+    assert not out.exists()
+    monkeypatch.setattr(sys, 'argv', ['visualize.py', *arguments, '--trust-checkpoint'])
+    runpy.run_path('tools/visualize.py', run_name='__main__')
+    assert trap.exists()
+    assert out.exists()
 
 
 @pytest.mark.parametrize(
