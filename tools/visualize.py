@@ -51,9 +51,11 @@ def main() -> None:
         if args.out:
             check_format(args.out)
         config = read_config(args, ())
+        out = Path(args.out or Path(config.work_dir) / f'{args.picture}.png')
+        if out.exists() and not args.force:
+            raise ValueError(f'{out} exists: choose another --out, or overwrite it with --force')
         loaded = load_model(config, args.checkpoint)
         picture = args.draw(loaded, args)
-        out = Path(args.out or Path(config.work_dir) / f'{args.picture}.png')
         picture.save(out)
     print(f'picture: {out}')
     if loaded.warning:
@@ -100,6 +102,7 @@ def _add(
     add_options(parser)
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file (default: none, an untrained model)')
     parser.add_argument('--out', metavar='FILE', help=f'picture to save: .png, .jpg, .pdf or .svg (default: {name}.png in the work folder)')
+    parser.add_argument('--force', action='store_true', help='overwrite --out')
     parser.set_defaults(draw=draw)
     return parser
 

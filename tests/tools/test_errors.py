@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import PIL.Image
 import pytest
 import torch
 
@@ -154,6 +155,22 @@ def test_predictions_need_a_pickle(refused, tmp_path):
 
 def test_a_picture_needs_a_format(refused, tmp_path):
     assert '--out must end in one of .png' in refused('visualize', 'sampling', SHAPES, '--out', 'x.foo', '--cfg-options', *SIZES)
+
+
+def test_a_picture_takes_the_place_of_no_other_unless_it_is_forced_to(refused, monkeypatch, tmp_path):
+    photo, default = tmp_path / 'photo.png', tmp_path / 'work/sampling.png'
+    default.parent.mkdir()
+    for path in (photo, default):
+        PIL.Image.new('RGB', (60, 40)).save(path)
+    before = photo.read_bytes()
+    arguments = ['sampling', SHAPES, '--image', str(photo), '--cfg-options', *SIZES]
+    assert f'{photo} exists: choose another --out, or overwrite it with --force' in refused('visualize', *arguments, '--out', str(photo))
+    assert f'{default} exists: ' in refused('visualize', *arguments)
+    assert photo.read_bytes() == default.read_bytes() == before
+    monkeypatch.setattr(sys, 'argv', ['visualize.py', *arguments, '--force', '--out', str(default)])
+    runpy.run_path('tools/visualize.py', run_name='__main__')
+    assert default.read_bytes() != before
+    assert list(default.parent.iterdir()) == [default]
 
 
 @pytest.mark.parametrize(
