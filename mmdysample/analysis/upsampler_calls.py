@@ -123,10 +123,15 @@ class Recorder(nn.Module):
 
     def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
         """Upsample as the upsampler does."""
-        out = self.upsampler(x, guide) if getattr(self.upsampler, 'guided', False) else self.upsampler(x)
-        if self.call is None:
-            self.call = x, guide, out
+        if self.call is not None:
+            return self._upsample(x, guide)
+        kept = x.clone(), None if guide is None else guide.clone()
+        out = self._upsample(x, guide)
+        self.call = *kept, out.clone()  # copies: the model may go on in place, as with ReLU(inplace=True)
         return out
+
+    def _upsample(self, x: Tensor, guide: Optional[Tensor]) -> Tensor:
+        return self.upsampler(x, guide) if getattr(self.upsampler, 'guided', False) else self.upsampler(x)
 
 
 @contextmanager

@@ -45,6 +45,22 @@ def test_calls_are_kept_with_the_guide_that_is_at_hand():
     assert calls['upsample_modules.0'].guide is None
 
 
+def test_calls_are_kept_as_they_were():
+    """The model goes on in place with both the map and what became of it."""
+
+    class InPlace(Model):
+        def test_step(self, data):
+            x = self.maps[0].clone()
+            out = self.upsample_modules[0](x).relu_()
+            return x.zero_(), out
+
+    model = InPlace()
+    call = record_calls(model, {})['upsample_modules.0']
+    assert torch.equal(call.x, model.maps[0])
+    with torch.no_grad():
+        assert torch.equal(call.out, model.upsample_modules[0](model.maps[0]))
+
+
 def test_the_finest_map_is_chosen():
     calls = record_calls(Model(), {})
     assert choose_call(calls).name == 'upsample_modules.0'
