@@ -52,7 +52,7 @@ def draw_sampling(
         ValueError: The model has no DySample, or none of that name; there is no such image; a pixel is outside of it.
     """
     shown = open_image(loaded, image, index)
-    with loaded.in_scope():
+    with loaded.in_scope(), shown.named():
         call = choose_call(record_calls(loaded.model, shown.data), module, DySample)
     points = sampling_points(call.module, call.x)  # type: ignore[arg-type]
     stride = low_resolution_stride(shown, call)

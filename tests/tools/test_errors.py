@@ -203,6 +203,16 @@ def test_a_checkpoint_that_a_picture_cannot_show(refused, tmp_path):
     assert 'is no checkpoint of this model' in refused('visualize', 'sampling', SHAPES, tmp_path / 'x.pth', '--cfg-options', *SIZES)
 
 
+@pytest.mark.parametrize('picture', ['sampling', 'features', 'predictions'])
+@pytest.mark.parametrize(('config', 'why'), [(SHAPES, 'inv_scale_x'), (SEGFORMER, 'Kernel size')])
+def test_an_image_that_a_model_cannot_take(refused, tmp_path, picture, config, why):
+    PIL.Image.new('RGB', (4000, 2)).save(tmp_path / 'wide.png')
+    line = refused('visualize', picture, config, '--image', tmp_path / 'wide.png', '--cfg-options', *SIZES)
+    assert 'the model cannot take ' in line
+    assert 'wide.png with its 4000x2 pixels' in line
+    assert why in line
+
+
 class Bomb:
     def __init__(self, path):
         self.path = path
