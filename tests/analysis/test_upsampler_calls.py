@@ -77,6 +77,27 @@ def test_names():
     assert [upsampler_name(module) for module in (CARAFE(8), nn.Upsample(scale_factor=2, mode='bilinear'))] == ['CARAFE', 'bilinear']
 
 
+@pytest.mark.parametrize(
+    ('module', 'found'),
+    [
+        (nn.Upsample(scale_factor=(2.0, 2.0)), True),
+        (nn.ConvTranspose2d(8, 8, 2, stride=2), True),
+        (nn.Upsample(size=(8, 8)), False),  # as large as it says, whatever the map
+        (nn.Upsample(scale_factor=1.5), False),
+        (nn.Upsample(scale_factor=0.5), False),
+        (nn.ConvTranspose2d(8, 8, 2, stride=(1, 2)), False),
+    ],
+    ids=str,
+)
+def test_an_upsampler_has_a_whole_ratio(module, found):
+    model = Model()
+    model.upsample_modules[0] = module
+    calls = record_calls(model, {})
+    assert [name for name in calls if name.endswith('0')] == ['upsample_modules.0'] * found
+    if found:
+        assert calls['upsample_modules.0'].scale_factor == 2
+
+
 def test_what_has_been_replaced_is_not_found():
     model = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Upsample(scale_factor=2))
     replace_upsample(model, 'DySample', torch.randn(1, 8, 3, 5))
