@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Optional
 
@@ -133,7 +133,10 @@ def measure_upsamplers(
                 costs[name][label] = Cost(Timing.of(times[name]), peak_memory(calls[name], device))
             if unfold:
                 for name in show(list(times), f'{label}, by unfolding'):
-                    costs[name][label] = _with_unfold(costs[name][label], subjects[name], calls[name], run, clock, scale_factor)
+                    ratio, why = _unfold_ratio(subjects[name], calls[name], run, clock, scale_factor)
+                    costs[name][label] = replace(costs[name][label], unfold=ratio)
+                    if why:
+                        errors[name][f'{label}, by unfolding'] = why
     return [Measured(name, *counts[name], costs[name], _sentence(errors[name])) for name in configs]
 
 
@@ -167,7 +170,7 @@ def _tensors(size: tuple[int, int, int, int], scale_factor: int, environment: En
 def _sentence(why: dict[str, str]) -> str:
     """Why an upsampler, or some of its passes, failed."""
     words = set(why.values())
-    if len(words) == 1 and why.keys() != {'forward + backward'}:
+    if len(words) == 1 and why.keys() & {'', 'forward'}:
         return words.pop()
     return '; '.join(f'{label}: {word}' for label, word in why.items())
 
@@ -180,13 +183,15 @@ def _many_graphs() -> Any:
     return config.patch({name: 256})
 
 
-def _with_unfold(cost: Cost, subject: Subject, call: Call, run: Callable[[Subject], Call], clock: Clock, scale_factor: int) -> Cost:
-    """The same cost with that of unfolding beside it."""
+def _unfold_ratio(
+    subject: Subject, call: Call, run: Callable[[Subject], Call], clock: Clock, scale_factor: int
+) -> tuple[Optional[float], str]:
+    """How many times as long a call takes by unfolding; None where nothing can be unfolded, or where it fails, and why."""
     if not reassembles(subject.module, subject.inputs, scale_factor):
-        return cost
+        return None, ''
     unfolding: nn.Module = Unfolding(subject.module)
     unfolded = run(Subject(unfolding, subject.inputs, subject.gradient))
     times, failed = interleaved({'ours': call, 'unfold': unfolded}, clock, UNFOLD_ROUNDS)
     if failed:
-        return cost
-    return Cost(cost.time, cost.memory, statistics.median(times['unfold']) / statistics.median(times['ours']))
+        return None, '; '.join(failed.values())
+    return statistics.median(times['unfold']) / statistics.median(times['ours']), ''
