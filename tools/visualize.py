@@ -41,7 +41,9 @@ def main() -> None:
         '--against', nargs=2, metavar=('CONFIG2', 'CHECKPOINT2'), help='a second model; what changes the config is about the first'
     )
     predictions.add_argument('--count', type=int, choices=range(1, 13), metavar='1..12', default=6, help='how many images (default: 6)')
-    predictions.add_argument('--score', type=float, default=0.5, help='show detections from this score on (default: 0.5)')
+    predictions.add_argument(
+        '--score', type=parse_score, metavar='0..1', default=0.5, help='of the detections shown, at least (default: 0.5)'
+    )
 
     args = parser.parse_args()
     with exit_on_error():
@@ -90,6 +92,17 @@ def parse_pixel(text: str) -> tuple[int, int]:
     if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f'takes x,y, two whole numbers, got {text}')
     return int(parts[0]), int(parts[1])
+
+
+def parse_score(text: str) -> float:
+    """Read a number from 0 to 1."""
+    try:
+        score = float(text)
+    except ValueError:
+        score = float('nan')
+    if not 0 <= score <= 1:
+        raise argparse.ArgumentTypeError(f'takes a number from 0 to 1, got {text}')
+    return score
 
 
 def _add(

@@ -236,7 +236,12 @@ def test_the_second_checkpoint_of_a_picture_is_data_unless_it_is_trusted(refused
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
-    [([SHAPES, 'x.pth'], 'sampling, features, predictions'), (['sampling', SHAPES, '--pixels', '1;2'], 'takes x,y, two whole numbers')],
+    [
+        ([SHAPES, 'x.pth'], 'sampling, features, predictions'),
+        (['sampling', SHAPES, '--pixels', '1;2'], 'takes x,y, two whole numbers'),
+        (['predictions', SHAPES, '--score', '50'], 'takes a number from 0 to 1, got 50'),
+        (['predictions', SHAPES, '--score', 'nan'], 'takes a number from 0 to 1, got nan'),
+    ],
 )
 def test_usage_of_pictures(monkeypatch, capfd, arguments, message):
     monkeypatch.setattr(sys, 'argv', ['visualize.py', *arguments])
