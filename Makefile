@@ -41,8 +41,8 @@ DEMO_DIR  := work_dirs/$(DEMO)
 demo: env
 	$(BIN)/python -W ignore tools/train.py $(DEMO_CFG) --resume
 	$(BIN)/python -W ignore tools/test.py $(DEMO_CFG) $$(cat $(DEMO_DIR)/last_checkpoint)
-	$(BIN)/python -W ignore tools/visualize.py predictions $(DEMO_CFG) $$(cat $(DEMO_DIR)/last_checkpoint) --out $(DEMO_DIR)/demo.png
-	$(BIN)/python -W ignore tools/visualize.py sampling $(DEMO_CFG) $$(cat $(DEMO_DIR)/last_checkpoint) --out $(DEMO_DIR)/sampling.png
+	$(BIN)/python -W ignore tools/visualize.py predictions $(DEMO_CFG) $$(cat $(DEMO_DIR)/last_checkpoint) --force --out $(DEMO_DIR)/demo.png
+	$(BIN)/python -W ignore tools/visualize.py sampling $(DEMO_CFG) $$(cat $(DEMO_DIR)/last_checkpoint) --force --out $(DEMO_DIR)/sampling.png
 
 # The README's pictures, of two models that are trained first unless they have been.
 SEG     := segformer_b1_dysample_shapes
@@ -52,11 +52,11 @@ pictures: env
 	$(BIN)/python -W ignore tools/train.py $(DEMO_CFG) --resume
 	$(BIN)/python -W ignore tools/train.py configs/shapes/$(SEG).py --upsampler DySample+ --resume
 	$(BIN)/python -W ignore tools/visualize.py sampling $(SEG_DIR)/$(SEG).py $$(cat $(SEG_DIR)/last_checkpoint) \
-		--index 1 --out docs/pictures/sampling.png
+		--index 1 --force --out docs/pictures/sampling.png
 	$(BIN)/python -W ignore tools/visualize.py features $(SEG_DIR)/$(SEG).py $$(cat $(SEG_DIR)/last_checkpoint) \
-		--index 1 --upsamplers nearest bilinear CARAFE DySample+ --out docs/pictures/features.png
+		--index 1 --upsamplers nearest bilinear CARAFE DySample+ --force --out docs/pictures/features.png
 	$(BIN)/python -W ignore tools/visualize.py predictions $(DEMO_CFG) $$(cat $(DEMO_DIR)/last_checkpoint) \
-		--count 2 --out docs/pictures/predictions.png
+		--count 2 --force --out docs/pictures/predictions.png
 
 # A second call goes on where the first one was stopped. Trainings this small gain little from a second thread: better two at a time.
 .PHONY: tasks

@@ -41,7 +41,9 @@ def main() -> None:
         '--against', nargs=2, metavar=('CONFIG2', 'CHECKPOINT2'), help='a second model; what changes the config is about the first'
     )
     predictions.add_argument('--count', type=int, choices=range(1, 13), metavar='1..12', default=6, help='how many images (default: 6)')
-    predictions.add_argument('--score', type=float, default=0.5, help='show detections from this score on (default: 0.5)')
+    predictions.add_argument(
+        '--score', type=parse_score, metavar='0..1', default=0.5, help='of the detections shown, at least (default: 0.5)'
+    )
 
     args = parser.parse_args()
     with exit_on_error():
@@ -51,9 +53,11 @@ def main() -> None:
         if args.out:
             check_format(args.out)
         config = read_config(args, ())
+        out = Path(args.out or Path(config.work_dir) / f'{args.picture}.png')
+        if out.exists() and not args.force:
+            raise ValueError(f'{out} exists: choose another --out, or overwrite it with --force')
         loaded = load_model(config, args.checkpoint)
         picture = args.draw(loaded, args)
-        out = Path(args.out or Path(config.work_dir) / f'{args.picture}.png')
         picture.save(out)
     print(f'picture: {out}')
     if loaded.warning:
@@ -75,8 +79,10 @@ def draw_features(loaded: 'LoadedModel', args: argparse.Namespace) -> 'Picture':
 def draw_predictions(loaded: 'LoadedModel', args: argparse.Namespace) -> 'Picture':
     from mmdysample.analysis import predictions
     from mmdysample.analysis.loaded_model import load_model
+    from mmdysample.engine.config import load_config
 
-    against = load_model(*args.against) if args.against else None
+    config, checkpoint = args.against or (None, None)
+    against = load_model(load_config(config), checkpoint) if config else None  # a config, lest load_model forget --trust-checkpoint
     return predictions.draw_predictions(loaded, against, args.image, args.count, args.score)
 
 
@@ -86,6 +92,17 @@ def parse_pixel(text: str) -> tuple[int, int]:
     if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f'takes x,y, two whole numbers, got {text}')
     return int(parts[0]), int(parts[1])
+
+
+def parse_score(text: str) -> float:
+    """Read a number from 0 to 1."""
+    try:
+        score = float(text)
+    except ValueError:
+        score = float('nan')
+    if not 0 <= score <= 1:
+        raise argparse.ArgumentTypeError(f'takes a number from 0 to 1, got {text}')
+    return score
 
 
 def _add(
@@ -98,6 +115,7 @@ def _add(
     add_options(parser)
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file (default: none, an untrained model)')
     parser.add_argument('--out', metavar='FILE', help=f'picture to save: .png, .jpg, .pdf or .svg (default: {name}.png in the work folder)')
+    parser.add_argument('--force', action='store_true', help='overwrite --out')
     parser.set_defaults(draw=draw)
     return parser
 

@@ -69,7 +69,7 @@ def draw_features(
     for config in configs:
         resolve(config)
     shown = open_image(loaded, image, index)
-    with loaded.in_scope():
+    with loaded.in_scope(), shown.named():
         call = choose_call(record_calls(loaded.model, shown.data), module)
     results = _upsample(loaded, call, configs)
     colours = fit_colours(call.x)

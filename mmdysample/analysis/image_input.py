@@ -1,10 +1,13 @@
 """An image as a model takes it."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+import cv2
 import mmcv
 import numpy as np
 from mmengine.config import Config
@@ -12,6 +15,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DATASETS
 
 from mmdysample.datasets.check import leaves, prepare_data
+from mmdysample.engine.errors import one_line, show_traceback
 from mmdysample.engine.model import naming_the_config
 
 from .loaded_model import LoadedModel, in_scope
@@ -25,6 +29,10 @@ class ImageInput:
     pixels: np.ndarray  # (h, w, 3), uint8, RGB: the file's
     data: dict[str, Any]  # a batch of one, for test_step
     scale: tuple[float, float]  # pixels of the network's input in a pixel of the file, x before y
+
+    def named(self) -> AbstractContextManager:
+        """The context in which a model that cannot take it says so; see :func:`naming_the_image`."""
+        return naming_the_image(self.path, self.pixels)
 
     @property
     def name(self) -> str:
@@ -54,9 +62,28 @@ def read_image(loaded: LoadedModel, path: str) -> ImageInput:
     """
     pixels = read_pixels(path)
     pipeline = _pipeline(loaded.config)
-    with naming_the_config(loaded.config), loaded.in_scope():
+    with naming_the_config(loaded.config), loaded.in_scope(), naming_the_image(path, pixels):
         item = Compose([step for step in pipeline if not _reads_annotations(step)])(dict(img_path=path, img_id=0))
     return _as_input(path, pixels, item, pipeline)
+
+
+@contextmanager
+def naming_the_image(path: str, pixels: np.ndarray) -> Iterator[None]:
+    """Turn what an image of a size that was not thought of makes a pipeline or a network raise into one line.
+
+    Raises:
+        ValueError: The model cannot take it.
+    """
+    try:
+        yield
+    except (RuntimeError, cv2.error) as error:
+        if show_traceback():
+            raise
+        height, width = pixels.shape[:2]
+        raise ValueError(
+            f'the model cannot take {path} with its {width}x{height} pixels ({one_line(error)[:200]}): choose another image '
+            '(MMDYSAMPLE_TRACEBACK=1 shows where)'
+        ) from error
 
 
 def build_test_set(loaded: LoadedModel) -> Any:

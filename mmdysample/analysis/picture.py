@@ -7,6 +7,8 @@ from typing import Any, Union
 import numpy as np
 from matplotlib.figure import Figure
 
+from mmdysample.engine.files import whole_file
+
 FORMATS = ('.png', '.jpg', '.pdf', '.svg')
 DPI = 130
 
@@ -20,7 +22,7 @@ class Picture(Figure):
         return buffer.getvalue()
 
     def save(self, path: Union[str, Path]) -> None:
-        """Write a file, and the folder that it goes to.
+        """Write a file, in the place of one of its name, and the folder that it goes to.
 
         Args:
             path: Ends in one of ``FORMATS``.
@@ -29,9 +31,10 @@ class Picture(Figure):
             ValueError: It ends otherwise.
         """
         check_format(path)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        options: dict[str, Any] = dict(pil_kwargs=dict(optimize=True)) if str(path).lower().endswith('.png') else {}
-        self.savefig(path, dpi=DPI, **options)
+        kind = Path(path).suffix[1:].lower()
+        options: dict[str, Any] = dict(pil_kwargs=dict(optimize=True)) if kind == 'png' else {}
+        with whole_file(Path(path)) as file:
+            self.savefig(file, format=kind, dpi=DPI, **options)
 
 
 def check_format(path: Union[str, Path]) -> None:

@@ -67,7 +67,7 @@ def draw_predictions(
 
 
 def _predict(model: LoadedModel, item: ImageInput, classes: int, score: float) -> Contents:
-    with model.in_scope():
+    with model.in_scope(), item.named():
         sample: Any = model.model.test_step(item.data)[0]  # type: ignore[operator]
     return prediction(sample, classes, score)
 

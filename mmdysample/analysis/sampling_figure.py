@@ -1,5 +1,6 @@
 """A picture of where a DySample looks."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -51,7 +52,7 @@ def draw_sampling(
         ValueError: The model has no DySample, or none of that name; there is no such image; a pixel is outside of it.
     """
     shown = open_image(loaded, image, index)
-    with loaded.in_scope():
+    with loaded.in_scope(), shown.named():
         call = choose_call(record_calls(loaded.model, shown.data), module, DySample)
     points = sampling_points(call.module, call.x)  # type: ignore[arg-type]
     stride = low_resolution_stride(shown, call)
@@ -132,21 +133,23 @@ def _draw_maps(
     axes[0].set_title(f'{shown.name}, {width}x{height}', fontsize='small')
 
     fine = stride[0] / s, stride[1] / s
-    moved = points.distance.mean(0)
-    _draw_heat(figure, axes[1], moved, fine, f'{LOW}, mean of {len(points.end)} groups')
-    axes[1].set_title(f'movement: mean {points.distance.mean():.2g}, largest {points.distance.max():.2g}', fontsize='small')
+    # What has been padded is no part of the image: not of its maps, their colours, or the numbers above them.
+    inside = slice(math.ceil(height / fine[1])), slice(math.ceil(width / fine[0]))
+    distance, scope = points.distance[(slice(None), *inside)], points.scope[inside]
+    _draw_heat(figure, axes[1], distance.mean(0), fine, f'{LOW}, mean of {len(points.end)} groups')
+    axes[1].set_title(f'movement: mean {distance.mean():.2g}, largest {distance.max():.2g}', fontsize='small')
     module = call.module
     assert isinstance(module, DySample)
     if module.dyscope:
-        _draw_heat(figure, axes[2], points.scope, fine, f'{LOW} per unit of offset, mean of groups')
-        axes[2].set_title(f'dynamic scope: {points.scope.min():.2f} to {points.scope.max():.2f}', fontsize='small')
+        _draw_heat(figure, axes[2], scope, fine, f'{LOW} per unit of offset, mean of groups')
+        axes[2].set_title(f'dynamic scope: {scope.min():.2f} to {scope.max():.2f}', fontsize='small')
     else:
         text = f'static scope {module.scope_factor:g}\n{LOW}\nper unit of offset'
         axes[2].text(0.5, 0.5, text, transform=axes[2].transAxes, ha='center', va='center')
         axes[2].set(xticks=[], yticks=[], aspect=height / width)
         axes[2].set_title('scope', fontsize='small')
     for ax in axes[: 2 + module.dyscope]:
-        ax.set(xlim=(0, width), ylim=(height, 0))  # what has been padded is left out
+        ax.set(xlim=(0, width), ylim=(height, 0))
         ax.tick_params(labelsize='x-small')
         ax.set_xlabel('x (pixels of the image)', fontsize='small')
     axes[0].set_ylabel('y (pixels of the image)', fontsize='small')

@@ -53,7 +53,14 @@ def _walk(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _is_upsampler(module: nn.Module) -> bool:
-    return hasattr(type(module), 'guided') or isinstance(module, (nn.Upsample, *MMCV_CLASSES))
+    return (hasattr(type(module), 'guided') or isinstance(module, (nn.Upsample, *MMCV_CLASSES))) and _ratio(module) > 0
+
+
+def _ratio(module: nn.Module) -> int:
+    """How many times as large a map becomes; 0 where that is no whole number, not one for both directions, or up to the input."""
+    ratio: Any = getattr(module, 'scale_factor', None) or getattr(module, 'stride', 0)
+    first, *others = ratio if isinstance(ratio, tuple) else (ratio,)
+    return int(first) if first == int(first) and all(other == first for other in others) else 0
 
 
 def upsampler_name(module: nn.Module) -> str:
@@ -118,15 +125,20 @@ class Recorder(nn.Module):
     def __init__(self, upsampler: nn.Module) -> None:
         super().__init__()
         self.upsampler = upsampler
-        self.scale_factor = int(getattr(upsampler, 'scale_factor', 0) or upsampler.stride[0])  # type: ignore[index]
+        self.scale_factor = _ratio(upsampler)
         self.call: Optional[tuple[Tensor, Optional[Tensor], Tensor]] = None
 
     def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
         """Upsample as the upsampler does."""
-        out = self.upsampler(x, guide) if getattr(self.upsampler, 'guided', False) else self.upsampler(x)
-        if self.call is None:
-            self.call = x, guide, out
+        if self.call is not None:
+            return self._upsample(x, guide)
+        kept = x.clone(), None if guide is None else guide.clone()
+        out = self._upsample(x, guide)
+        self.call = *kept, out.clone()  # copies: the model may go on in place, as with ReLU(inplace=True)
         return out
+
+    def _upsample(self, x: Tensor, guide: Optional[Tensor]) -> Tensor:
+        return self.upsampler(x, guide) if getattr(self.upsampler, 'guided', False) else self.upsampler(x)
 
 
 @contextmanager

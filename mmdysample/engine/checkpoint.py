@@ -141,7 +141,9 @@ def _trusting() -> bool:
 
 
 def _holds_tensors(state: Any) -> bool:
-    return isinstance(state, dict) and bool(state) and all(isinstance(value, torch.Tensor) for value in state.values())
+    if not isinstance(state, dict) or not state:
+        return False
+    return all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items())
 
 
 def _refusal(path: Path, error: Exception) -> str:

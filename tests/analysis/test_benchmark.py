@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mmdysample import build_upsampler, list_upsamplers
-from mmdysample.analysis.benchmark import command, environment, files, memory, models, report, timing
+from mmdysample.analysis.benchmark import command, environment, files, memory, models, report, textbook, timing
 from mmdysample.analysis.benchmark.environment import Environment
 from mmdysample.analysis.benchmark.figure import draw_figure, figure_points
 from mmdysample.analysis.benchmark.passes import PASSES, Subject
@@ -262,6 +262,17 @@ class TestUpsamplers:
         assert rows[0].error == 'forward + backward: out of memory'
         assert list(rows[1].costs) == list(PASSES)
 
+    def test_unfolding_that_fails(self, monkeypatch):
+        def fails(*_):
+            raise torch.cuda.OutOfMemoryError('CUDA out of memory.')
+
+        monkeypatch.setattr(Unfolding, 'forward', fails)
+        options = dict(rounds=1, seconds=0, unfold=True, clock=FakeClock(), show=silent)
+        rows = measure_upsamplers(['CARAFE', 'bilinear'], (1, 32, 3, 3), **options)
+        assert rows[0].error == 'forward, by unfolding: out of memory; forward + backward, by unfolding: out of memory'
+        assert [cost.unfold for cost in rows[0].costs.values()] == [None, None]
+        assert rows[1].error == ''
+
     def test_another_dtype_is_what_is_computed_in(self):
         seen = []
 
@@ -302,6 +313,13 @@ class TestTextbook:
 
     def test_the_table_has_a_row_for_each_size_and_pass(self):
         assert compare('DySample-S+', 2, [(1, 32, 3, 5), (2, 32, 4, 4)], CPU, rounds=3).row_count == 4
+
+    def test_percentiles_lie_among_few_times(self, monkeypatch):
+        times = {'bilinear': [1.0, 1.0], 'textbook': [2.0, 12.0], 'ours': [1.0, 2.0]}
+        monkeypatch.setattr(textbook, 'interleaved', lambda *_: (times, {}))
+        table = compare('DySample', 2, [(1, 32, 3, 5)], CPU, rounds=2)
+        (ratios,) = (column.cells for column in table.columns if str(column.header).startswith('time'))
+        assert list(ratios) == ['0.214\n(0.367)'] * 2  # 1.5 ms to 7 ms, and 1.1 ms to 3 ms
 
 
 def fake_rows(**medians):
@@ -520,6 +538,9 @@ class TestCommand:
             (['--out', 'README.md'], 'error: --out takes a folder, got the file README.md'),
             (['--size', '3x5'], 'argument --size: takes BxCxHxW, 4 positive integers, got 3x5'),
             (['--size', '1x64x0x5'], 'takes BxCxHxW, 4 positive integers, got 1x64x0x5'),
+            (['--size', '1x256x9999999x9999999'], 'a map of 1x256x9999999x9999999 cannot be had here (out of memory): take a'),
+            (['--size', f'1x64x4x{10**20}'], f'a map of 1x64x4x{10**20} cannot be had here'),
+            (['textbook', '--size', '1x256x9999999x9999999'], 'take a smaller --size'),
             (['models', '--size', '64'], 'takes HxW, 2 positive integers, got 64'),
             (['--rounds', '0'], 'takes a positive integer, got 0'),
             (['--seconds', 'inf'], 'takes a number of seconds, got inf'),

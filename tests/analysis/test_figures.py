@@ -6,8 +6,10 @@ import torch
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
+from PIL import Image
 from torch import nn
 
+from mmdysample.analysis.sampling_points import sampling_points
 from mmdysample.engine.config import load_config
 
 SIZES = {'shapes.train': 16, 'shapes.val': 8}
@@ -70,6 +72,34 @@ def test_a_scope_is_a_heat_map(load):
     heat = {ax.get_title().split(':')[0]: ax.images[0].get_array() for ax in panels(figure) if ax.images}['dynamic scope']
     assert heat.shape == (32, 32)
     assert 0 < heat.min() < 0.25 < heat.max() < 0.5
+
+
+def test_padding_is_no_part_of_the_maps(load, tmp_path):
+    from mmdysample.analysis.sampling_figure import draw_sampling
+
+    # 128x53 pixels for the network, padded to 128x64: the image ends in row 13 of 16.
+    Image.new('RGB', (120, 50), (200, 100, 50)).save(tmp_path / 'flat.png')
+    loaded = load('faster_rcnn', **{'model.neck.upsample_cfg.type': 'DySample+'})
+    name = 'neck.upsample_modules.0'
+    module = loaded.model.get_submodule(name)
+    nn.init.normal_(module.offset.weight, std=0.1)
+    nn.init.normal_(module.scope.weight, std=0.1)
+    points = []
+
+    def spy(*args):
+        points.append(sampling_points(*args))
+        return points[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mmdysample.analysis.sampling_figure.sampling_points', spy)
+        figure = draw_sampling(loaded, image=str(tmp_path / 'flat.png'), module=name, pixels=[(119, 49)])
+    maps = {ax.get_title(): ax.images[0] for ax in panels(figure) if ax.images}
+    distance, scope = points[0].distance[:, :14], points[0].scope[:14]
+    assert points[0].scope.shape == (16, 32)
+    moved = maps[f'movement: mean {distance.mean():.2g}, largest {distance.max():.2g}']
+    assert np.array_equal(moved.get_array(), distance.mean(0))
+    assert moved.get_extent() == pytest.approx([0, 120, 14 * 50 / 53 * 4, 0])
+    assert np.array_equal(maps[f'dynamic scope: {scope.min():.2f} to {scope.max():.2f}'].get_array(), scope)
 
 
 def test_features_are_those_of_the_model_and_of_the_others(load):

@@ -45,6 +45,22 @@ def test_calls_are_kept_with_the_guide_that_is_at_hand():
     assert calls['upsample_modules.0'].guide is None
 
 
+def test_calls_are_kept_as_they_were():
+    """The model goes on in place with both the map and what became of it."""
+
+    class InPlace(Model):
+        def test_step(self, data):
+            x = self.maps[0].clone()
+            out = self.upsample_modules[0](x).relu_()
+            return x.zero_(), out
+
+    model = InPlace()
+    call = record_calls(model, {})['upsample_modules.0']
+    assert torch.equal(call.x, model.maps[0])
+    with torch.no_grad():
+        assert torch.equal(call.out, model.upsample_modules[0](model.maps[0]))
+
+
 def test_the_finest_map_is_chosen():
     calls = record_calls(Model(), {})
     assert choose_call(calls).name == 'upsample_modules.0'
@@ -59,6 +75,27 @@ def test_the_finest_map_is_chosen():
 
 def test_names():
     assert [upsampler_name(module) for module in (CARAFE(8), nn.Upsample(scale_factor=2, mode='bilinear'))] == ['CARAFE', 'bilinear']
+
+
+@pytest.mark.parametrize(
+    ('module', 'found'),
+    [
+        (nn.Upsample(scale_factor=(2.0, 2.0)), True),
+        (nn.ConvTranspose2d(8, 8, 2, stride=2), True),
+        (nn.Upsample(size=(8, 8)), False),  # as large as it says, whatever the map
+        (nn.Upsample(scale_factor=1.5), False),
+        (nn.Upsample(scale_factor=0.5), False),
+        (nn.ConvTranspose2d(8, 8, 2, stride=(1, 2)), False),
+    ],
+    ids=str,
+)
+def test_an_upsampler_has_a_whole_ratio(module, found):
+    model = Model()
+    model.upsample_modules[0] = module
+    calls = record_calls(model, {})
+    assert [name for name in calls if name.endswith('0')] == ['upsample_modules.0'] * found
+    if found:
+        assert calls['upsample_modules.0'].scale_factor == 2
 
 
 def test_what_has_been_replaced_is_not_found():

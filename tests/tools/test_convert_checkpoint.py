@@ -143,6 +143,7 @@ def test_the_wrong_upsampler(convert, weights, tmp_path):
         (b'', 'is no complete checkpoint'),
         ('cut', 'is no complete checkpoint'),
         ({'state_dict': {'a': 1}}, 'holds no state_dict of tensors'),
+        ({0: torch.zeros(1)}, 'holds no state_dict of tensors'),
         ({'state_dict': {'weight': torch.zeros(1)}}, 'lacks 142 weights'),
     ],
 )

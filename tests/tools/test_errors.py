@@ -1,13 +1,18 @@
 """A user's mistake ends in one line and exit code 2, whatever it is."""
 
 import logging
+import os
 import runpy
 import shutil
 import subprocess
 import sys
 
+import PIL.Image
 import pytest
 import torch
+
+from mmdysample.engine.config import load_config
+from mmdysample.engine.model import build_model
 
 FASTER = 'configs/faster_rcnn_dysample.py'
 DEPTH = 'configs/depth_swin_t_dysample.py'
@@ -152,6 +157,22 @@ def test_a_picture_needs_a_format(refused, tmp_path):
     assert '--out must end in one of .png' in refused('visualize', 'sampling', SHAPES, '--out', 'x.foo', '--cfg-options', *SIZES)
 
 
+def test_a_picture_takes_the_place_of_no_other_unless_it_is_forced_to(refused, monkeypatch, tmp_path):
+    photo, default = tmp_path / 'photo.png', tmp_path / 'work/sampling.png'
+    default.parent.mkdir()
+    for path in (photo, default):
+        PIL.Image.new('RGB', (60, 40)).save(path)
+    before = photo.read_bytes()
+    arguments = ['sampling', SHAPES, '--image', str(photo), '--cfg-options', *SIZES]
+    assert f'{photo} exists: choose another --out, or overwrite it with --force' in refused('visualize', *arguments, '--out', str(photo))
+    assert f'{default} exists: ' in refused('visualize', *arguments)
+    assert photo.read_bytes() == default.read_bytes() == before
+    monkeypatch.setattr(sys, 'argv', ['visualize.py', *arguments, '--force', '--out', str(default)])
+    runpy.run_path('tools/visualize.py', run_name='__main__')
+    assert default.read_bytes() != before
+    assert list(default.parent.iterdir()) == [default]
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
@@ -182,9 +203,45 @@ def test_a_checkpoint_that_a_picture_cannot_show(refused, tmp_path):
     assert 'is no checkpoint of this model' in refused('visualize', 'sampling', SHAPES, tmp_path / 'x.pth', '--cfg-options', *SIZES)
 
 
+@pytest.mark.parametrize('picture', ['sampling', 'features', 'predictions'])
+@pytest.mark.parametrize(('config', 'why'), [(SHAPES, 'inv_scale_x'), (SEGFORMER, 'Kernel size')])
+def test_an_image_that_a_model_cannot_take(refused, tmp_path, picture, config, why):
+    PIL.Image.new('RGB', (4000, 2)).save(tmp_path / 'wide.png')
+    line = refused('visualize', picture, config, '--image', tmp_path / 'wide.png', '--cfg-options', *SIZES)
+    assert 'the model cannot take ' in line
+    assert 'wide.png with its 4000x2 pixels' in line
+    assert why in line
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.makedirs, (str(self.path), 0o777, True)
+
+
+def test_the_second_checkpoint_of_a_picture_is_data_unless_it_is_trusted(refused, monkeypatch, tmp_path):
+    trap, bomb, out = tmp_path / 'trap', tmp_path / 'bomb.pth', tmp_path / 'out.png'
+    torch.save({'state_dict': build_model(load_config(SHAPES)).state_dict(), 'hook': Bomb(trap)}, bomb)
+    arguments = ['predictions', SHAPES, '--count', '1', '--out', str(out), '--cfg-options', *SIZES, '--against', SHAPES, str(bomb)]
+    assert f'{bomb} holds more than data: ' in refused('visualize', *arguments)
+    assert not trap.exists()
+    assert not out.exists()
+    monkeypatch.setattr(sys, 'argv', ['visualize.py', *arguments, '--trust-checkpoint'])
+    runpy.run_path('tools/visualize.py', run_name='__main__')
+    assert trap.exists()
+    assert out.exists()
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
-    [([SHAPES, 'x.pth'], 'sampling, features, predictions'), (['sampling', SHAPES, '--pixels', '1;2'], 'takes x,y, two whole numbers')],
+    [
+        ([SHAPES, 'x.pth'], 'sampling, features, predictions'),
+        (['sampling', SHAPES, '--pixels', '1;2'], 'takes x,y, two whole numbers'),
+        (['predictions', SHAPES, '--score', '50'], 'takes a number from 0 to 1, got 50'),
+        (['predictions', SHAPES, '--score', 'nan'], 'takes a number from 0 to 1, got nan'),
+    ],
 )
 def test_usage_of_pictures(monkeypatch, capfd, arguments, message):
     monkeypatch.setattr(sys, 'argv', ['visualize.py', *arguments])

@@ -1,9 +1,30 @@
-"""Peak memory of a call."""
+"""Peak memory of a call, and maps for which there is none."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from .timing import Call
+from mmdysample.engine.errors import show_traceback
+
+from .timing import Call, in_a_word
+
+
+@contextmanager
+def fitting(size: Sequence[int]) -> Iterator[None]:
+    """Turn what a map makes torch raise that cannot be held, or called with, into one line.
+
+    Raises:
+        ValueError: There is no such map here.
+    """
+    try:
+        yield
+    except (RuntimeError, TypeError) as error:
+        if show_traceback():
+            raise
+        shape = 'x'.join(map(str, size))
+        raise ValueError(f'a map of {shape} cannot be had here ({in_a_word(error)}): take a smaller --size') from error
 
 
 def peak_memory(call: Call, device: str = 'cpu') -> int:

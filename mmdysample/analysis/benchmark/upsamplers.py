@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Optional
 
@@ -17,7 +17,7 @@ from mmdysample.engine.upsampler import parse_upsampler, upsampler_name
 from mmdysample.upsamplers.builder import UpsampleConfig, resolve
 
 from .environment import DTYPES, Environment
-from .memory import peak_memory
+from .memory import fitting, peak_memory
 from .passes import PASSES, Inputs, Subject
 from .timing import Call, Clock, Timing, in_a_word, interleaved, make_clock
 from .unfold import Unfolding, reassembles
@@ -96,12 +96,13 @@ def measure_upsamplers(
         in that dtype, has an error in its row.
 
     Raises:
-        ValueError: An upsampler is unknown.
+        ValueError: An upsampler is unknown, or the memory does not suffice for the map.
     """
     environment = environment or Environment.here()
     device = environment.device
     configs = _named(upsamplers)
-    inputs, gradient = _tensors(size, scale_factor, environment)
+    with fitting(size):
+        inputs, gradient = _tensors(size, scale_factor, environment)
     subjects: dict[str, Subject] = {}
     counts: dict[str, tuple[Optional[int], Optional[int]]] = dict.fromkeys(configs, (None, None))
     errors: dict[str, dict[str, str]] = {name: {} for name in configs}
@@ -132,7 +133,10 @@ def measure_upsamplers(
                 costs[name][label] = Cost(Timing.of(times[name]), peak_memory(calls[name], device))
             if unfold:
                 for name in show(list(times), f'{label}, by unfolding'):
-                    costs[name][label] = _with_unfold(costs[name][label], subjects[name], calls[name], run, clock, scale_factor)
+                    ratio, why = _unfold_ratio(subjects[name], calls[name], run, clock, scale_factor)
+                    costs[name][label] = replace(costs[name][label], unfold=ratio)
+                    if why:
+                        errors[name][f'{label}, by unfolding'] = why
     return [Measured(name, *counts[name], costs[name], _sentence(errors[name])) for name in configs]
 
 
@@ -166,7 +170,7 @@ def _tensors(size: tuple[int, int, int, int], scale_factor: int, environment: En
 def _sentence(why: dict[str, str]) -> str:
     """Why an upsampler, or some of its passes, failed."""
     words = set(why.values())
-    if len(words) == 1 and why.keys() != {'forward + backward'}:
+    if len(words) == 1 and why.keys() & {'', 'forward'}:
         return words.pop()
     return '; '.join(f'{label}: {word}' for label, word in why.items())
 
@@ -179,13 +183,15 @@ def _many_graphs() -> Any:
     return config.patch({name: 256})
 
 
-def _with_unfold(cost: Cost, subject: Subject, call: Call, run: Callable[[Subject], Call], clock: Clock, scale_factor: int) -> Cost:
-    """The same cost with that of unfolding beside it."""
+def _unfold_ratio(
+    subject: Subject, call: Call, run: Callable[[Subject], Call], clock: Clock, scale_factor: int
+) -> tuple[Optional[float], str]:
+    """How many times as long a call takes by unfolding; None where nothing can be unfolded, or where it fails, and why."""
     if not reassembles(subject.module, subject.inputs, scale_factor):
-        return cost
+        return None, ''
     unfolding: nn.Module = Unfolding(subject.module)
     unfolded = run(Subject(unfolding, subject.inputs, subject.gradient))
     times, failed = interleaved({'ours': call, 'unfold': unfolded}, clock, UNFOLD_ROUNDS)
     if failed:
-        return cost
-    return Cost(cost.time, cost.memory, statistics.median(times['unfold']) / statistics.median(times['ours']))
+        return None, '; '.join(failed.values())
+    return statistics.median(times['unfold']) / statistics.median(times['ours']), ''
