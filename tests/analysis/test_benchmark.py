@@ -400,14 +400,18 @@ class TestFiles:
         ]
         path = tmp_path / 'x.csv'
         path.write_text(files.to_csv([files.upsampler_columns(row) for row in rows], CPU))
-        assert files.read_measured(path) == rows
         with path.open(newline='') as file:
-            (first, *_) = csv.DictReader(file)
+            first, failed, last = csv.DictReader(file)
         assert (first['machine'], first['torch'], first['dtype'], first['threads']) == ('AMD EPYC 7B13', '2.13.0+cpu', 'float32', '2')
-        assert first['forward_ms_median'] == '1.5'
-        path.write_text('name,time\na,1\n')
-        with pytest.raises(ValueError, match=r'is no CSV of tools/benchmark\.py upsamplers'):
-            files.read_measured(path)
+        assert [first[f'forward_ms_{part}'] for part in ('q1', 'median', 'q3')] == ['1.25', '1.5', '1.125']
+        assert (first['forward_calls'], first['forward_memory_bytes'], first['forward_unfold_ratio']) == ('7', '12345', '3.5')
+        assert (first['forward_backward_ms_median'], first['error']) == ('', 'forward + backward: no, "no"')
+        assert (failed['parameters'], failed['forward_ms_median'], failed['error']) == (
+            '',
+            '',
+            'in_channels must be divisible by 32, got 30',
+        )
+        assert (float(last['forward_ms_q3']), int(last['forward_backward_memory_bytes'])) == (1 / 3, 2**40)
 
     def test_nothing_is_overwritten(self, tmp_path):
         for expected in ('x.csv', 'x_2.csv'):
@@ -567,7 +571,7 @@ class TestCommand:
         assert csv_file.stem.startswith('upsamplers_')
         assert csv_file.stem.endswith('_cpu_float32_1x32x4x5_x2')
         assert f'written: {csv_file} and {picture}' in printed
-        assert [row.name for row in files.read_measured(csv_file)] == ['bilinear', 'DySample', 'CARAFE']
+        assert [row['name'] for row in csv.DictReader(csv_file.open(newline=''))] == ['bilinear', 'DySample', 'CARAFE']
         assert command.main(ROOT, [*arguments, '--format', 'csv']) == 0
         rows = list(csv.DictReader(io.StringIO(capfd.readouterr().out)))
         assert [row['name'] for row in rows] == ['bilinear', 'DySample', 'CARAFE']

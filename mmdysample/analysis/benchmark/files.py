@@ -15,7 +15,7 @@ from .environment import Environment
 from .models import MeasuredModel
 from .passes import PASSES
 from .timing import Timing
-from .upsamplers import Cost, Measured
+from .upsamplers import Measured
 
 Value = Union[str, int, float, None]
 
@@ -91,36 +91,6 @@ def model_columns(measured: MeasuredModel) -> dict[str, Value]:
         'memory_bytes': measured.memory,
         'error': measured.error,
     }
-
-
-def read_measured(path: Path) -> list[Measured]:
-    """Read what ``tools/benchmark.py upsamplers`` wrote.
-
-    Raises:
-        ValueError: It is another file.
-    """
-    with path.open(newline='') as file:
-        rows = list(csv.DictReader(file))
-    try:
-        return [
-            Measured(
-                row['name'],
-                int(row['parameters']) if row['parameters'] else None,
-                int(row['multiplications']) if row['multiplications'] else None,
-                {label: _read_cost(row, _prefix(label)) for label in PASSES if row[f'{_prefix(label)}ms_median']},
-                row['error'],
-            )
-            for row in rows
-        ]
-    except (KeyError, ValueError, TypeError):
-        raise ValueError(f'{path} is no CSV of tools/benchmark.py upsamplers') from None
-
-
-def _read_cost(row: dict[str, str], prefix: str) -> Cost:
-    q1, median, q3 = (float(row[f'{prefix}ms_{part}']) for part in ('q1', 'median', 'q3'))
-    unfold = row[f'{prefix}unfold_ratio']
-    timing = Timing(q1, median, q3, int(row[f'{prefix}calls']))
-    return Cost(timing, int(row[f'{prefix}memory_bytes']), float(unfold) if unfold else None)
 
 
 def _prefix(label: str) -> str:

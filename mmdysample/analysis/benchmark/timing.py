@@ -14,7 +14,7 @@ Call = Callable[[], object]
 Clock = Callable[[Call], float]  # the milliseconds that a call takes
 Watch = Callable[[Iterable[int]], Iterable[int]]  # goes through rounds and shows how far it is
 
-# Overwritten before each call on CUDA: larger than the L2 cache of any GPU to date.
+# Overwritten before each call on CUDA: larger than the L2 cache of any NVIDIA GPU to date.
 FLUSHED_BYTES = 256 * 2**20
 # Of the time for which calls are measured, they are called unmeasured before, so that clocks and allocators settle.
 WARM_UP = 0.1
