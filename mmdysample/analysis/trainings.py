@@ -108,8 +108,12 @@ class Training:
         """
         path = self.folder / NOTE
         if path.is_file():
-            note = json.loads(path.read_text())
-            if note['digest'] != self.digest:
+            try:
+                note = json.loads(path.read_text())
+                found = note['digest']
+            except (ValueError, TypeError, KeyError):
+                raise ValueError(f'{path} is damaged: remove {self.folder}, or choose another --out') from None
+            if found != self.digest:
                 raise ValueError(
                     f'{self.folder} is of another state of {self.config} or of other --cfg-options: remove it, or choose another --out'
                 )
