@@ -113,6 +113,16 @@ def test_the_newest_best_is_tested(tmp_path):
     assert training.checkpoint().name == 'best_mIoU_iter_10.pth'
 
 
+@pytest.mark.parametrize('text', ['', 'out/iter_900.pth'])
+def test_the_last_is_tested_whatever_its_note_says(tmp_path, text):
+    """A training that is killed between the two is complete when it is resumed, and writes neither again."""
+    training = Training(ROOT / 'a.py', 'nearest', (), tmp_path, '')
+    for name in ('iter_900.pth', 'iter_1000.pth'):
+        (tmp_path / name).touch()
+    (tmp_path / 'last_checkpoint').write_text(text)
+    assert training.checkpoint() == tmp_path / 'iter_1000.pth'
+
+
 def test_what_has_no_model_keeps_its_published_cells_and_says_why(call):
     code, out, _ = call(Stub(), 'segformer', '--rows', 'SAPA-G', 'SAPA-B', '--format', 'csv')
     assert code == 0
