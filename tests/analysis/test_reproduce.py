@@ -190,6 +190,22 @@ def test_what_was_not_found_is_no_number(tmp_path):
     assert ap(bbox_mAP_s=0.2) is None  # another metric, whose name begins alike
 
 
+def test_every_column_is_found_in_what_a_test_writes():
+    """By the names that the metrics give, as far as they say so without data."""
+    from mmdet.evaluation.metrics.coco_panoptic_metric import parse_pq_results
+    from mmseg.evaluation.metrics import DepthMetric
+
+    from mmdysample.evaluation.boundary_iou import FORMS
+
+    sizes = ('', '_50', '_75', '_s', '_m', '_l')
+    coco = [f'{kind}_mAP{size}' for kind in ('bbox', 'segm') for size in sizes]
+    quality = parse_pq_results({group: dict(pq=0.0, sq=0.0, rq=0.0) for group in ('All', 'Things', 'Stuff')})
+    written = {*coco, *quality, 'mIoU', *FORMS, *DepthMetric.METRICS}
+    assert {key.name for key in measured.KEYS.values()} <= written
+    trained = [read_table(name) for name in TABLES if read_table(name).experiments]
+    assert {metric for table in trained for metric in table.metrics} <= measured.KEYS.keys()
+
+
 def test_interrupted_and_called_again(call, tmp_path):
     arguments = ('segformer', '--data', 'shapes', '--rows', 'nearest', 'bilinear', 'CARAFE')
     code, _, err = call(Stub(die=['--upsampler bilinear']), *arguments)
