@@ -20,6 +20,7 @@ from mmdysample.analysis.reproduction import command, measured, report
 from mmdysample.analysis.reproduction.plan import Settings, plan
 from mmdysample.analysis.tables import fold
 from mmdysample.analysis.trainings import LOG, Training
+from mmdysample.engine.config import load_config
 
 pytestmark = pytest.mark.usefixtures('_frameworks', '_no_counting')
 
@@ -369,6 +370,26 @@ def test_files(call, tmp_path, monkeypatch):
     assert {name: (folder / name).read_bytes() for name in whole} == whole
     assert call(Stub(fail=['.']), 'all', '--data', 'shapes', '--seeds', '1')[0] == 0
     assert '12.6' in (folder / 'complexity.md').read_text()
+
+
+def test_predictions_are_drawn_of_segmenters_alone(call, monkeypatch):
+    """In the ablation, the rows of a detector stand beside them."""
+    drawn = []
+    monkeypatch.setattr(command, 'draw_gallery', lambda plans: drawn.extend(one.row.name for one in plans))
+    stub = Stub(find=lambda work: {'coco/bbox_mAP': 0.4} if 'faster_rcnn' in str(work) else {'mIoU': 40.0})
+    assert call(stub, 'ablation', '--data', 'shapes', '--rows', 'faster_rcnn_naive', 'segformer_naive')[0] == 0
+    assert drawn == ['segformer_naive']
+
+
+def test_a_table_whose_checkpoints_were_removed_stands(call, tmp_path):
+    arguments = ('segformer', '--data', 'shapes', '--rows', 'CARAFE')
+    assert call(Stub(), *arguments)[0] == 0
+    folder = tmp_path / 'out/segformer_shapes/CARAFE/seed0'
+    load_config('configs/shapes/segformer_b1_dysample_shapes.py').dump(str(folder / 'segformer_b1_dysample_shapes.py'))
+    (folder / 'best_mIoU_iter_1.pth').unlink()
+    code, out, err = call(Stub(fail=['.']), *arguments)
+    assert (code, '68.75' in out) == (0, True)
+    assert err.splitlines()[-1] == f'no picture of predictions: {folder} holds no best_*.pth, which train.py should have left'
 
 
 def test_the_table_fits_the_terminal(call, monkeypatch):

@@ -15,13 +15,14 @@ from typing import Optional
 from mmdysample.analysis.paper_tables import TABLES, Table, read_table
 from mmdysample.analysis.tables import FORMATS
 from mmdysample.analysis.train_all import print_commands, train_all
-from mmdysample.analysis.trainings import Execute, Tools, Training, execute, visible_gpus
+from mmdysample.analysis.trainings import Execute, Tools, Training, TrainingError, execute, visible_gpus
 from mmdysample.engine.errors import exit_on_error, one_line
 from mmdysample.engine.options import KeptOptions, positive
 
 from . import report
 from .complexity import show_complexity
 from .gallery import draw_gallery
+from .measured import measured
 from .picture import save_picture
 from .plan import DATA, Planned, Settings, folder_name, plan
 
@@ -187,8 +188,9 @@ def show(table: Table, planned: list[Planned], data: str, out: Path, form: str, 
     print(report.text(table, full, planned, data, form), end='\n\n' if form != 'csv' else '\n')
     if write and data == 'shapes' and 'mIoU' in table.metrics:
         try:
-            gallery = draw_gallery(planned)
-        except (ValueError, OSError) as error:  # a checkpoint was removed, say: the table stands without it
+            # The ablation has detectors beside segmenters, which share neither an input nor classes.
+            gallery = draw_gallery([one for one in planned if measured('mIoU', one.trainings)])
+        except (ValueError, OSError, TrainingError) as error:  # a checkpoint was removed, say: the table stands without it
             print(f'no picture of predictions: {one_line(error)}', file=sys.stderr)
         else:
             if gallery:
