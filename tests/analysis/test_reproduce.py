@@ -191,6 +191,18 @@ def test_what_was_not_found_is_no_number(tmp_path):
     assert ap(bbox_mAP_s=0.2) is None  # another metric, whose name begins alike
 
 
+def test_a_seed_that_found_nothing_is_in_no_mean_and_is_not_counted(call):
+    stub = Stub(find=lambda work: {} if work.parts[-2:] == ('CARAFE', 'seed1') else {'coco/bbox_mAP': 0.5})
+    out = call(stub, 'faster_rcnn', '--data', 'shapes', '--seeds', '3', '--rows', 'nearest', 'CARAFE')[1]
+    assert 'Mean ± standard deviation of 3 seeds; of fewer: CARAFE 2.' in out
+
+
+def test_nothing_is_said_of_seeds_before_there_are_two(call):
+    dry = call(Stub(), 'boundary', '--dry-run', '--rows', 'CARAFE')[1]
+    one = call(Stub(fail=['seed=[12]']), 'boundary', '--rows', 'CARAFE')[1]
+    assert 'seeds' not in one + '\n'.join(line for line in dry.splitlines() if not line.startswith('env '))
+
+
 def test_every_column_is_found_in_what_a_test_writes():
     """By the names that the metrics give, as far as they say so without data."""
     from mmdet.evaluation.metrics.coco_panoptic_metric import parse_pq_results

@@ -107,9 +107,14 @@ def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
     about.append(
         'Parameters and FLOPs (multiply-adds) are counted in the model: the whole one, or what is added to the stock interpolation (+).'
     )
-    seeds = {one.row.name: sum(training.metrics is not None for training in one.trainings) for one in plans if len(one.trainings) > 1}
-    if seeds:
-        most = max(seeds.values())
+    # Of those that found something: a detector that finds nothing is complete, and in no mean.
+    seeds = {
+        one.row.name: max(found.count if (found := measured(metric, one.trainings)) else 0 for metric in table.metrics)
+        for one in plans
+        if len(one.trainings) > 1
+    }
+    most = max(seeds.values(), default=0)
+    if most > 1:
         fewer = [f'{name} {count}' for name, count in seeds.items() if count < most]
         about.append(f'Mean ± standard deviation of {most} seeds{"; of fewer: " if fewer else ""}{", ".join(fewer)}.')
     about += [f'{planned.row.name}: {planned.missing}.' for planned in plans if planned.missing and not planned.row.note]
