@@ -335,6 +335,12 @@ def test_slurm(call, tmp_path):
     assert args.out == str(tmp_path / 'out')
 
 
+def test_slurm_needs_no_gpus_here(call):
+    code, out, err = call(Stub(), 'segformer', '--rows', 'CARAFE', '--slurm', 'gpu', '--gpus-per-row', '8')
+    assert (code, err) == (0, '')
+    assert '--gpus 0 1 2 3 4 5 6 7 --gpus-per-row 8' in out
+
+
 def test_the_job_does_what_the_row_does(tmp_path, capsys):
     """Its trainings are complete for the whole table, which then prints no job."""
     options = ('--out', str(tmp_path / "a user's"), '--slurm', 'gpu', '--cfg-options', 'shapes.train=16')

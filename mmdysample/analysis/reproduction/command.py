@@ -89,7 +89,9 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
             raise ValueError('--rows go with one table, not with all')
         if Path(args.out).is_file():
             raise ValueError(f'--out takes a folder, got the file {args.out}')
-        lanes = make_lanes(Path(os.path.relpath(root)) / 'tools', args.gpus, args.gpus_per_row, args.jobs)
+        tools = Path(os.path.relpath(root)) / 'tools'
+        # A job of SLURM counts its own GPUs.
+        lanes = [] if args.slurm and not args.gpus else make_lanes(tools, args.gpus, args.gpus_per_row, args.jobs)
         plans = {}
         for table in tables:
             data = args.data if args.data and table.experiments else 'coco' if _has(table, 'coco') or not table.experiments else 'shapes'
