@@ -39,9 +39,11 @@ def test_what_is_measured_stands_beside_what_is_published(show):
     assert [row['published, ms'] for row in rows.values()] == ['~1.6', '~6.2', '~12.6']
     assert [row['fwd / bilinear'] for row in rows.values()] == ['1.0', '2.5', '3.5']
     assert rows['DySample']["in the paper's figure"] == '~3.9'
-    assert {path.name for path in folder.iterdir()} == {'complexity.md', 'complexity.csv', 'complexity.png'}
-    assert (folder / 'complexity.csv').read_text() == out
-    assert Environment.here('cpu').sentence() in ' '.join((folder / 'complexity.md').read_text().split())
+    assert [row['published, parameters'] for row in rows.values()] == ['', '(+8.2K)', '']
+    # Of some rows, they stand beside those of the whole table.
+    assert {path.name for path in folder.iterdir()} == {'complexity_rows.md', 'complexity_rows.csv', 'complexity_rows.png'}
+    assert (folder / 'complexity_rows.csv').read_text() == out
+    assert Environment.here('cpu').sentence() in ' '.join((folder / 'complexity_rows.md').read_text().split())
 
 
 def test_nothing_is_measured_or_written_in_a_dry_run(show):
