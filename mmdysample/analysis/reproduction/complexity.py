@@ -43,9 +43,11 @@ def show_complexity(table: Table, plans: Sequence[Planned], out: Path, form: str
         print(render(list(published.values()), form, LEFT))
         return
     environment = Environment.here('cuda' if torch.cuda.is_available() else 'cpu')
-    measured = [row for row in measure_upsamplers(list(published), environment=environment) if row.name in published]
+    measured = measure_upsamplers(list(published), environment=environment)
     cells = upsampler_table(measured, SIZE, SCALE_FACTOR)
-    lines = [{**published[row.name], **{key: value for key, value in cell.items() if key != 'name'}} for row, cell in zip(measured, cells)]
+    # bilinear, which the others are compared with, is measured even if its row is not asked for.
+    shown = [(published[row.name], cell) for row, cell in zip(measured, cells) if row.name in published]
+    lines = [{**line, **{key: value for key, value in cell.items() if key != 'name'}} for line, cell in shown]
     notes = f'{environment.sentence()} {explanation(environment)} {" ".join(UPSAMPLERS_NOTE.split())}\n{table.about}'
     below = '\n'.join(line for text in notes.splitlines() for line in textwrap.wrap(text, 140))
     texts = {kind: f'{table.title}\n\n{render(lines, kind, LEFT)}\n\n{below}' for kind in ('text', 'markdown')}
