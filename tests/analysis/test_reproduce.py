@@ -10,13 +10,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 from processes import FOUND, Stub
 from rich.console import Console
 
+from mmdysample.analysis.benchmark.timing import Timing
+from mmdysample.analysis.benchmark.upsamplers import Cost, Measured
 from mmdysample.analysis.paper_tables import TABLES, read_table
 from mmdysample.analysis.progress import ProgressOverLines, long_progress
-from mmdysample.analysis.reproduction import command, measured, report
+from mmdysample.analysis.reproduction import command, complexity, measured, report
 from mmdysample.analysis.reproduction.plan import Settings, plan
 from mmdysample.analysis.tables import fold
 from mmdysample.analysis.trainings import LOG, Training
@@ -43,6 +46,14 @@ def _no_counting(monkeypatch):
 def _no_settings(monkeypatch):
     for name in ('OMP_NUM_THREADS', 'CUDA_VISIBLE_DEVICES', 'SLURM_JOB_ID', 'COLUMNS'):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 8)
+
+
+@pytest.fixture(autouse=True)
+def _no_measuring(monkeypatch):
+    """To measure takes minutes; test_complexity.py and test_benchmark.py are about that."""
+    costs = {'forward': Cost(Timing(1.0, 1.0, 1.0, 9), 2**20)}
+    monkeypatch.setattr(complexity, 'measure_upsamplers', lambda names, **_: [Measured(name, 1, 1, costs) for name in names])
 
 
 @pytest.fixture
@@ -314,6 +325,20 @@ def test_wrong_names_data_and_paths(call, tmp_path, monkeypatch):
     assert (code, err) == (2, f'error: --out takes a folder, got the file {tmp_path / "out"}\n')
 
 
+@pytest.mark.parametrize(
+    ('there', 'sees'),
+    [(0, 'no GPU, and trains on the CPU without --gpus'), (1, 'the GPU 0'), (4, 'the GPUs 0 to 3'), (5, None)],
+)
+def test_gpus_that_are_not_there(call, tmp_path, monkeypatch, there, sees):
+    """torch would train on the CPU, for weeks."""
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: there)
+    stub, arguments = Stub(), ('segformer', '--rows', 'CARAFE', '--gpus', '0', '4')
+    assert call(Stub(), *arguments, '--dry-run')[0] == 0  # for another machine
+    code, _, err = call(stub, *arguments)
+    assert (code, bool(stub.commands)) == ((2, False) if sees else (0, True))
+    assert not sees or err == f'error: --gpus 0 4: torch sees {sees}\n'
+
+
 def test_slurm(call, tmp_path):
     arguments = ('ablation', '--data', 'shapes', '--rows', 'segformer_LP+', 'segformer_static_scope', 'segformer_scope_0.25')
     stub = Stub()
@@ -422,8 +447,10 @@ def test_the_table_fits_the_terminal(call, monkeypatch):
     assert [list(part[0]) for part in fold(rows, 5)] == [['row', 'x'], ['row', 'y'], ['row', 'z']]
 
 
-def test_columns_with_nothing_in_them_are_left_out(call):
-    assert 'flops' not in call(Stub(), 'complexity')[1].splitlines()[3]
+@pytest.mark.parametrize(('table', 'row', 'counted'), [('ablation', 'faster_rcnn_naive', False), ('faster_rcnn', 'DySample', True)])
+def test_columns_with_nothing_in_them_are_left_out(call, table, row, counted):
+    out = call(Stub(), table, '--dry-run', '--rows', row)[1]
+    assert (' parameters ' in out, ' flops ' in out, ' ms a step ' in out) == (True, counted, False)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Optional
 
+import torch
+
 from mmdysample.analysis.paper_tables import TABLES, Table, read_table
 from mmdysample.analysis.tables import FORMATS
 from mmdysample.analysis.train_all import print_commands, train_all
@@ -111,6 +113,8 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
             for training in pending:
                 print_commands(training, lanes[0])
             pending = []
+        if pending:
+            check_gpus(args.gpus)
     try:
         failures = train_all(pending, lanes, execute, f'training {args.table}') if pending else []
     except KeyboardInterrupt:
@@ -156,6 +160,18 @@ def make_lanes(tools: Path, gpus: Sequence[int], per_row: int, jobs: int) -> lis
         raise ValueError(f'--gpus counts from 0 what CUDA_VISIBLE_DEVICES={",".join(given)} names, got {" ".join(map(str, gpus))}')
     groups = [gpus[first : first + per_row] for first in range(0, len(gpus), per_row)]
     return [Tools(tools, max(1, cores // len(gpus)), group) for group in groups]
+
+
+def check_gpus(gpus: Sequence[int]) -> None:
+    """Check that there are such GPUs: with the number of another, torch would train on the CPU and say nothing.
+
+    Raises:
+        ValueError: There are not.
+    """
+    there = torch.cuda.device_count()
+    if gpus and max(gpus) >= there:
+        numbers = f'the GPUs 0 to {there - 1}' if there > 1 else 'the GPU 0' if there else 'no GPU, and trains on the CPU without --gpus'
+        raise ValueError(f'--gpus {" ".join(map(str, gpus))}: torch sees {numbers}')
 
 
 def print_jobs(plans: dict[Table, tuple[str, list[Planned]]], args: argparse.Namespace) -> None:
