@@ -165,7 +165,10 @@ def test_cells(call):
     assert '~43.21 / 43.00 (-0.21)' in text
     assert 'DySample, DySample-S+: In brackets, the weights of six upsamplers' in text
     shapes = call(Stub(find=found), 'segformer', '--data', 'shapes', '--format', 'csv', '--rows', 'bilinear')[1]
-    assert rows_of(shapes)['bilinear']['mIoU, difference'] == ''
+    beside = {key: cell for key, cell in rows_of(shapes)['bilinear'].items() if key.endswith((', published', ', difference'))}
+    assert len(beside) == 2 * 2 + 2
+    assert not any(beside.values())  # of another model on other data
+    assert (rows_of(shapes)['bilinear']['mIoU, ours'], rows_of(shapes)['bilinear']['parameters, ours']) == ('43.00', '1,008')
 
 
 def test_mean_and_sample_deviation_over_the_seeds(call):
