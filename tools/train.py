@@ -10,6 +10,7 @@ from mmdysample.engine.errors import exit_on_error
 from mmdysample.engine.launch import build_runner, set_amp, set_resume
 from mmdysample.engine.options import make_parser, read_config
 from mmdysample.engine.report import LastMetrics, print_metrics
+from mmdysample.engine.resume import EvaluateFirst
 from mmdysample.upsamplers.base import ShapeError
 
 
@@ -32,6 +33,7 @@ def main() -> None:
         runner = build_runner(config, to_train=True)
         if config.get('resume'):
             check_fit(config.load_from, runner.model, to_resume=True)
+            runner.register_hook(EvaluateFirst())
     last = LastMetrics()
     runner.register_hook(last)
     with exit_on_error((OSError, ShapeError)):

@@ -74,10 +74,14 @@ class Training:
         Raises:
             TrainingError: There is none.
         """
-        found = max(self.folder.glob(self.tested), key=lambda file: file.stat().st_mtime, default=None)
+        if self.best:
+            found = max(self.folder.glob(self.tested), key=lambda file: file.stat().st_mtime, default=None)
+        else:
+            # Not what last_checkpoint says: a training that was killed before it was written has nothing left to write in it.
+            found = next(iter(checkpoints(self.folder)), None)
         if found is None:
-            raise TrainingError(f'{self.folder} holds no {self.tested}, which train.py should have left')
-        return found if self.best else self.folder / Path(found.read_text()).name
+            raise TrainingError(f'{self.folder} holds no {self.tested if self.best else "checkpoint"}, which train.py should have left')
+        return found
 
     def state(self) -> str:
         """How far it has come, and the time left, as its log says; empty before it says so."""
@@ -108,8 +112,12 @@ class Training:
         """
         path = self.folder / NOTE
         if path.is_file():
-            note = json.loads(path.read_text())
-            if note['digest'] != self.digest:
+            try:
+                note = json.loads(path.read_text())
+                found = note['digest']
+            except (ValueError, TypeError, KeyError):
+                raise ValueError(f'{path} is damaged: remove {self.folder}, or choose another --out') from None
+            if found != self.digest:
                 raise ValueError(
                     f'{self.folder} is of another state of {self.config} or of other --cfg-options: remove it, or choose another --out'
                 )

@@ -23,7 +23,8 @@ class DepthMetric(StockDepthMetric):
     print a percentage: ``100 * sqrt(mean(d^2) - mean(d)^2)``, 0 for a depth that is right up to its scale. Here it is that.
 
     Everything is computed in float64 when an image is seen, so that a test set takes nine numbers an image and not all of its
-    depths. An image without a pixel to evaluate is left out of the means, which mmseg would turn to NaN.
+    depths. An image without a pixel to evaluate is left out of the means, which mmseg would turn to NaN; a prediction that is no number
+    is not.
 
     Args:
         depth_metrics: Names of metrics, all nine by default; mmseg 1.2.2 fails on any.
@@ -50,7 +51,8 @@ class DepthMetric(StockDepthMetric):
         """
         first = len(self.results)
         super().process(data_batch, data_samples)
-        self.results[first:] = [self._calc_all_metrics(*depths) for depths in self.results[first:]]
+        # Nothing stands for an image without a pixel: where there are several processes, each must hand in as many results as it saw.
+        self.results[first:] = [self._calc_all_metrics(*depths) if len(depths[0]) else {} for depths in self.results[first:]]
 
     @staticmethod
     def _calc_all_metrics(gt_depth: Tensor, pred_depth: Tensor) -> dict[str, float]:
@@ -65,12 +67,12 @@ class DepthMetric(StockDepthMetric):
         """Average over the images.
 
         Args:
-            results: The metrics of each image.
+            results: The metrics of each image; of one without a pixel to evaluate, none.
 
         Returns:
-            The means, by mmseg's names; NaN where no image has a pixel to evaluate.
+            The means, by mmseg's names; NaN where no image has a pixel to evaluate, or a prediction is no number.
         """
         if self.format_only:
             return super().compute_metrics(results)
-        seen = [result for result in results if not np.isnan(result['rmse'])]
+        seen = [result for result in results if result]
         return {name: float(np.mean([result[name] for result in seen])) if seen else float('nan') for name in self.metrics}

@@ -10,16 +10,20 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 from processes import FOUND, Stub
 from rich.console import Console
 
+from mmdysample.analysis.benchmark.timing import Timing
+from mmdysample.analysis.benchmark.upsamplers import Cost, Measured
 from mmdysample.analysis.paper_tables import TABLES, read_table
 from mmdysample.analysis.progress import ProgressOverLines, long_progress
-from mmdysample.analysis.reproduction import command, measured, report
+from mmdysample.analysis.reproduction import command, complexity, measured, report
 from mmdysample.analysis.reproduction.plan import Settings, plan
 from mmdysample.analysis.tables import fold
 from mmdysample.analysis.trainings import LOG, Training
+from mmdysample.engine.config import load_config
 
 pytestmark = pytest.mark.usefixtures('_frameworks', '_no_counting')
 
@@ -42,6 +46,14 @@ def _no_counting(monkeypatch):
 def _no_settings(monkeypatch):
     for name in ('OMP_NUM_THREADS', 'CUDA_VISIBLE_DEVICES', 'SLURM_JOB_ID', 'COLUMNS'):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 8)
+
+
+@pytest.fixture(autouse=True)
+def _no_measuring(monkeypatch):
+    """To measure takes minutes; test_complexity.py and test_benchmark.py are about that."""
+    costs = {'forward': Cost(Timing(1.0, 1.0, 1.0, 9), 2**20)}
+    monkeypatch.setattr(complexity, 'measure_upsamplers', lambda names, **_: [Measured(name, 1, 1, costs) for name in names])
 
 
 @pytest.fixture
@@ -113,6 +125,16 @@ def test_the_newest_best_is_tested(tmp_path):
     assert training.checkpoint().name == 'best_mIoU_iter_10.pth'
 
 
+@pytest.mark.parametrize('text', ['', 'out/iter_900.pth'])
+def test_the_last_is_tested_whatever_its_note_says(tmp_path, text):
+    """A training that is killed between the two is complete when it is resumed, and writes neither again."""
+    training = Training(ROOT / 'a.py', 'nearest', (), tmp_path, '')
+    for name in ('iter_900.pth', 'iter_1000.pth'):
+        (tmp_path / name).touch()
+    (tmp_path / 'last_checkpoint').write_text(text)
+    assert training.checkpoint() == tmp_path / 'iter_1000.pth'
+
+
 def test_what_has_no_model_keeps_its_published_cells_and_says_why(call):
     code, out, _ = call(Stub(), 'segformer', '--rows', 'SAPA-G', 'SAPA-B', '--format', 'csv')
     assert code == 0
@@ -143,7 +165,10 @@ def test_cells(call):
     assert '~43.21 / 43.00 (-0.21)' in text
     assert 'DySample, DySample-S+: In brackets, the weights of six upsamplers' in text
     shapes = call(Stub(find=found), 'segformer', '--data', 'shapes', '--format', 'csv', '--rows', 'bilinear')[1]
-    assert rows_of(shapes)['bilinear']['mIoU, difference'] == ''
+    beside = {key: cell for key, cell in rows_of(shapes)['bilinear'].items() if key.endswith((', published', ', difference'))}
+    assert len(beside) == 2 * 2 + 2
+    assert not any(beside.values())  # of another model on other data
+    assert (rows_of(shapes)['bilinear']['mIoU, ours'], rows_of(shapes)['bilinear']['parameters, ours']) == ('43.00', '1,008')
 
 
 def test_mean_and_sample_deviation_over_the_seeds(call):
@@ -178,6 +203,34 @@ def test_what_was_not_found_is_no_number(tmp_path):
 
     assert [ap(bbox_mAP=value) for value in (0.375, -1.0, float('nan'))] == [37.5, None, None]
     assert ap(bbox_mAP_s=0.2) is None  # another metric, whose name begins alike
+
+
+def test_a_seed_that_found_nothing_is_in_no_mean_and_is_not_counted(call):
+    stub = Stub(find=lambda work: {} if work.parts[-2:] == ('CARAFE', 'seed1') else {'coco/bbox_mAP': 0.5})
+    out = call(stub, 'faster_rcnn', '--data', 'shapes', '--seeds', '3', '--rows', 'nearest', 'CARAFE')[1]
+    assert 'Mean ± standard deviation of 3 seeds; of fewer: CARAFE 2.' in out
+
+
+def test_nothing_is_said_of_seeds_before_there_are_two(call):
+    dry = call(Stub(), 'boundary', '--dry-run', '--rows', 'CARAFE')[1]
+    one = call(Stub(fail=['seed=[12]']), 'boundary', '--rows', 'CARAFE')[1]
+    assert 'seeds' not in one + '\n'.join(line for line in dry.splitlines() if not line.startswith('env '))
+
+
+def test_every_column_is_found_in_what_a_test_writes():
+    """By the names that the metrics give, as far as they say so without data."""
+    from mmdet.evaluation.metrics.coco_panoptic_metric import parse_pq_results
+    from mmseg.evaluation.metrics import DepthMetric
+
+    from mmdysample.evaluation.boundary_iou import FORMS
+
+    sizes = ('', '_50', '_75', '_s', '_m', '_l')
+    coco = [f'{kind}_mAP{size}' for kind in ('bbox', 'segm') for size in sizes]
+    quality = parse_pq_results({group: dict(pq=0.0, sq=0.0, rq=0.0) for group in ('All', 'Things', 'Stuff')})
+    written = {*coco, *quality, 'mIoU', *FORMS, *DepthMetric.METRICS}
+    assert {key.name for key in measured.KEYS.values()} <= written
+    trained = [read_table(name) for name in TABLES if read_table(name).experiments]
+    assert {metric for table in trained for metric in table.metrics} <= measured.KEYS.keys()
 
 
 def test_interrupted_and_called_again(call, tmp_path):
@@ -275,6 +328,20 @@ def test_wrong_names_data_and_paths(call, tmp_path, monkeypatch):
     assert (code, err) == (2, f'error: --out takes a folder, got the file {tmp_path / "out"}\n')
 
 
+@pytest.mark.parametrize(
+    ('there', 'sees'),
+    [(0, 'no GPU, and trains on the CPU without --gpus'), (1, 'the GPU 0'), (4, 'the GPUs 0 to 3'), (5, None)],
+)
+def test_gpus_that_are_not_there(call, tmp_path, monkeypatch, there, sees):
+    """torch would train on the CPU, for weeks."""
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: there)
+    stub, arguments = Stub(), ('segformer', '--rows', 'CARAFE', '--gpus', '0', '4')
+    assert call(Stub(), *arguments, '--dry-run')[0] == 0  # for another machine
+    code, _, err = call(stub, *arguments)
+    assert (code, bool(stub.commands)) == ((2, False) if sees else (0, True))
+    assert not sees or err == f'error: --gpus 0 4: torch sees {sees}\n'
+
+
 def test_slurm(call, tmp_path):
     arguments = ('ablation', '--data', 'shapes', '--rows', 'segformer_LP+', 'segformer_static_scope', 'segformer_scope_0.25')
     stub = Stub()
@@ -294,6 +361,12 @@ def test_slurm(call, tmp_path):
         2,
     )
     assert args.out == str(tmp_path / 'out')
+
+
+def test_slurm_needs_no_gpus_here(call):
+    code, out, err = call(Stub(), 'segformer', '--rows', 'CARAFE', '--slurm', 'gpu', '--gpus-per-row', '8')
+    assert (code, err) == (0, '')
+    assert '--gpus 0 1 2 3 4 5 6 7 --gpus-per-row 8' in out
 
 
 def test_the_job_does_what_the_row_does(tmp_path, capsys):
@@ -345,6 +418,26 @@ def test_files(call, tmp_path, monkeypatch):
     assert '12.6' in (folder / 'complexity.md').read_text()
 
 
+def test_predictions_are_drawn_of_segmenters_alone(call, monkeypatch):
+    """In the ablation, the rows of a detector stand beside them."""
+    drawn = []
+    monkeypatch.setattr(command, 'draw_gallery', lambda plans: drawn.extend(one.row.name for one in plans))
+    stub = Stub(find=lambda work: {'coco/bbox_mAP': 0.4} if 'faster_rcnn' in str(work) else {'mIoU': 40.0})
+    assert call(stub, 'ablation', '--data', 'shapes', '--rows', 'faster_rcnn_naive', 'segformer_naive')[0] == 0
+    assert drawn == ['segformer_naive']
+
+
+def test_a_table_whose_checkpoints_were_removed_stands(call, tmp_path):
+    arguments = ('segformer', '--data', 'shapes', '--rows', 'CARAFE')
+    assert call(Stub(), *arguments)[0] == 0
+    folder = tmp_path / 'out/segformer_shapes/CARAFE/seed0'
+    load_config('configs/shapes/segformer_b1_dysample_shapes.py').dump(str(folder / 'segformer_b1_dysample_shapes.py'))
+    (folder / 'best_mIoU_iter_1.pth').unlink()
+    code, out, err = call(Stub(fail=['.']), *arguments)
+    assert (code, '68.75' in out) == (0, True)
+    assert err.splitlines()[-1] == f'no picture of predictions: {folder} holds no best_*.pth, which train.py should have left'
+
+
 def test_the_table_fits_the_terminal(call, monkeypatch):
     monkeypatch.setenv('COLUMNS', '80')
     out = call(Stub(), 'faster_rcnn', '--dry-run', '--rows', 'DySample')[1]
@@ -357,8 +450,10 @@ def test_the_table_fits_the_terminal(call, monkeypatch):
     assert [list(part[0]) for part in fold(rows, 5)] == [['row', 'x'], ['row', 'y'], ['row', 'z']]
 
 
-def test_columns_with_nothing_in_them_are_left_out(call):
-    assert 'flops' not in call(Stub(), 'complexity')[1].splitlines()[3]
+@pytest.mark.parametrize(('table', 'row', 'counted'), [('ablation', 'faster_rcnn_naive', False), ('faster_rcnn', 'DySample', True)])
+def test_columns_with_nothing_in_them_are_left_out(call, table, row, counted):
+    out = call(Stub(), table, '--dry-run', '--rows', row)[1]
+    assert (' parameters ' in out, ' flops ' in out, ' ms a step ' in out) == (True, counted, False)
 
 
 @pytest.mark.parametrize(

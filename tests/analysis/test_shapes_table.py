@@ -221,6 +221,17 @@ def test_what_is_in_the_way_is_left_alone(call, tmp_path):
     assert f'error: {folder} holds something else: choose another --out' in err
 
 
+@pytest.mark.parametrize('text', ['', '{"conf', '{}', '[]', '\x00\x00'])
+def test_a_note_that_is_damaged(call, tmp_path, text):
+    folder = tmp_path / 'out' / SEGFORMER / 'bilinear'
+    folder.mkdir(parents=True)
+    (folder / NOTE).write_text(text)
+    stub = Stub()
+    code, _, err = call(stub, '--only', SEGFORMER)
+    assert (code, stub.commands) == (2, [])
+    assert err == f'error: {folder / NOTE} is damaged: remove {folder}, or choose another --out\n'
+
+
 def test_results_of_other_options_are_not_shown(call):
     arguments = ('--only', SEGFORMER, '--upsamplers', 'DySample')
     assert call(Stub(), *arguments)[0] == 0

@@ -84,6 +84,12 @@ def test_an_image_without_depth_is_left_out():
     assert all(math.isnan(value) for value in evaluate(DepthMetric(**ARGUMENTS), [blind]).values())
 
 
+def test_an_image_whose_prediction_is_no_number_is_not_left_out():
+    truth, prediction = next(scenes(1))
+    broken = truth, torch.full_like(prediction, float('nan'))
+    assert math.isnan(evaluate(DepthMetric(**ARGUMENTS), [(truth, prediction), broken])['abs_rel'])
+
+
 def test_by_prefix_in_an_mmseg_config(tmp_path):
     init_default_scope('mmseg')
     metric = METRICS.build(

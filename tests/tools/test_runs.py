@@ -120,6 +120,22 @@ def test_resume_after_kill(environment, run, tmp_path):
     assert 'this training was complete already' in again
 
 
+def test_resume_after_kill_in_the_last_evaluation(run, tmp_path):
+    """Nothing is left to train, and the best checkpoint is not there yet."""
+    work = tmp_path / 'work'
+    arguments = (SEGFORMER, '--work-dir', work, '--cfg-options', *BRIEF)
+    run(*tool('train', *arguments))
+    (best,) = work.glob('best_*.pth')
+    best.unlink()
+    content = torch.load(work / 'iter_2.pth', weights_only=False)
+    for key in ('best_score', 'best_ckpt'):
+        del content['message_hub']['runtime_info'][key]
+    torch.save(content, work / 'iter_2.pth')
+    printed = run(*tool('train', SEGFORMER, '--resume', *arguments[1:]))
+    assert 'this training was complete already' in printed
+    assert best.is_file()
+
+
 def test_two_processes(run, tmp_path):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))

@@ -12,16 +12,19 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Optional
 
+import torch
+
 from mmdysample.analysis.paper_tables import TABLES, Table, read_table
 from mmdysample.analysis.tables import FORMATS
 from mmdysample.analysis.train_all import print_commands, train_all
-from mmdysample.analysis.trainings import Execute, Tools, Training, execute, visible_gpus
+from mmdysample.analysis.trainings import Execute, Tools, Training, TrainingError, execute, visible_gpus
 from mmdysample.engine.errors import exit_on_error, one_line
 from mmdysample.engine.options import KeptOptions, positive
 
 from . import report
 from .complexity import show_complexity
 from .gallery import draw_gallery
+from .measured import measured
 from .picture import save_picture
 from .plan import DATA, Planned, Settings, folder_name, plan
 
@@ -88,7 +91,9 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
             raise ValueError('--rows go with one table, not with all')
         if Path(args.out).is_file():
             raise ValueError(f'--out takes a folder, got the file {args.out}')
-        lanes = make_lanes(Path(os.path.relpath(root)) / 'tools', args.gpus, args.gpus_per_row, args.jobs)
+        tools = Path(os.path.relpath(root)) / 'tools'
+        # A job of SLURM counts its own GPUs.
+        lanes = [] if args.slurm and not args.gpus else make_lanes(tools, args.gpus, args.gpus_per_row, args.jobs)
         plans = {}
         for table in tables:
             data = args.data if args.data and table.experiments else 'coco' if _has(table, 'coco') or not table.experiments else 'shapes'
@@ -108,6 +113,8 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
             for training in pending:
                 print_commands(training, lanes[0])
             pending = []
+        if pending:
+            check_gpus(args.gpus)
     try:
         failures = train_all(pending, lanes, execute, f'training {args.table}') if pending else []
     except KeyboardInterrupt:
@@ -155,6 +162,18 @@ def make_lanes(tools: Path, gpus: Sequence[int], per_row: int, jobs: int) -> lis
     return [Tools(tools, max(1, cores // len(gpus)), group) for group in groups]
 
 
+def check_gpus(gpus: Sequence[int]) -> None:
+    """Check that there are such GPUs: with the number of another, torch would train on the CPU and say nothing.
+
+    Raises:
+        ValueError: There are not.
+    """
+    there = torch.cuda.device_count()
+    if gpus and max(gpus) >= there:
+        numbers = f'the GPUs 0 to {there - 1}' if there > 1 else 'the GPU 0' if there else 'no GPU, and trains on the CPU without --gpus'
+        raise ValueError(f'--gpus {" ".join(map(str, gpus))}: torch sees {numbers}')
+
+
 def print_jobs(plans: dict[Table, tuple[str, list[Planned]]], args: argparse.Namespace) -> None:
     """Print a line for SLURM for each row that is not complete; each runs this command for its row. What two rows share is in one job."""
     count = args.gpus_per_row
@@ -187,8 +206,9 @@ def show(table: Table, planned: list[Planned], data: str, out: Path, form: str, 
     print(report.text(table, full, planned, data, form), end='\n\n' if form != 'csv' else '\n')
     if write and data == 'shapes' and 'mIoU' in table.metrics:
         try:
-            gallery = draw_gallery(planned)
-        except (ValueError, OSError) as error:  # a checkpoint was removed, say: the table stands without it
+            # The ablation has detectors beside segmenters, which share neither an input nor classes.
+            gallery = draw_gallery([one for one in planned if measured('mIoU', one.trainings)])
+        except (ValueError, OSError, TrainingError) as error:  # a checkpoint was removed, say: the table stands without it
             print(f'no picture of predictions: {one_line(error)}', file=sys.stderr)
         else:
             if gallery:

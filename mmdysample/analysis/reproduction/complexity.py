@@ -21,7 +21,7 @@ LEFT = ('row', 'failed')
 
 
 def show_complexity(table: Table, plans: Sequence[Planned], out: Path, form: str, measure: bool) -> None:
-    """Measure the upsamplers of a table, print it, and save it as Markdown, CSV and PNG.
+    """Measure the upsamplers of a table, print it, and save it as Markdown, CSV and PNG: some of its rows beside the whole.
 
     Args:
         table: The table.
@@ -31,7 +31,11 @@ def show_complexity(table: Table, plans: Sequence[Planned], out: Path, form: str
         measure: Whether to measure, or to print what is published alone.
     """
     published: dict[str, Line] = {
-        one.row.upsampler: {'row': one.row.name, 'published, ms': cell.text() if (cell := one.row.cell(table.main)) else ''}
+        one.row.upsampler: {
+            'row': one.row.name,
+            'published, ms': _published(one, table.main),
+            'published, parameters': _published(one, 'parameters'),
+        }
         for one in plans
         if one.row.upsampler
     }
@@ -39,17 +43,25 @@ def show_complexity(table: Table, plans: Sequence[Planned], out: Path, form: str
         print(render(list(published.values()), form, LEFT))
         return
     environment = Environment.here('cuda' if torch.cuda.is_available() else 'cpu')
-    measured = [row for row in measure_upsamplers(list(published), environment=environment) if row.name in published]
+    measured = measure_upsamplers(list(published), environment=environment)
     cells = upsampler_table(measured, SIZE, SCALE_FACTOR)
-    lines = [{**published[row.name], **{key: value for key, value in cell.items() if key != 'name'}} for row, cell in zip(measured, cells)]
+    # bilinear, which the others are compared with, is measured even if its row is not asked for.
+    shown = [(published[row.name], cell) for row, cell in zip(measured, cells) if row.name in published]
+    lines = [{**line, **{key: value for key, value in cell.items() if key != 'name'}} for line, cell in shown]
     notes = f'{environment.sentence()} {explanation(environment)} {" ".join(UPSAMPLERS_NOTE.split())}\n{table.about}'
     below = '\n'.join(line for text in notes.splitlines() for line in textwrap.wrap(text, 140))
     texts = {kind: f'{table.title}\n\n{render(lines, kind, LEFT)}\n\n{below}' for kind in ('text', 'markdown')}
     texts['csv'] = render(lines, 'csv')
     out.mkdir(parents=True, exist_ok=True)
-    (out / 'complexity.md').write_text(f'## {texts["markdown"]}\n')
-    (out / 'complexity.csv').write_text(f'{texts["csv"]}\n')
+    stem = table.name if len(plans) == len(table.rows) else f'{table.name}_rows'
+    (out / f'{stem}.md').write_text(f'## {texts["markdown"]}\n')
+    (out / f'{stem}.csv').write_text(f'{texts["csv"]}\n')
     points = figure_points(measured, published_miou)
     if points:
-        draw_figure(points, out / 'complexity.png', f'x{SCALE_FACTOR} upsampling of {"x".join(map(str, SIZE))}', environment.sentence())
+        draw_figure(points, out / f'{stem}.png', f'x{SCALE_FACTOR} upsampling of {"x".join(map(str, SIZE))}', environment.sentence())
     print(texts[form])
+
+
+def _published(planned: Planned, column: str) -> str:
+    cell = planned.row.cell(column)
+    return cell.text() if cell else ''

@@ -7,7 +7,7 @@ from typing import Optional
 
 from mmdysample.analysis.model_flops import count_rest, count_upsamplers
 from mmdysample.analysis.model_size import count_model, read_config
-from mmdysample.analysis.paper_tables import Cell, Table
+from mmdysample.analysis.paper_tables import COSTS, Cell, Table
 from mmdysample.analysis.progress import progress
 from mmdysample.analysis.tables import Row as Line
 from mmdysample.analysis.tables import fold, render
@@ -24,19 +24,20 @@ def lines(table: Table, plans: Sequence[Planned], data: str) -> list[Line]:
     Args:
         table: The table.
         plans: Its rows.
-        data: One of ``DATA``. What is measured on Shapes is not compared with what is published on other data.
+        data: One of ``DATA``. What is published on other data does not stand beside what is measured on Shapes.
     """
     result = []
     for planned in progress(plans, 'counting parameters and FLOPs'):
         row = planned.row
         line = {'row': row.name}
         for metric in table.metrics:
-            ours, cell = measured(metric, planned.trainings), row.cell(metric)
+            ours, cell = measured(metric, planned.trainings), row.cell(metric) if data != 'shapes' else None
             digits = max(KEYS[metric].digits, table.digits(metric)) if metric in KEYS else table.digits(metric)
             line[f'{metric}, published'] = cell.text() if cell else ''
             line[f'{metric}, ours'] = ours.text(digits) if ours else ''
-            line[f'{metric}, difference'] = _difference(cell, ours, digits) if data != 'shapes' else ''
+            line[f'{metric}, difference'] = _difference(cell, ours, digits)
         line |= _costs(planned, _image_of_shapes(planned) if data == 'shapes' else table.image)
+        line |= {f'{kind}, published': '' for kind in COSTS if data == 'shapes'}
         step = seconds_per_step(planned.trainings)
         line['ms a step'] = f'{1000 * step.mean:.0f}' if step else ''
         line['seeds'] = str(sum(training.metrics is not None for training in planned.trainings))
@@ -57,7 +58,7 @@ def _image_of_shapes(planned: Planned) -> Optional[tuple[int, int]]:
 def _costs(planned: Planned, image: Optional[tuple[int, int]]) -> Line:
     """Parameters and FLOPs: of the model with the interpolation that its stock form has, and what is added to it elsewhere."""
     row = planned.row
-    published = {kind: cell.text() if (cell := row.cell(kind)) else '' for kind in ('parameters', 'flops')}
+    published = {kind: cell.text() if (cell := row.cell(kind)) else '' for kind in COSTS}
     ours = {'parameters': '', 'flops': ''}
     if planned.config and row.experiment and row.upsampler:
         # As it is published: of the whole model, or what is added to the one with the stock interpolation.
@@ -107,9 +108,14 @@ def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
     about.append(
         'Parameters and FLOPs (multiply-adds) are counted in the model: the whole one, or what is added to the stock interpolation (+).'
     )
-    seeds = {one.row.name: sum(training.metrics is not None for training in one.trainings) for one in plans if len(one.trainings) > 1}
-    if seeds:
-        most = max(seeds.values())
+    # Of those that found something: a detector that finds nothing is complete, and in no mean.
+    seeds = {
+        one.row.name: max(found.count if (found := measured(metric, one.trainings)) else 0 for metric in table.metrics)
+        for one in plans
+        if len(one.trainings) > 1
+    }
+    most = max(seeds.values(), default=0)
+    if most > 1:
         fewer = [f'{name} {count}' for name, count in seeds.items() if count < most]
         about.append(f'Mean ± standard deviation of {most} seeds{"; of fewer: " if fewer else ""}{", ".join(fewer)}.')
     about += [f'{planned.row.name}: {planned.missing}.' for planned in plans if planned.missing and not planned.row.note]
