@@ -21,7 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Optional
+from threading import Event
+from typing import Any, Optional, TextIO
 
 from mmengine.config import Config
 
@@ -30,6 +31,7 @@ from mmdysample.engine.checkpoint import checkpoints
 NOTE = 'training.json'
 LOG = 'output.log'
 LOCK = '.lock'
+POLL = 1.0  # seconds
 
 
 class TrainingError(Exception):
@@ -221,23 +223,26 @@ class Tools:
         return [sys.executable, '-W', 'ignore', str(self.folder / tool)]
 
 
-def complete(training: Training, tools: Tools, execute: Execute = execute) -> dict[str, float]:
+def complete(training: Training, tools: Tools, execute: Execute = execute, stopped: Optional[Event] = None) -> dict[str, float]:
     """Train and test, as far as that has not been done.
+
+    A process that is at it already, as one whose parent was killed, is waited for.
 
     Args:
         training: What to train.
         tools: The commands.
         execute: What runs them.
+        stopped: What ends the waiting, if anything does.
 
     Returns:
         The metrics.
 
     Raises:
-        TrainingError: A command failed, or another process is at it.
+        TrainingError: A command failed, or the waiting was ended.
         ValueError: The folder holds something else.
     """
     training.folder.mkdir(parents=True, exist_ok=True)
-    with _alone(training) as held:
+    with _alone(training, stopped or Event()) as held:
         note = training.note()
         if not note:
             training.write_note()
@@ -253,14 +258,23 @@ def complete(training: Training, tools: Tools, execute: Execute = execute) -> di
 
 
 @contextmanager
-def _alone(training: Training) -> Iterator[int]:
+def _alone(training: Training, stopped: Event) -> Iterator[int]:
     """Hold a lock, which the processes inherit: one that outlives a killed parent goes on writing to the folder."""
     with (training.folder / LOCK).open('w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TrainingError(f'another process is writing to {training.folder}: wait until it has ended') from None
+        if not _locked(file):
+            print(f'waiting: another process is writing to {training.folder}', file=sys.stderr)
+        while not _locked(file):
+            if stopped.wait(POLL):
+                raise TrainingError(f'another process is writing to {training.folder}')
         yield file.fileno()
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _run(training: Training, command: list[str], execute: Execute, held: int) -> float:
@@ -303,6 +317,7 @@ def complete_all(
     """
     running = [] if running is None else running
     free: SimpleQueue[Tools] = SimpleQueue()
+    stopped = Event()
     for tools in lanes:
         free.put(tools)
 
@@ -310,7 +325,7 @@ def complete_all(
         tools = free.get()
         running.append(training)
         try:
-            complete(training, tools, execute)
+            complete(training, tools, execute, stopped)
         finally:
             running.remove(training)
             free.put(tools)
@@ -324,4 +339,5 @@ def complete_all(
                 raise error
             yield futures[future], error
     finally:
+        stopped.set()
         pool.shutdown(cancel_futures=True)

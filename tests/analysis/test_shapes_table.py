@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 
 import pytest
 from conftest import ROOT
@@ -177,19 +178,43 @@ def test_a_note_that_was_being_written(tmp_path):
     assert complete(training(tmp_path), Tools(ROOT / 'tools', 1), Stub()) == FOUND
 
 
-def test_a_process_that_outlived_its_parent(call, tmp_path):
-    """It holds the lock that it inherited, so nothing else writes to its folder."""
+@pytest.fixture
+def held(tmp_path):
+    """A process that holds the lock of a training until its stdin is closed."""
     folder = tmp_path / 'out' / SEGFORMER / 'DySample'
     folder.mkdir(parents=True)
     hold = 'import fcntl, sys; f = open(sys.argv[1], "w"); fcntl.flock(f, fcntl.LOCK_EX); print("held", flush=True); sys.stdin.read()'
     command = [sys.executable, '-c', hold, str(folder / LOCK)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == 'held\n'
-        code, _, err = call(Stub(), '--only', SEGFORMER, '--upsamplers', 'DySample')
-        process.stdin.close()
-    assert code == 1
-    assert f'another process is writing to {folder}' in err
-    assert call(Stub(), '--only', SEGFORMER, '--upsamplers', 'DySample')[0] == 0
+        yield process
+
+
+def test_a_process_that_outlived_its_parent_is_waited_for(call, tmp_path, held, monkeypatch):
+    """It holds the lock that it inherited, so nothing else writes to its folder meanwhile."""
+    stub, told = Stub(), []
+
+    def release():
+        told.append(list(stub.told))
+        held.stdin.close()
+
+    monkeypatch.setattr('mmdysample.analysis.trainings.POLL', 0.01)
+    threading.Timer(2.0, release).start()
+    code, _, err = call(stub, '--only', SEGFORMER, '--upsamplers', 'DySample')
+    assert code == 0
+    assert told == [[]]
+    assert stub.told == [('train', SEGFORMER, 'DySample'), ('test', SEGFORMER, 'DySample')]
+    assert f'waiting: another process is writing to {tmp_path / "out" / SEGFORMER / "DySample"}' in err
+
+
+def test_waiting_can_be_interrupted(call, held, monkeypatch):
+    def interrupted(futures):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('mmdysample.analysis.trainings.as_completed', interrupted)
+    stub = Stub()
+    assert call(stub, '--only', SEGFORMER, '--upsamplers', 'DySample')[0] == 130
+    assert stub.told == []
 
 
 @pytest.mark.parametrize(

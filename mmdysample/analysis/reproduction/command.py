@@ -190,6 +190,7 @@ def print_jobs(plans: dict[Table, tuple[str, list[Planned]]], args: argparse.Nam
             job = f'{folder_name(table, data)}-{one.row.name}'
             options = [f'--partition={args.slurm}', f'--job-name={job}', f'--gres=gpu:{count}', f'--cpus-per-task={5 * count}']
             print(shlex.join(['sbatch', *options, '--wrap', shlex.join(command)]))
+    print('when the jobs have ended, the same command without --slurm writes the whole table', file=sys.stderr)
 
 
 def show(table: Table, planned: list[Planned], data: str, out: Path, form: str, write: bool) -> None:
