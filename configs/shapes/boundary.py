@@ -1,4 +1,4 @@
-_base_ = ['../_base_/datasets/shapes_semantic.py', '../_base_/schedules/shapes_semantic.py']
+_base_ = ['../_base_/models/segmentor.py', '../_base_/datasets/shapes_semantic.py', '../_base_/schedules/shapes_semantic.py']
 
 # Where the upsampler decides: the head sees strides 16 and 32 of a small encoder, and every x2 up to full resolution is the upsampler's.
 # Objects of 64 pixels are smaller than a cell of these maps, so that what interpolation can make of them ends early.
@@ -12,16 +12,7 @@ test_evaluator = [
 ]
 
 model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size=(64, 64),
-    ),
+    data_preprocessor=dict(size=(64, 64)),
     backbone=dict(type='mmdysample.FullResNet', depth=18, stem_channels=16, base_channels=32, norm_cfg=dict(type='BN', requires_grad=True)),
     decode_head=dict(
         type='mmdysample.CoarseHead',
@@ -49,8 +40,6 @@ model = dict(
         dropout_ratio=0.0,
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.4),
     ),
-    train_cfg=dict(),
-    test_cfg=dict(mode='whole'),
 )
 
 optim_wrapper = dict(optimizer=dict(lr=6e-3))

@@ -1,14 +1,8 @@
+_base_ = './segmentor.py'
+
 model = dict(
     type='DepthEstimator',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=0,  # no depth
-        size=(416, 544),
-    ),
+    data_preprocessor=dict(seg_pad_val=0, size=(416, 544)),  # 0: no depth
     backbone=dict(
         type='SwinTransformer',
         embed_dims=96,
@@ -28,7 +22,6 @@ model = dict(
         max_depth=10.0,
         loss_decode=dict(type='SiLogLoss'),
     ),
-    train_cfg=dict(),
     # The mean of the predictions for an image of NYU Depth V2, whole, and for its mirror image.
     test_cfg=dict(mode='slide_flip', crop_size=(480, 640), stride=(480, 640)),
 )

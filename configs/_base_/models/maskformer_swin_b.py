@@ -1,15 +1,8 @@
 # mmseg's MaskFormer on the Swin-B (ImageNet-22K, 384) of its Mask2Former. 102M parameters with nearest, as published (poppinace/sapa).
+_base_ = './segmentor.py'
+
 model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size=(640, 640),
-    ),
+    data_preprocessor=dict(size=(640, 640)),
     backbone=dict(
         type='SwinTransformer',
         pretrain_img_size=384,
@@ -85,6 +78,4 @@ model = dict(
             sampler=dict(type='mmdet.MaskPseudoSampler'),
         ),
     ),
-    train_cfg=dict(),
-    test_cfg=dict(mode='whole'),
 )
