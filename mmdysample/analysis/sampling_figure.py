@@ -134,8 +134,8 @@ def _draw_maps(
 
     fine = stride[0] / s, stride[1] / s
     # What has been padded is no part of the image: not of its maps, their colours, or the numbers above them.
-    inside = slice(math.ceil(height / fine[1])), slice(math.ceil(width / fine[0]))
-    distance, scope = points.distance[(slice(None), *inside)], points.scope[inside]
+    rows, columns = math.ceil(height / fine[1]), math.ceil(width / fine[0])
+    distance, scope = points.distance[:, :rows, :columns], points.scope[:rows, :columns]
     _draw_heat(figure, axes[1], distance.mean(0), fine, f'{LOW}, mean of {len(points.end)} groups')
     axes[1].set_title(f'movement: mean {distance.mean():.2g}, largest {distance.max():.2g}', fontsize='small')
     module = call.module

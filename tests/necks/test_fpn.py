@@ -105,22 +105,8 @@ def test_initialisation():
         assert weight.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.1)
 
 
-def test_the_guide_is_the_finer_lateral():
-    @MODELS.register_module(name='Guide', force=True)
-    class Guide(torch.nn.Module):
-        guided = True
-
-        def __init__(self, in_channels, scale_factor=2):
-            super().__init__()
-            self.scale_factor = scale_factor
-
-        def forward(self, x, guide):
-            return guide
-
-    try:
-        neck = FPN(CHANNELS, 16, 4, upsample_cfg='Guide')
-    finally:
-        MODELS.module_dict.pop('Guide')
+def test_the_guide_is_the_finer_lateral(guide_alone):
+    neck = FPN(CHANNELS, 16, 4, upsample_cfg=guide_alone)
     inputs = maps()
     expected = [conv(2 * lateral(x)) for conv, lateral, x in zip(neck.fpn_convs[:3], neck.lateral_convs, inputs)]
     for got, want in zip(neck(inputs), expected):

@@ -119,22 +119,8 @@ def test_each_step_has_an_upsampler_of_its_own():
     assert [torch.equal(a, b) for a, b in zip(before, after)] == [False] * 3  # the bottom-up path carries it on
 
 
-def test_the_guide_is_the_finer_map_that_it_is_joined_with():
-    @MODELS.register_module(name='Guide', force=True)
-    class Guide(torch.nn.Module):
-        guided = True
-
-        def __init__(self, in_channels, scale_factor=2):
-            super().__init__()
-            self.scale_factor = scale_factor
-
-        def forward(self, x, guide):
-            return guide
-
-    try:
-        neck = RTDETRFusion(CHANNELS, upsample_cfg='Guide', **NARROW).eval()
-    finally:
-        MODELS.module_dict.pop('Guide')
+def test_the_guide_is_the_finer_map_that_it_is_joined_with(guide_alone):
+    neck = RTDETRFusion(CHANNELS, upsample_cfg=guide_alone, **NARROW).eval()
     fused = []
     for block in neck.fpn_blocks:
         block.register_forward_pre_hook(lambda _, args: fused.append(args[0]))
