@@ -5,6 +5,7 @@ set -euo pipefail
 [ $# -ge 3 ] || { sed -n 2,3p "$0" >&2; exit 2; }
 CONFIG=$1 CHECKPOINT=$2 GPUS=$3
 shift 3
+[[ $GPUS =~ ^[1-9][0-9]*$ ]] || { echo "error: GPUS is a number of processes, got $GPUS" >&2; exit 2; }
 [ -f "$CONFIG" ] || { echo "error: there is no config $CONFIG" >&2; exit 2; }
 case "$CHECKPOINT" in *://*) ;; *) [ -f "$CHECKPOINT" ] || { echo "error: there is no checkpoint $CHECKPOINT" >&2; exit 2; } ;; esac
 exec "${PYTHON:-python}" -m torch.distributed.run --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \

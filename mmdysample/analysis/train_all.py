@@ -1,12 +1,13 @@
 """Trainings, done one after the other or several at a time, with a word on the screen about each; or printed for a shell."""
 
 import shlex
+import sys
 from collections.abc import Sequence
 
 from mmdysample.engine.errors import one_line
 
 from .progress import long_progress
-from .trainings import Execute, Tools, Training, complete_all, execute
+from .trainings import LOG, Execute, Tools, Training, complete_all, execute
 
 
 def train_all(
@@ -23,10 +24,15 @@ def train_all(
     def now() -> str:
         return '\n'.join(f'{training.name}  {training.state()}' for training in list(running))
 
+    def began(training: Training) -> None:
+        if not sys.stderr.isatty():  # where no bar is drawn, hours would pass without a word
+            ended(f'training: {training.name}, log: {training.folder / LOG}', parts=0)
+
     with long_progress(label, len(trainings), now) as ended:
-        for training, error in complete_all(trainings, lanes, execute, running):
+        for training, error in complete_all(trainings, lanes, execute, running, began):
             if error is None:
-                ended(f'done: {training.name}, {training.minutes} min')
+                since = ' since it was resumed' if training.minutes.startswith('>') else ''
+                ended(f'done: {training.name}, {training.minutes.lstrip(">")} min{since}')
             else:
                 failures.append(f'failed: {training.name}: {one_line(error)}')
                 ended(f'failed: {training.name}')

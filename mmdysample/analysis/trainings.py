@@ -302,7 +302,11 @@ def _tested(folder: Path) -> dict[str, float]:
 
 
 def complete_all(
-    trainings: Sequence[Training], lanes: Sequence[Tools], execute: Execute = execute, running: Optional[list[Training]] = None
+    trainings: Sequence[Training],
+    lanes: Sequence[Tools],
+    execute: Execute = execute,
+    running: Optional[list[Training]] = None,
+    began: Callable[[Training], None] = lambda training: None,
 ) -> Iterator[tuple[Training, Optional[Exception]]]:
     """Train and test each, one at a time in each lane; one that fails keeps no other from going on.
 
@@ -311,6 +315,7 @@ def complete_all(
         lanes: The commands, as many as there shall be trainings at a time.
         execute: What runs the commands.
         running: A list that shall hold those that have begun and not ended.
+        began: Is told of each that begins.
 
     Yields:
         Each when it has ended, with what went wrong.
@@ -324,6 +329,7 @@ def complete_all(
     def complete_one(training: Training) -> None:
         tools = free.get()
         running.append(training)
+        began(training)
         try:
             complete(training, tools, execute, stopped)
         finally:

@@ -108,7 +108,8 @@ def choose_call(calls: dict[str, UpsamplerCall], name: Optional[str] = None, kin
     fitting = {key: call for key, call in calls.items() if kind is None or isinstance(call.module, kind)}
     if not fitting:
         raise ValueError(
-            f'the model has no {what} that sees the image as a whole; put one in with --upsampler NAME, or choose another config'
+            f'the model has no {what} that sees the image as a whole; put one in with --upsampler {what if kind else "NAME"}, or choose '
+            'another config'
         )
     if name is None:
         return max(reversed(fitting.values()), key=lambda call: call.x.shape[2:].numel())

@@ -143,11 +143,12 @@ def _check(state: State, added: State, model: nn.Module, source: str, config: st
     expected = model.state_dict()
     options = fitting_options(state, model)
     hint = f'; what fits the file is {options}' if options else ''
-    weights_first = sorted(state.keys() & expected.keys(), key=lambda name: (not name.endswith('.weight'), name))
-    for name in weights_first:
-        if state[name].shape != expected[name].shape:
-            shapes = f'{tuple(state[name].shape)} in {source} and {tuple(expected[name].shape)} in {config}'
-            raise ValueError(f'{name} is {shapes}{hint}')
+    other = [name for name in state.keys() & expected.keys() if state[name].shape != expected[name].shape]
+    if other:
+        # A weight of the rest of the model before one of an upsampler, and before biases: no upsampler makes that fit.
+        name = min(other, key=lambda name: ('.upsample_modules.' in name, not name.endswith('.weight'), name))
+        shapes = f'{tuple(state[name].shape)} in {source} and {tuple(expected[name].shape)} in {config}'
+        raise ValueError(f'{name} is {shapes}{hint if ".upsample_modules." in name else ": the file is of another model"}')
     dysamples = {name: module for name, module in model.named_modules() if isinstance(module, DySample)}
     older = {f'{name}.scope.bias' for name, module in dysamples.items() if module.dyscope}
     for problem, names in (

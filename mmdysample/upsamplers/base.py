@@ -37,8 +37,8 @@ class Upsampler(BaseModule):
         super().__init__(init_cfg=init_cfg)
         check_positive(in_channels=in_channels, scale_factor=scale_factor)
         if self.scale_factors and scale_factor not in self.scale_factors:
-            allowed = ', '.join(map(str, self.scale_factors))
-            raise ValueError(f'{self.name}: scale_factor must be one of {allowed}, got {scale_factor}')
+            allowed = ' or '.join(map(str, self.scale_factors))
+            raise ValueError(f'{self.name}: scale_factor must be {allowed}, got {scale_factor}')
         self._check_divisor(in_channels=in_channels)
         self.in_channels = in_channels
         self.scale_factor = scale_factor

@@ -244,7 +244,7 @@ class TestUpsamplers:
         rows = measure_upsamplers(upsamplers, size, 3, rounds=1, seconds=0, clock=FakeClock(), show=silent)
         assert [row.name for row in rows] == ['bilinear', 'A2U', 'DySample_groups=3', 'nearest']
         assert rows[1].costs == {}
-        assert rows[1].error == 'A2U: scale_factor must be one of 2, got 3'
+        assert rows[1].error == 'A2U: scale_factor must be 2, got 3'
         assert rows[2].error == ''
         cells = report.upsampler_table(rows, size, 3)
         assert [row['fwd, ms (quartiles)'] == '' for row in cells] == [False, True, False, False]
@@ -465,6 +465,7 @@ class TestModels:
             data = models.network_input(config, holder, size)
         assert data['inputs'].shape == (1, 3, *expected)
         assert data['inputs'].abs().max() > 0
+        assert data['data_samples'][0].ori_shape == (size or models.IMAGE)  # to which predictions are resized
         assert len(data['data_samples']) == 1
 
     def test_a_model_with_some_upsamplers(self):

@@ -23,6 +23,7 @@ from mmdysample.analysis.reproduction import command, complexity, measured, repo
 from mmdysample.analysis.reproduction.plan import Settings, plan
 from mmdysample.analysis.tables import fold
 from mmdysample.analysis.trainings import LOG, Training
+from mmdysample.datasets.check import prepare_data
 from mmdysample.engine.config import load_config
 
 pytestmark = pytest.mark.usefixtures('_frameworks', '_no_counting')
@@ -54,6 +55,11 @@ def _no_measuring(monkeypatch):
     """To measure takes minutes; test_complexity.py and test_benchmark.py are about that."""
     costs = {'forward': Cost(Timing(1.0, 1.0, 1.0, 9), 2**20)}
     monkeypatch.setattr(complexity, 'measure_upsamplers', lambda names, **_: [Measured(name, 1, 1, costs) for name in names])
+
+
+@pytest.fixture(autouse=True)
+def _data_is_there(monkeypatch):
+    monkeypatch.setattr(command, 'prepare_data', lambda config, splits: None)
 
 
 @pytest.fixture
@@ -303,7 +309,7 @@ def test_several_gpus_for_a_row(call, monkeypatch):
         (['--gpus', '0', '1', '2', '--gpus-per-row', '2'], '--gpus takes distinct numbers, 2 for each row at a time, got 0 1 2'),
         (['--gpus-per-row', '2'], '--gpus-per-row goes with --gpus'),
         (['--rows', 'FPN'], "segformer has no row 'FPN'; there are nearest"),
-        (['--rows', 'SAPA-G'], 'nothing of segformer can be trained with --data coco: nothing to train here'),
+        (['--rows', 'SAPA-G'], 'nothing of segformer can be trained with --data coco: It is not among the upsamplers here'),
         (['--cfg-options', 'modle.x=1'], 'did you mean model?'),
     ],
 )
@@ -340,6 +346,29 @@ def test_gpus_that_are_not_there(call, tmp_path, monkeypatch, there, sees):
     code, _, err = call(stub, *arguments)
     assert (code, bool(stub.commands)) == ((2, False) if sees else (0, True))
     assert not sees or err == f'error: --gpus 0 4: torch sees {sees}\n'
+
+
+def test_without_data_nothing_starts(call, tmp_path, monkeypatch):
+    monkeypatch.setenv('ADE20K_ROOT', str(tmp_path / 'no-ade'))
+    monkeypatch.setattr(command, 'prepare_data', prepare_data)
+    stub = Stub()
+    code, out, err = call(stub, 'segformer', '--data', 'coco')
+    assert (code, out, stub.commands, (tmp_path / 'out').exists()) == (2, '', [], False)
+    assert err.count('there is no data folder') == 1
+    assert str(tmp_path / 'no-ade') in err
+
+
+def test_what_has_data_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setenv('ADE20K_ROOT', str(tmp_path / 'no-ade'))
+    monkeypatch.setattr(command, 'prepare_data', prepare_data)
+    with_it, *without = (
+        one.trainings[0]
+        for data, rows in (('shapes', ['CARAFE']), ('coco', ['CARAFE', 'FADE']))
+        for one in planned('segformer', data, *rows)
+    )
+    trainings, (line,) = command.with_data([without[0], with_it, without[1]], {})
+    assert trainings == [with_it]
+    assert line.startswith('not trained: 2 of segformer_b1_dysample.py: there is no data folder')
 
 
 def test_slurm(call, tmp_path):

@@ -171,6 +171,13 @@ def test_interrupted_from_the_keyboard(call):
     assert ('train', SEGFORMER, 'bilinear') not in stub.told
 
 
+def test_without_a_terminal_it_says_what_begins(call, tmp_path):
+    err = call(Stub(), '--only', SEGFORMER, '--upsamplers', 'DySample')[2]
+    log = tmp_path / 'out' / SEGFORMER / 'DySample' / 'output.log'
+    begun, ended = err.index(f'log: {log}'), err.index('done: ')
+    assert begun < ended
+
+
 def test_a_note_that_was_being_written(tmp_path):
     (tmp_path / SEGFORMER / 'DySample').mkdir(parents=True)
     for name in (LOCK, f'{NOTE}.tmp'):

@@ -267,6 +267,12 @@ def test_another_upsampler_is_named(kind, config, message):
         convert_state(released(published_neck(**kind)), model, 'a.pth', 'b.py')
 
 
+def test_another_model_is_not_taken_for_another_upsampler():
+    model = in_a_model(FPN([8, 16, 32, 64], 8, 5, upsample_cfg='DySample+', fuse_extra_levels=True))
+    with pytest.raises(ValueError, match=r'^neck\.lateral_convs\..\.conv\.weight is .* in b\.py: the file is of another model$'):
+        convert_state(released(published_neck(dyscope=True, groups=2)), model, 'a.pth', 'b.py')
+
+
 @pytest.mark.parametrize(
     ('stock', 'name'), [(stock, name) for stock, name in FPN_CARAFE_CONFIGS if isinstance(name, str) and name != 'bilinear']
 )
@@ -299,7 +305,8 @@ def test_what_is_no_upsamplers_fault():
     theirs = published_neck()
     state = {**released(theirs, wrapped=False), name: torch.zeros(8, 7, 1, 1)}
     model = in_a_model(FPN(CHANNELS, 8, 5, upsample_cfg='DySample', fuse_extra_levels=True))
-    with pytest.raises(ValueError, match=r'^neck\.lateral_convs\.1\.conv\.weight is \(8, 7, 1, 1\) in a\.pth and \(8, 6, 1, 1\) in b\.py$'):
+    said = r'^neck\.lateral_convs\.1\.conv\.weight is \(8, 7, 1, 1\) in a\.pth and \(8, 6, 1, 1\) in b\.py: the file is of another model$'
+    with pytest.raises(ValueError, match=said):
         convert_state(state, model, 'a.pth', 'b.py')
 
 

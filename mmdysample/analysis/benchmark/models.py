@@ -201,7 +201,7 @@ def network_input(config: Config, model: nn.Module, size: Optional[tuple[int, in
     Args:
         config: Whose test pipeline the image goes through.
         model: Whose preprocessor normalises and pads.
-        size: Height and width to which the image is resized in place of what the pipeline does.
+        size: Height and width of the image, in place of what the pipeline makes of one of ``IMAGE``.
 
     Returns:
         ``inputs (1, 3, H, W)`` and ``data_samples``.
@@ -210,8 +210,9 @@ def network_input(config: Config, model: nn.Module, size: Optional[tuple[int, in
     steps = [step for step in pipeline if not _kind(step).startswith('Load')]
     if size is not None:
         packing = [step for step in steps if _kind(step).startswith('Pack')]
+        # To the size that it has: detectors look for what a Resize notes.
         steps = [dict(type='Resize', scale=(size[1], size[0]), keep_ratio=False), *packing]
-    image = np.random.default_rng(0).integers(0, 256, (*IMAGE, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (*(size or IMAGE), 3), dtype=np.uint8)
     packed = Compose([dict(type='LoadImageFromNDArray'), *steps])(dict(img=image, img_id=0))
     preprocess: Any = model.data_preprocessor
     return preprocess(pseudo_collate([packed]), training=False)

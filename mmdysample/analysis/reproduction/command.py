@@ -7,7 +7,8 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Optional
@@ -18,6 +19,8 @@ from mmdysample.analysis.paper_tables import TABLES, Table, read_table
 from mmdysample.analysis.tables import FORMATS
 from mmdysample.analysis.train_all import print_commands, train_all
 from mmdysample.analysis.trainings import Execute, Tools, Training, TrainingError, execute, visible_gpus
+from mmdysample.datasets.check import prepare_data
+from mmdysample.engine.config import load_config
 from mmdysample.engine.errors import exit_on_error, one_line
 from mmdysample.engine.options import KeptOptions, positive
 
@@ -104,7 +107,8 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
                 plans[table] = data, plan(table, settings, args.rows)
         for table, (data, planned) in plans.items():
             if args.table != 'all' and table.experiments and not any(one.trainings for one in planned):
-                raise ValueError(f'nothing of {table.name} can be trained with --data {data}: {planned[0].missing}')
+                why = table.notes.get(planned[0].row.note or '', planned[0].missing)
+                raise ValueError(f'nothing of {table.name} can be trained with --data {data}: {why}')
         pending = [training for training in _distinct(plans) if training.metrics is None]
         if args.slurm:
             print_jobs(plans, args)
@@ -113,8 +117,10 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
             for training in pending:
                 print_commands(training, lanes[0])
             pending = []
+        without_data: list[str] = []
         if pending:
             check_gpus(args.gpus)
+            pending, without_data = with_data(pending, args.cfg_options or {})
     try:
         failures = train_all(pending, lanes, execute, f'training {args.table}') if pending else []
     except KeyboardInterrupt:
@@ -126,9 +132,9 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
                 show(table, planned, data, Path(args.out), args.format, write=not args.dry_run)
             else:
                 show_complexity(table, planned, Path(args.out), args.format, measure=not args.dry_run)
-    for line in failures:
+    for line in [*without_data, *failures]:
         print(line, file=sys.stderr)
-    return 1 if failures else 0
+    return 1 if without_data or failures else 0
 
 
 def _has(table: Table, data: str) -> bool:
@@ -172,6 +178,35 @@ def check_gpus(gpus: Sequence[int]) -> None:
     if gpus and max(gpus) >= there:
         numbers = f'the GPUs 0 to {there - 1}' if there > 1 else 'the GPU 0' if there else 'no GPU, and trains on the CPU without --gpus'
         raise ValueError(f'--gpus {" ".join(map(str, gpus))}: torch sees {numbers}')
+
+
+def with_data(trainings: Sequence[Training], options: Mapping[str, object]) -> tuple[list[Training], list[str]]:
+    """Leave out the trainings whose data is not there.
+
+    Args:
+        trainings: What is to be trained.
+        options: What ``--cfg-options`` is given.
+
+    Returns:
+        Those that have data, and a line about each config that has none.
+
+    Raises:
+        ValueError: None has.
+    """
+    missing: dict[Path, str] = {}
+    for path in dict.fromkeys(training.config for training in trainings):
+        with redirect_stdout(sys.stderr):
+            config = load_config(str(path), dict(options))
+        if 'shapes' not in config:  # those are drawn when they are needed
+            try:
+                prepare_data(config, ('train', 'val', 'test'))
+            except ValueError as error:
+                missing[path] = one_line(error)
+    if len(missing) == len({training.config for training in trainings}):
+        raise ValueError(' '.join(dict.fromkeys(missing.values())))
+    counts = Counter(training.config for training in trainings)
+    lines = [f'not trained: {counts[path]} of {path.name}: {why}' for path, why in missing.items()]
+    return [training for training in trainings if training.config not in missing], lines
 
 
 def print_jobs(plans: dict[Table, tuple[str, list[Planned]]], args: argparse.Namespace) -> None:
