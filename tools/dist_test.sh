@@ -8,6 +8,6 @@ shift 3
 [[ $GPUS =~ ^[1-9][0-9]*$ ]] || { echo "error: GPUS is a number of processes, got $GPUS" >&2; exit 2; }
 [ -f "$CONFIG" ] || { echo "error: there is no config $CONFIG" >&2; exit 2; }
 case "$CHECKPOINT" in *://*) ;; *) [ -f "$CHECKPOINT" ] || { echo "error: there is no checkpoint $CHECKPOINT" >&2; exit 2; } ;; esac
-exec "${PYTHON:-python}" -m torch.distributed.run --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
+exec "${PYTHON:-python}" -m mmdysample.engine.torchrun --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" --nproc_per_node="$GPUS" \
     "$(dirname "$0")/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "$@"

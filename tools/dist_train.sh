@@ -7,6 +7,6 @@ CONFIG=$1 GPUS=$2
 shift 2
 [[ $GPUS =~ ^[1-9][0-9]*$ ]] || { echo "error: GPUS is a number of processes, got $GPUS" >&2; exit 2; }
 [ -f "$CONFIG" ] || { echo "error: there is no config $CONFIG" >&2; exit 2; }
-exec "${PYTHON:-python}" -m torch.distributed.run --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
+exec "${PYTHON:-python}" -m mmdysample.engine.torchrun --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" --nproc_per_node="$GPUS" \
     "$(dirname "$0")/train.py" "$CONFIG" --launcher pytorch "$@"

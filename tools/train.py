@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 
 from mmdysample.engine.checkpoint import check_fit
 from mmdysample.engine.errors import exit_on_error
+from mmdysample.engine.files import hold
 from mmdysample.engine.launch import build_runner, set_amp, set_resume
 from mmdysample.engine.options import make_parser, read_config
 from mmdysample.engine.report import LastMetrics, print_metrics
@@ -31,6 +32,8 @@ def main() -> None:
         if args.amp:
             set_amp(config)
         runner = build_runner(config, to_train=True)
+        if runner.rank == 0:
+            hold(Path(config.work_dir))
         if config.get('resume'):
             check_fit(config.load_from, runner.model, to_resume=True)
             runner.register_hook(EvaluateFirst())

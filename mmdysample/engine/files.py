@@ -1,10 +1,13 @@
 """Files of results."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+_held: list[BinaryIO] = []
 
 
 @contextmanager
@@ -43,3 +46,21 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def hold(folder: Path) -> None:
+    """Keep the trainings of other processes out of a folder, for as long as this one lives.
+
+    Raises:
+        ValueError: Another one holds it.
+    """
+    file = (folder / '.training').open('wb')
+    try:
+        # Not flock, which the workers of a data loader would inherit, and hold for seconds after this process was killed.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.close()
+        raise ValueError(f'another training writes to {folder}: wait until it has ended, or choose another --work-dir') from None
+    except OSError:
+        pass  # a file system without locks
+    _held.append(file)

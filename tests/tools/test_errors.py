@@ -263,9 +263,25 @@ def test_an_earlier_run_is_not_overwritten(refused, tmp_path):
     assert (tmp_path / 'work/epoch_1.pth').read_bytes() == b'precious'
 
 
+def test_a_folder_that_another_training_writes_to(refused, tmp_path):
+    (tmp_path / 'work').mkdir()
+    held = 'import pathlib, sys; from mmdysample.engine.files import hold; hold(pathlib.Path(sys.argv[1])); print(1, flush=True); input()'
+    command = [sys.executable, '-c', held, str(tmp_path / 'work')]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        assert f'another training writes to {tmp_path / "work"}' in refused('train', SHAPES, '--cfg-options', *SIZES)
+        process.stdin.close()
+
+
 def test_a_script_names_a_missing_config():
     done = subprocess.run(['tools/dist_train.sh', 'configs/nope.py', '2'], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, 'error: there is no config configs/nope.py\n')
+
+
+@pytest.mark.parametrize('arguments', [['tools/dist_train.sh', SHAPES, 'two'], ['tools/dist_test.sh', SHAPES, 'x.pth', '0']])
+def test_a_script_takes_a_number_of_processes(arguments):
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, f'error: GPUS is a number of processes, got {arguments[-1]}\n')
 
 
 @pytest.mark.slow

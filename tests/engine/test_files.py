@@ -1,0 +1,35 @@
+"""Nothing is written by two at a time."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mmdysample.engine.files import hold
+
+HOLDS = """
+import os, sys, time
+from pathlib import Path
+from mmdysample.engine.files import hold
+hold(Path(sys.argv[1]))
+if os.fork() == 0:  # as a data loader's worker, which looks for its parent every five seconds
+    time.sleep(5)
+    os._exit(0)
+print(os.getpid(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_folder_is_held_as_long_as_the_process_lives(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, '-c', HOLDS, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert int(process.stdout.readline()) == process.pid
+        with pytest.raises(
+            ValueError, match=f'^another training writes to {tmp_path}: wait until it has ended, or choose another --work-dir$'
+        ):
+            hold(tmp_path)
+        process.kill()
+        process.wait()
+        hold(tmp_path)
+        hold(tmp_path)  # its own
