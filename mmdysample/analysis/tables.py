@@ -1,5 +1,6 @@
 """Tables for people, for documents and for programs."""
 
+import re
 from collections.abc import Collection
 
 from prettytable import MARKDOWN, PrettyTable
@@ -30,7 +31,8 @@ def render(rows: list[Row], form: str, left: Collection[str] = ('name',)) -> str
     """Lay rows out.
 
     Args:
-        rows: By the names of the columns; quotes around a name, as in `` `name` ``, stay in Markdown alone.
+        rows: By the names of the columns; quotes around a name, as in `` `name` ``, stay in Markdown alone, the commas of thousands not
+            in CSV.
         form: One of ``FORMATS``.
         left: The columns that hold words.
 
@@ -38,8 +40,7 @@ def render(rows: list[Row], form: str, left: Collection[str] = ('name',)) -> str
         The lines.
     """
     table = PrettyTable(list(rows[0]))
-    plain = (lambda cell: cell) if form == 'markdown' else (lambda cell: cell.replace('`', ''))
-    table.add_rows([[plain(cell) for cell in row.values()] for row in rows])
+    table.add_rows([[_plain(cell, form) for cell in row.values()] for row in rows])
     table.align = 'r'
     for column in left:
         table.align[column] = 'l'
@@ -48,3 +49,10 @@ def render(rows: list[Row], form: str, left: Collection[str] = ('name',)) -> str
     if form == 'markdown':
         table.set_style(MARKDOWN)
     return table.get_string()
+
+
+def _plain(cell: str, form: str) -> str:
+    """A cell as a form has it: quotes are for Markdown, and thousands are set apart for people alone."""
+    if form == 'csv' and re.fullmatch(r'[+(]*\d{1,3}(,\d{3})+\)?', cell):
+        cell = cell.replace(',', '')
+    return cell if form == 'markdown' else cell.replace('`', '')

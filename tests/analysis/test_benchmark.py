@@ -572,6 +572,7 @@ class TestCommand:
         assert csv_file.stem.startswith('upsamplers_')
         assert csv_file.stem.endswith('_cpu_float32_1x32x4x5_x2')
         assert f'written: {csv_file} and {picture}' in printed
+        assert '~' not in printed  # the paper's ratios are of one size
         assert [row['name'] for row in csv.DictReader(csv_file.open(newline=''))] == ['bilinear', 'DySample', 'CARAFE']
         assert command.main(ROOT, [*arguments, '--format', 'csv']) == 0
         rows = list(csv.DictReader(io.StringIO(capfd.readouterr().out)))

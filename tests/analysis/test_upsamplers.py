@@ -78,7 +78,7 @@ def test_a_tick_is_what_happened(monkeypatch):
 
 def test_rendering():
     rows = [{'name': '`a`', 'cost': '1,000'}, {'name': '`b+`', 'cost': '2'}]
-    assert list(csv.reader(io.StringIO(upsamplers.render(rows, 'csv')))) == [['name', 'cost'], ['a', '1,000'], ['b+', '2']]
+    assert list(csv.reader(io.StringIO(upsamplers.render(rows, 'csv')))) == [['name', 'cost'], ['a', '1000'], ['b+', '2']]
     assert upsamplers.render(rows, 'markdown').splitlines()[2].replace(' ', '') == '|`a`|1,000|'
     assert '`' not in upsamplers.render(rows, 'text')
 

@@ -24,7 +24,7 @@ from .figure import draw_figure, figure_points
 from .files import OUT, PICTURE, model_columns, new_results, to_csv, upsampler_columns
 from .models import UPSAMPLERS, measure_models
 from .published import published_miou
-from .report import LEFT, MODELS_NOTE, UPSAMPLERS_NOTE, explanation, model_table, upsampler_table
+from .report import FIGURE_NOTE, IN_THE_FIGURE, LEFT, MODELS_NOTE, UPSAMPLERS_NOTE, explanation, model_table, upsampler_table
 from .textbook import SIZES, VARIANTS, compare
 from .upsamplers import ROUNDS, SCALE_FACTOR, SECONDS, SIZE, measure_upsamplers
 
@@ -126,7 +126,8 @@ def run_upsamplers(args: argparse.Namespace, root: Path) -> int:
         beside = {'size': shape, 'scale_factor': args.scale_factor}
         file.write(to_csv([{**upsampler_columns(row), **beside} for row in rows], environment).encode())
     cells = upsampler_table(rows, args.size, args.scale_factor)
-    _print(cells, f'x{args.scale_factor} of {shape}', environment, UPSAMPLERS_NOTE, args.format)
+    note = f'{UPSAMPLERS_NOTE} {FIGURE_NOTE}' if IN_THE_FIGURE in cells[0] else UPSAMPLERS_NOTE
+    _print(cells, f'x{args.scale_factor} of {shape}', environment, note, args.format)
     points = figure_points(rows, published_miou)
     if not points:
         _print_beside(f'written: {path}; no picture, for nothing that was measured has a published mIoU', args.format)

@@ -16,10 +16,12 @@ from .upsamplers import REFERENCE, Measured
 SHORT = {'forward': 'fwd', 'forward + backward': 'fwd+bwd'}
 LEFT = ('name', 'upsampler', 'failed')
 MIB = 2**20
+IN_THE_FIGURE = "in the paper's figure"
 
 UPSAMPLERS_NOTE = """\
 Forward: inference; forward + backward: in training mode, with gradients of all inputs and parameters. GFLOPs: of one call; a multiply-add
-is one. ~: ratios of latencies that were read off the paper's Figure 1, on its authors' GPU."""
+is one."""
+FIGURE_NOTE = "~: ratios of latencies that were read off the paper's Figure 1, on its authors' GPU."
 MODELS_NOTE = f"""\
 Inference on one image with random weights: the network and what makes results of its outputs, without reading and resizing the image.
 With random weights nothing reaches a detector's score threshold, so mask heads are not in these times. MiB: beyond the weights.
@@ -30,7 +32,7 @@ def upsampler_table(rows: Sequence[Measured], size: tuple[int, ...], scale_facto
     """Upsamplers side by side, beside the ratios of the paper's figure where it is about that size."""
     reference = next(row for row in rows if row.name == REFERENCE)
     cells = [_upsampler_row(row, reference, published_ratio(row.name, size, scale_factor)) for row in rows]
-    return _without_empty(cells, ("in the paper's figure", *(f'{short}, unfold / ours' for short in SHORT.values()), 'failed'))
+    return _without_empty(cells, (IN_THE_FIGURE, *(f'{short}, unfold / ours' for short in SHORT.values()), 'failed'))
 
 
 def _upsampler_row(row: Measured, reference: Measured, published: str) -> Row:
@@ -40,7 +42,7 @@ def _upsampler_row(row: Measured, reference: Measured, published: str) -> Row:
         cells[f'{short}, ms (quartiles)'] = milliseconds(cost.time) if cost else ''
         cells[f'{short} / {REFERENCE}'] = f'{cost.time.median / base.time.median:.1f}' if cost and base else ''
         if label == 'forward':
-            cells["in the paper's figure"] = published
+            cells[IN_THE_FIGURE] = published
         cells[f'{short}, MiB'] = f'{cost.memory / MIB:.1f}' if cost else ''
         cells[f'{short}, unfold / ours'] = f'{cost.unfold:.1f}' if cost and cost.unfold else ''
     cells['parameters'] = _grouped(row.parameters)

@@ -9,7 +9,7 @@ import torch
 from mmdysample.analysis.benchmark.environment import Environment
 from mmdysample.analysis.benchmark.figure import draw_figure, figure_points
 from mmdysample.analysis.benchmark.published import published_miou
-from mmdysample.analysis.benchmark.report import UPSAMPLERS_NOTE, explanation, upsampler_table
+from mmdysample.analysis.benchmark.report import FIGURE_NOTE, UPSAMPLERS_NOTE, explanation, upsampler_table
 from mmdysample.analysis.benchmark.upsamplers import SCALE_FACTOR, SIZE, measure_upsamplers
 from mmdysample.analysis.paper_tables import Table
 from mmdysample.analysis.tables import Row as Line
@@ -48,7 +48,7 @@ def show_complexity(table: Table, plans: Sequence[Planned], out: Path, form: str
     # bilinear, which the others are compared with, is measured even if its row is not asked for.
     shown = [(published[row.name], cell) for row, cell in zip(measured, cells) if row.name in published]
     lines = [{**line, **{key: value for key, value in cell.items() if key != 'name'}} for line, cell in shown]
-    notes = f'{environment.sentence()} {explanation(environment)} {" ".join(UPSAMPLERS_NOTE.split())}\n{table.about}'
+    notes = f'{environment.sentence()} {explanation(environment)} {" ".join(UPSAMPLERS_NOTE.split())} {FIGURE_NOTE}\n{table.about}'
     below = '\n'.join(line for text in notes.splitlines() for line in textwrap.wrap(text, 140))
     texts = {kind: f'{table.title}\n\n{render(lines, kind, LEFT)}\n\n{below}' for kind in ('text', 'markdown')}
     texts['csv'] = render(lines, 'csv')
