@@ -60,19 +60,23 @@ def shapes(tmp_path_factory) -> Path:
     return root
 
 
+class Guided(torch.nn.Module):
+    """An upsampler without weights that takes a guide."""
+
+    guided = True
+
+    def __init__(self, in_channels, scale_factor=2):
+        super().__init__()
+        self.scale_factor = scale_factor
+
+
 @pytest.fixture
 def guide_alone():
     """The name of an upsampler whose result is its guide."""
     from mmengine.registry import MODELS
 
     @MODELS.register_module(name='GuideAlone', force=True)
-    class GuideAlone(torch.nn.Module):
-        guided = True
-
-        def __init__(self, in_channels, scale_factor=2):
-            super().__init__()
-            self.scale_factor = scale_factor
-
+    class GuideAlone(Guided):
         def forward(self, x, guide):
             return guide
 
@@ -88,13 +92,7 @@ def recorder():
     calls = []
 
     @MODELS.register_module(name='Recorder', force=True)
-    class Recorder(torch.nn.Module):
-        guided = True
-
-        def __init__(self, in_channels, scale_factor=2):
-            super().__init__()
-            self.scale_factor = scale_factor
-
+    class Recorder(Guided):
         def forward(self, x, guide):
             calls.append((self, x.shape[2:], guide))
             return x.repeat_interleave(2, 2).repeat_interleave(2, 3)

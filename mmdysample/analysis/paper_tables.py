@@ -129,6 +129,11 @@ class Row:
                 return Cell(group.values[metric], group.mark, group.source)
         return None
 
+    def text(self, metric: str) -> str:
+        """The same as it is printed; empty where nothing is public."""
+        cell = self.cell(metric)
+        return cell.text() if cell else ''
+
 
 @dataclass(frozen=True, eq=False)
 class Table:

@@ -31,8 +31,8 @@ def train_all(
     with long_progress(label, len(trainings), now) as ended:
         for training, error in complete_all(trainings, lanes, execute, running, began):
             if error is None:
-                since = ' since it was resumed' if training.minutes.startswith('>') else ''
-                ended(f'done: {training.name}, {training.minutes.lstrip(">")} min{since}')
+                why = ' (since it was resumed)' if training.note()['resumed'] else ''
+                ended(f'done: {training.name}, {training.minutes} min{why}')
             else:
                 failures.append(f'failed: {training.name}: {one_line(error)}')
                 ended(f'failed: {training.name}')

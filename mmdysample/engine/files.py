@@ -1,5 +1,6 @@
 """Files of results."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -58,9 +59,9 @@ def hold(folder: Path) -> None:
     try:
         # Not flock, which the workers of a data loader would inherit, and hold for seconds after this process was killed.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
+    except OSError as error:
         file.close()
-        raise ValueError(f'another training writes to {folder}: wait until it has ended, or choose another --work-dir') from None
-    except OSError:
-        pass  # a file system without locks
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise ValueError(f'another training writes to {folder}: wait until it has ended, or choose another --work-dir') from None
+        return  # a file system without locks, on which nobody can know
     _held.append(file)

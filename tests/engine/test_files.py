@@ -1,5 +1,6 @@
 """Nothing is written by two at a time."""
 
+import errno
 import subprocess
 import sys
 
@@ -33,3 +34,11 @@ def test_a_folder_is_held_as_long_as_the_process_lives(tmp_path):
         process.wait()
         hold(tmp_path)
         hold(tmp_path)  # its own
+
+
+def test_a_file_system_without_locks_is_no_reason_not_to_train(tmp_path, monkeypatch):
+    def lockf(file, kind):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr('fcntl.lockf', lockf)
+    hold(tmp_path)

@@ -12,8 +12,8 @@ matplotlib.use('Agg')
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from mmdysample.analysis.log_axis import use_log_axis
 from mmdysample.analysis.paper_tables import Cell
 from mmdysample.analysis.point_names import name_points
 from mmdysample.analysis.upsamplers import segformer_multiplications
@@ -63,10 +63,7 @@ def draw_figure(points: Sequence[Point], out: Path, latency_of: str, footnote: s
     medians = [point.ms[1] for point in points]
     logarithmic = max(medians) > LINEAR_UP_TO * min(medians)
     if logarithmic:
-        ax.set_xscale('log')
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        ax.xaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        use_log_axis(ax)
     colours = plt.get_cmap('tab20').colors  # type: ignore[attr-defined]
     drawn: list[Line2D] = []
     for i, point in enumerate(sorted(points, key=lambda point: -point.gflops)):  # the small ones on top

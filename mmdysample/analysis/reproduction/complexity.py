@@ -33,8 +33,8 @@ def show_complexity(table: Table, plans: Sequence[Planned], out: Path, form: str
     published: dict[str, Line] = {
         one.row.upsampler: {
             'row': one.row.name,
-            'published, ms': _published(one, table.main),
-            'published, parameters': _published(one, 'parameters'),
+            'published, ms': one.row.text(table.main),
+            'published, parameters': one.row.text('parameters'),
         }
         for one in plans
         if one.row.upsampler
@@ -60,8 +60,3 @@ def show_complexity(table: Table, plans: Sequence[Planned], out: Path, form: str
     if points:
         draw_figure(points, out / f'{stem}.png', f'x{SCALE_FACTOR} upsampling of {"x".join(map(str, SIZE))}', environment.sentence())
     print(texts[form])
-
-
-def _published(planned: Planned, column: str) -> str:
-    cell = planned.row.cell(column)
-    return cell.text() if cell else ''

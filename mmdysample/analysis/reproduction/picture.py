@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Optional
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from mmdysample.analysis.log_axis import use_log_axis
 from mmdysample.analysis.paper_tables import Table
 from mmdysample.analysis.point_names import name_points
 
@@ -66,10 +66,7 @@ def _draw_over_cost(ax, table: Table, ours: dict[str, Measured], costs: dict[str
     drawn = []  # the markers: to keep off the whiskers, too, there is no room
     for name, (cost, mean) in points.items():
         drawn.append(ax.errorbar(cost, mean, yerr=ours[name].deviation, fmt='o', color=OURS, capsize=3).lines[0])
-    ax.set_xscale('log')
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.xaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    use_log_axis(ax)
     ax.margins(x=0.15)
     ax.set_xlabel('time of a training step (ms, as measured in these runs)')
     ax.set_ylabel(table.main)

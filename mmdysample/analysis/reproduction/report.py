@@ -58,7 +58,7 @@ def _image_of_shapes(planned: Planned) -> Optional[tuple[int, int]]:
 def _costs(planned: Planned, image: Optional[tuple[int, int]]) -> Line:
     """Parameters and FLOPs: of the model with the interpolation that its stock form has, and what is added to it elsewhere."""
     row = planned.row
-    published = {kind: cell.text() if (cell := row.cell(kind)) else '' for kind in COSTS}
+    published = {kind: row.text(kind) for kind in COSTS}
     ours = {'parameters': '', 'flops': ''}
     if planned.config and row.experiment and row.upsampler:
         # As it is published: of the whole model, or what is added to the one with the stock interpolation.
