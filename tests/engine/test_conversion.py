@@ -268,9 +268,11 @@ def test_another_upsampler_is_named(kind, config, message):
 
 
 def test_another_model_is_not_taken_for_another_upsampler():
-    model = in_a_model(FPN([8, 16, 32, 64], 8, 5, upsample_cfg='DySample+', fuse_extra_levels=True))
-    with pytest.raises(ValueError, match=r'^neck\.lateral_convs\..\.conv\.weight is .* in b\.py: the file is of another model$'):
-        convert_state(released(published_neck(dyscope=True, groups=2)), model, 'a.pth', 'b.py')
+    model = in_a_model(FPN(CHANNELS, 8, 5, upsample_cfg='DySample+', fuse_extra_levels=True))
+    model['roi_head'] = nn.Conv2d(8, 4, 1).double()
+    file = {**released(published_neck(dyscope=True, groups=2), wrapped=False), 'roi_head.weight': torch.zeros(4, 16, 1, 1)}
+    with pytest.raises(ValueError, match=r'^roi_head\.weight is \(4, 16, 1, 1\) in a\.pth .* in b\.py: the file is of another model$'):
+        convert_state(file, model, 'a.pth', 'b.py')
 
 
 @pytest.mark.parametrize(
