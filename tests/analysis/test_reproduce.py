@@ -363,12 +363,12 @@ def test_what_has_data_is_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(command, 'prepare_data', prepare_data)
     with_it, *without = (
         one.trainings[0]
-        for data, rows in (('shapes', ['CARAFE']), ('coco', ['CARAFE', 'FADE']))
+        for data, rows in (('shapes', ['CARAFE']), ('coco', ['CARAFE', 'FADE', 'A2U']))
         for one in planned('segformer', data, *rows)
     )
-    trainings, (line,) = command.with_data([without[0], with_it, without[1]], {})
+    trainings, (line,) = command.with_data([without[0], with_it, *without[1:]], {})
     assert trainings == [with_it]
-    assert line.startswith('not trained: 2 of segformer_b1_dysample.py: there is no data folder')
+    assert line.startswith('not trained: 3 of segformer_b1_dysample.py: there is no data folder')
 
 
 def test_slurm(call, tmp_path):
