@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
-from typing import Any, Optional, TextIO
+from typing import Any, Optional
 
 from mmengine.config import Config
 
 from mmdysample.engine.checkpoint import checkpoints
+from mmdysample.engine.files import take_lock
 
 NOTE = 'training.json'
 LOG = 'output.log'
@@ -261,20 +262,12 @@ def complete(training: Training, tools: Tools, execute: Execute = execute, stopp
 def _alone(training: Training, stopped: Event) -> Iterator[int]:
     """Hold a lock, which the processes inherit: one that outlives a killed parent goes on writing to the folder."""
     with (training.folder / LOCK).open('w') as file:
-        if not _locked(file):
+        if not take_lock(file, fcntl.flock):
             print(f'waiting: another process is writing to {training.folder}', file=sys.stderr)
-        while not _locked(file):
+        while not take_lock(file, fcntl.flock):
             if stopped.wait(POLL):
                 raise TrainingError(f'another process is writing to {training.folder}')
         yield file.fileno()
-
-
-def _locked(file: TextIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _run(training: Training, command: list[str], execute: Execute, held: int) -> float:

@@ -3,10 +3,10 @@
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 _held: list[BinaryIO] = []
 
@@ -49,6 +49,23 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
 
 
+def take_lock(file: IO, lock: Callable[[IO, int], object]) -> bool:
+    """Lock a file, unless another process has done so.
+
+    Args:
+        file: Held open for as long as the lock is to be held.
+        lock: ``fcntl.flock``, which the children of a process inherit, or ``fcntl.lockf``, which they do not.
+
+    Returns:
+        Whether no other process has it; true, too, on a file system without locks, where nobody can know.
+    """
+    try:
+        lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
+    return True
+
+
 def hold(folder: Path) -> None:
     """Keep the trainings of other processes out of a folder, for as long as this one lives.
 
@@ -56,12 +73,8 @@ def hold(folder: Path) -> None:
         ValueError: Another one holds it.
     """
     file = (folder / '.training').open('wb')
-    try:
-        # Not flock, which the workers of a data loader would inherit, and hold for seconds after this process was killed.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    # Not flock: the workers of a data loader would hold it for seconds after this process was killed.
+    if not take_lock(file, fcntl.lockf):
         file.close()
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            raise ValueError(f'another training writes to {folder}: wait until it has ended, or choose another --work-dir') from None
-        return  # a file system without locks, on which nobody can know
+        raise ValueError(f'another training writes to {folder}: wait until it has ended, or choose another --work-dir')
     _held.append(file)

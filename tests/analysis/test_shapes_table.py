@@ -1,4 +1,5 @@
 import csv
+import errno
 import io
 import json
 import os
@@ -212,6 +213,14 @@ def test_a_process_that_outlived_its_parent_is_waited_for(call, tmp_path, held, 
     assert told == [[]]
     assert stub.told == [('train', SEGFORMER, 'DySample'), ('test', SEGFORMER, 'DySample')]
     assert f'waiting: another process is writing to {tmp_path / "out" / SEGFORMER / "DySample"}' in err
+
+
+def test_a_file_system_without_locks_is_not_waited_for(tmp_path, monkeypatch):
+    def flock(file, kind):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr('fcntl.flock', flock)
+    assert complete(training(tmp_path), Tools(ROOT / 'tools', 1), Stub()) == FOUND
 
 
 def test_waiting_can_be_interrupted(call, held, monkeypatch):
