@@ -1,8 +1,21 @@
 """The mathematics of the upsamplers: no parameters, torch only."""
 
 from .deformable import deformable_attention
-from .dysample import dysample, initial_position, sampling_grid
+from .dysample import dysample, initial_position, sampling_grid, sampling_offset
+from .operators import sample
+from .paths import choose_path
 from .reassembly import reassemble, similarity
 from .shuffle import pixel_shuffle
 
-__all__ = ['deformable_attention', 'dysample', 'initial_position', 'pixel_shuffle', 'reassemble', 'sampling_grid', 'similarity']
+__all__ = [
+    'choose_path',
+    'deformable_attention',
+    'dysample',
+    'initial_position',
+    'pixel_shuffle',
+    'reassemble',
+    'sample',
+    'sampling_grid',
+    'sampling_offset',
+    'similarity',
+]

@@ -10,6 +10,8 @@ lies at ``x = j + 0.5`` and the map reaches from ``0`` to ``W``; ``align_corners
 nearest border pixel.
 """
 
+from typing import Optional
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,6 +32,28 @@ def initial_position(scale_factor: int, groups: int) -> Tensor:
     return torch.stack((x, y)).unsqueeze(1).expand(-1, groups, -1, -1).reshape(1, -1, 1, 1)
 
 
+def sampling_offset(offset: Tensor, scope: Optional[Tensor] = None, position: Optional[Tensor] = None, scope_factor: float = 1.0) -> Tensor:
+    """Turn what the layers predict into distances: ``position + scope_factor * offset``, or with a dynamic scope ``position + 2 *
+    scope_factor * sigmoid(scope) * offset``: the paper's static and dynamic scope, there with a factor of 0.25.
+
+    Args:
+        offset: ``(B, 2*g*s*s, H, W)``, the output of the offset's layer.
+        scope: The same shape, the output of the scope's layer; None for a static scope.
+        position: Where the points are if the offset is zero, of a shape that broadcasts, as :func:`initial_position`; None for the centre.
+        scope_factor: Of a static scope, the distance in input pixels per unit of offset; a dynamic one reaches twice as far.
+
+    Returns:
+        ``(B, 2*g*s*s, H, W)``, from the centre of the input pixel, in input pixels, in the dtype of ``offset`` or, if that is narrower, in
+        float32: in float16 or bfloat16 even the initial position of scale 3 is inexact.
+    """
+    dtype = torch.promote_types(offset.dtype, torch.float32)
+    offset = offset.to(dtype)
+    start = offset.new_zeros(()) if position is None else position.to(dtype)
+    if scope is None:
+        return torch.add(start, offset, alpha=scope_factor)
+    return torch.addcmul(start, offset, scope.to(dtype).sigmoid(), value=2 * scope_factor)
+
+
 def sampling_grid(offset: Tensor, scale_factor: int, groups: int) -> Tensor:
     """Turn offsets into normalised coordinates for :func:`torch.nn.functional.grid_sample`.
 
@@ -46,16 +70,13 @@ def sampling_grid(offset: Tensor, scale_factor: int, groups: int) -> Tensor:
     s, device, dtype = scale_factor, offset.device, offset.dtype
     x = (2 * torch.arange(width, device=device, dtype=dtype) + 1) / width - 1
     y = (2 * torch.arange(height, device=device, dtype=dtype) + 1) / height - 1
-    centre = torch.stack((x.expand(height, width), y.unsqueeze(1).expand(height, width)))
     two = offset.new_full((1,), 2)
-    pixel = torch.cat((two / width, two / height))
-
-    offset = offset.view(batch, 2, groups * s * s, height, width)
-    grid = torch.addcmul(centre.view(1, 2, 1, height, width), offset, pixel.view(1, 2, 1, 1, 1))
-    # One copy both shuffles the s*s points of a pixel into place and brings the groups beside the batch; a second one brings x beside y,
-    # which grid_sample reads faster, above all in its backward pass. Both in one are slower (measured on CPU).
-    grid = grid.view(batch, 2, groups, s, s, height, width).permute(0, 2, 1, 5, 3, 6, 4)
-    return grid.reshape(batch * groups, 2, s * height, s * width).permute(0, 2, 3, 1).contiguous()
+    # The s*s points of a pixel go to their places, and the groups beside the batch, in the strides of a view; the sum keeps them, and only
+    # the one copy that brings x beside y moves anything (measured: a third to a sixth of the time of shuffling copies on CPU).
+    points = offset.view(batch, 2, groups, s, s, height, width).permute(1, 0, 2, 5, 3, 6, 4)
+    column = torch.addcmul(x.view(1, 1, 1, 1, width, 1), points[0], two / width)
+    row = torch.addcmul(y.view(1, 1, height, 1, 1, 1), points[1], two / height)
+    return torch.stack((column, row), dim=-1).view(batch * groups, s * height, s * width, 2)
 
 
 def dysample(x: Tensor, offset: Tensor, scale_factor: int = 2, groups: int = 1) -> Tensor:

@@ -6,13 +6,15 @@ that depends on the content.
 """
 
 from functools import partialmethod
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from mmdysample.functional import dysample, initial_position
+from mmdysample.functional import choose_path, dysample, initial_position, sample, sampling_offset
+from mmdysample.functional.learned import LearnedSampling, pointwise
+from mmdysample.functional.paths import PATHS
 
 from .base import Upsampler, check_bool, check_positive
 
@@ -36,6 +38,8 @@ class DySample(Upsampler):
         scope_factor: The paper's is 0.25; 1.0 is its naive design.
         init_position: Where the points are before training: ``'bilinear'`` puts each where its output pixel lies, so that the module
             is bilinear interpolation; ``'nearest'`` puts all in the centre of the input pixel, the paper's naive design.
+        path: How to compute it: ``'plain'``, ``'lean'`` or ``'fused'``; by default what suits map and device
+            (:func:`~mmdysample.functional.choose_path`). All give the same numbers, up to rounding.
         init_cfg: mmengine's initialisation, in place of the paper's (offset weights N(0, 0.001), all else zero).
 
     Raises:
@@ -53,6 +57,7 @@ class DySample(Upsampler):
         dyscope: bool = False,
         scope_factor: float = 0.25,
         init_position: str = 'bilinear',
+        path: Optional[str] = None,
         init_cfg: Any = None,
     ) -> None:
         super().__init__(in_channels, scale_factor, init_cfg)
@@ -62,6 +67,8 @@ class DySample(Upsampler):
             raise ValueError(f"style must be 'lp' or 'pl', got {style!r}")
         if init_position not in ('bilinear', 'nearest'):
             raise ValueError(f"init_position must be 'bilinear' or 'nearest', got {init_position!r}")
+        if path is not None and path not in PATHS:
+            raise ValueError(f'path must be one of {", ".join(PATHS)}, or None, got {path!r}')
         if isinstance(scope_factor, bool) or not isinstance(scope_factor, (int, float)) or not 0 < scope_factor < float('inf'):
             raise ValueError(f'scope_factor must be a positive number, got {scope_factor!r}')
         if in_channels % groups:
@@ -72,6 +79,7 @@ class DySample(Upsampler):
         self.groups = groups
         self.scope_factor = float(scope_factor)
         self.init_position = init_position
+        self.path = path
 
         points = scale_factor**2
         # PL is the same 1x1 convolution for each of the s*s points, on that point's share of the channels.
@@ -106,7 +114,19 @@ class DySample(Upsampler):
             ValueError: ``x`` has another number of dimensions or channels.
         """
         self.check_map(x)
-        return dysample(x, self.predict_offset(x), self.scale_factor, self.groups)
+        training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.parameters()))
+        path = choose_path(x, scale_factor=self.scale_factor, training=training, path=self.path)
+        options = (self.scope_factor, self.scale_factor, self.groups, path == 'fused')
+        if path == 'plain':
+            return dysample(x, self.predict_offset(x), self.scale_factor, self.groups)
+        if training and _is_bare(self.offset) and (self.scope is None or _is_bare(self.scope)):
+            weights = (
+                self.offset.weight,
+                self.offset.bias,
+                *((None, None) if self.scope is None else (self.scope.weight, self.scope.bias)),
+            )
+            return LearnedSampling.apply(x, *weights, self.init_pos, *options)
+        return sample(x, *self._predict(x), self.init_pos, *options)
 
     def predict_offset(self, x: Tensor) -> Tensor:
         """Where to sample.
@@ -118,13 +138,8 @@ class DySample(Upsampler):
             ``(B, 2*g*s*s, H, W)``: the distance of every sampling point from the centre of its input pixel, in input pixels, float32
             or wider, the channels ordered as (x | y, group, row, column).
         """
-        # Positions add up in float32: in float16 or bfloat16 even the initial position of scale 3 is inexact.
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        position = self.init_pos.to(dtype)
-        offset = self._linear(self.offset, x).to(dtype)
-        if self.scope is None:
-            return torch.add(position, offset, alpha=self.scope_factor)
-        return torch.addcmul(position, offset, self._linear(self.scope, x).to(dtype).sigmoid(), value=2 * self.scope_factor)
+        offset, scope = self._predict(x)
+        return sampling_offset(offset, scope, self.init_pos, self.scope_factor)
 
     def predict_scope(self, x: Tensor) -> Tensor:
         """How far a point goes per unit of offset.
@@ -140,14 +155,12 @@ class DySample(Upsampler):
             return torch.full((), self.scope_factor, dtype=dtype, device=x.device).expand(x.shape[0], self.init_pos.shape[1], *x.shape[2:])
         return 2 * self.scope_factor * self._linear(self.scope, x).to(dtype).sigmoid()
 
+    def _predict(self, x: Tensor) -> tuple[Tensor, Optional[Tensor]]:
+        """What the layers say of a map: raw offset and, if it is dynamic, raw scope, both ``(B, 2*g*s*s, H, W)``."""
+        return self._linear(self.offset, x), None if self.scope is None else self._linear(self.scope, x)
+
     def _linear(self, conv: nn.Conv2d, x: Tensor) -> Tensor:
-        if self.style == 'lp':
-            return conv(x)
-        # Pixel shuffle, 1x1 convolution and pixel unshuffle are one convolution over the s*s points stacked as rows: no copy of x.
-        batch, channels, height, width = x.shape
-        points = self.scale_factor**2
-        out = conv(x.reshape(batch, channels // points, points * height, width))
-        return out.reshape(batch, 2 * self.groups * points, height, width)
+        return pointwise(x, self.in_channels if self.style == 'lp' else self.in_channels // self.scale_factor**2, conv)
 
     def _apply(self, fn: Any, recurse: bool = True) -> 'DySample':
         # `.half()` and `.bfloat16()` leave the positions in float32: the thirds of scale 3 are inexact below.
@@ -177,6 +190,12 @@ class DySample(Upsampler):
         if (self.scope_factor, self.init_position) != (0.25, 'bilinear'):
             design = f', scope_factor={self.scope_factor}, init_position={self.init_position!r}'
         return f'{super().extra_repr()}, style={self.style!r}, groups={self.groups}, dyscope={self.dyscope}{design}'
+
+
+def _is_bare(conv: nn.Module) -> bool:
+    """Whether a layer is what it was built as: nothing was put in its place, and nobody wants to see it called."""
+    hooks = (conv._forward_hooks, conv._forward_pre_hooks, conv._backward_hooks, conv._backward_pre_hooks)
+    return type(conv) is nn.Conv2d and not any(hooks)
 
 
 @MODELS.register_module('DySample+')

@@ -1,0 +1,112 @@
+"""DySample with its layers inside: the gradient that comes back through them is added to that of the samples in place.
+
+The map reaches the output in two ways, as what is sampled and through the layers that say where. Autograd would compute a gradient as large
+as the map for each, and a third for a dynamic scope, and then add them up.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .operators import sample, sample_backward
+
+
+def pointwise(x: Tensor, in_channels: int, layer: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a 1x1 convolution to the channels of each pixel, or to each of the parts into which a pixel shuffle would take them.
+
+    Pixel shuffle, 1x1 convolution and pixel unshuffle are one convolution over the parts stacked as rows: no copy of ``x``.
+
+    Args:
+        x: ``(B, C, H, W)``.
+        in_channels: What the layer takes: ``C``, or ``C/p`` for ``p`` parts.
+        layer: From ``(B, C/p, p*H, W)`` to ``(B, D, p*H, W)``.
+
+    Returns:
+        ``(B, D*p, H, W)``.
+    """
+    batch, channels, height, width = x.shape
+    parts = channels // in_channels
+    if parts == 1:
+        return layer(x)
+    out = layer(x.reshape(batch, in_channels, parts * height, width))
+    return out.reshape(batch, out.shape[1] * parts, height, width)
+
+
+class LearnedSampling(torch.autograd.Function):
+    """:func:`~mmdysample.functional.operators.sample` of what :func:`pointwise` predicts; takes the layers' weights.
+
+    Held for the backward pass are the map, and what the layers predict of it.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        offset_weight: Tensor,
+        offset_bias: Optional[Tensor],
+        scope_weight: Optional[Tensor],
+        scope_bias: Optional[Tensor],
+        position: Tensor,
+        scope_factor: float,
+        s: int,
+        groups: int,
+        fused: bool,
+    ) -> Tensor:
+        offset, scope = (
+            None if weight is None else pointwise(x, weight.shape[1], partial(F.conv2d, weight=weight, bias=bias))
+            for weight, bias in ((offset_weight, offset_bias), (scope_weight, scope_bias))
+        )
+        ctx.save_for_backward(x, offset, scope, position, offset_weight, scope_weight)
+        ctx.options = (scope_factor, s, groups, fused)
+        return sample(x, offset, scope, position, scope_factor, s, groups, fused)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+        x, offset, scope, position, *weights = ctx.saved_tensors
+        of_x, *of_layers = ctx.needs_input_grad[:5]
+        with torch.autocast(x.device.type, enabled=False):
+            grad_x, *grad_points = sample_backward(grad, x, offset, scope, position, *ctx.options, of_x, of_x or any(of_layers))
+            grads = []
+            for weight, grad_point, needed in zip(weights, grad_points, (of_layers[:2], of_layers[2:])):
+                if weight is None:
+                    grads += [None, None]
+                    continue
+                if of_x:
+                    _add_product(grad_x, weight, grad_point)
+                grads += _layer_gradients(x, weight, grad_point, *needed)
+        return grad_x if of_x else None, *grads, None, None, None, None, None
+
+
+def _add_product(grad_x: Tensor, weight: Tensor, grad: Tensor) -> None:
+    """Add what comes back through a layer to the gradient of the map, in place."""
+    batch, channels, height, width = grad_x.shape
+    out_channels, in_channels = weight.shape[:2]
+    parts = channels // in_channels
+    columns = parts * height * width
+    backwards = weight.view(out_channels, in_channels).mT.to(grad.dtype).expand(batch, -1, -1)
+    grad = grad.reshape(batch, out_channels, columns)
+    if grad.dtype == grad_x.dtype and (grad_x.is_contiguous() or parts == 1):
+        grad_x.view(batch, in_channels, columns).baddbmm_(backwards, grad)
+    else:
+        grad_x.add_(torch.bmm(backwards, grad).view(batch, channels, height, width))
+
+
+def _layer_gradients(x: Tensor, weight: Tensor, grad: Tensor, of_weight: bool, of_bias: bool) -> list[Optional[Tensor]]:
+    """Gradients of weight and bias."""
+    batch, channels, height, width = x.shape
+    out_channels, in_channels = weight.shape[:2]
+    columns = channels // in_channels * height * width
+    grad = grad.reshape(batch, out_channels, columns)
+    grad_weight = grad_bias = None
+    if of_weight:
+        products = torch.bmm(grad, x.to(grad.dtype).reshape(batch, in_channels, columns).mT)
+        grad_weight = products.sum(0).view(weight.shape).to(weight.dtype)
+    if of_bias:
+        grad_bias = grad.sum((0, 2)).to(weight.dtype)
+    return [grad_weight, grad_bias]

@@ -1,0 +1,143 @@
+"""DySample from the map and the raw output of its layers, as one operator that keeps nothing of the size of the grid.
+
+Autograd would hold the coordinates of every point for the backward pass, and what they were computed from. ``mmdysample::sample`` holds what
+it was given, which the layers hold anyway, and computes the coordinates anew: by Triton kernels, or by what
+:mod:`mmdysample.functional.dysample` is made of. As an operator of ``torch.library`` it is one node of a compiled graph. It can be
+differentiated once, as :func:`torch.nn.functional.grid_sample` can.
+"""
+
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+from torch.library import custom_op
+
+from .dysample import dysample, sampling_grid, sampling_offset
+
+BILINEAR, BORDER = 0, 1  # grid_sample's modes, as aten's operators count them
+
+
+@custom_op('mmdysample::sample', mutates_args=())
+def sample(
+    x: Tensor, offset: Tensor, scope: Optional[Tensor], position: Tensor, scope_factor: float, s: int, groups: int, fused: bool
+) -> Tensor:
+    """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``.
+
+    Args:
+        x: ``(B, C, H, W)``, any floating dtype and memory format.
+        offset: ``(B, 2*g*s*s, H, W)``, raw, as in :func:`~mmdysample.functional.sampling_offset`.
+        scope: The same shape, raw; None for a static scope.
+        position: ``(1, 2*g*s*s, 1, 1)``, as :func:`~mmdysample.functional.initial_position`.
+        scope_factor: As there.
+        s: The scale factor.
+        groups: The number of groups ``g``.
+        fused: By Triton, in float32, to the memory format of ``x``; otherwise as :func:`~mmdysample.functional.dysample` does it.
+    """
+    if fused:
+        from mmdysample.kernels.launch import sample_fused
+
+        return sample_fused(x, offset, scope, position, scope_factor, s, groups)
+    return dysample(x, sampling_offset(offset, scope, position, scope_factor), s, groups)
+
+
+@custom_op('mmdysample::sample_backward', mutates_args=())
+def sample_backward(
+    grad: Tensor,
+    x: Tensor,
+    offset: Tensor,
+    scope: Optional[Tensor],
+    position: Tensor,
+    scope_factor: float,
+    s: int,
+    groups: int,
+    fused: bool,
+    of_x: bool,
+    of_points: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """From the gradient of the output, those of ``x``, ``offset`` and ``scope``, each empty where there is or was asked none."""
+    if fused:
+        from mmdysample.kernels.launch import sample_fused_backward
+
+        return sample_fused_backward(grad, x, offset, scope, position, scope_factor, s, groups, of_x, of_points)
+    batch, channels, height, width = x.shape
+    distance = sampling_offset(offset, scope, position, scope_factor)
+    dtype = torch.promote_types(x.dtype, distance.dtype)
+    grid = sampling_grid(distance.to(dtype), s, groups)
+    fold = lambda t: t.to(dtype).reshape(batch * groups, channels // groups, *t.shape[2:])  # noqa: E731
+    grad_x, grad_grid = torch.ops.aten.grid_sampler_2d_backward(fold(grad), fold(x), grid, BILINEAR, BORDER, False, [of_x, of_points])
+    nothing = x.new_empty(0)
+    grad_x = grad_x.reshape(x.shape).to(x.dtype) if of_x else nothing
+    if not of_points:
+        return grad_x, nothing.clone(), nothing.clone()
+    grad_offset, grad_scope = _through_the_grid(grad_grid, offset, scope, scope_factor, s, groups)
+    return grad_x, grad_offset, nothing.clone() if grad_scope is None else grad_scope
+
+
+def _through_the_grid(
+    grad_grid: Tensor, offset: Tensor, scope: Optional[Tensor], scope_factor: float, s: int, groups: int
+) -> tuple[Tensor, Optional[Tensor]]:
+    """Gradients of raw offset and scope from that of the grid: backwards what ``sampling_grid`` and ``sampling_offset`` do."""
+    batch, _, height, width = offset.shape
+    points = grad_grid.view(batch, groups, height, s, width, s, 2).permute(0, 6, 1, 3, 5, 2, 4)
+    pixel = grad_grid.new_tensor((2 / width, 2 / height)) if width and height else grad_grid.new_zeros(2)
+    grad = grad_grid.new_empty(batch, 2, groups, s, s, height, width)
+    torch.mul(points, pixel.view(1, 2, 1, 1, 1, 1, 1), out=grad)  # a product into its place, instead of a product and a copy
+    grad = grad.view(offset.shape)
+    if scope is None:
+        return grad.mul_(scope_factor).to(offset.dtype), None
+    gate = scope.to(grad.dtype).sigmoid()
+    reach = 2 * scope_factor * gate
+    return (grad * reach).to(offset.dtype), grad.mul_(offset).mul_(reach).mul_(1 - gate).to(scope.dtype)
+
+
+@sample.register_fake
+def _sample_fake(
+    x: Tensor, offset: Tensor, scope: Optional[Tensor], position: Tensor, scope_factor: float, s: int, groups: int, fused: bool
+) -> Tensor:
+    batch, channels, height, width = x.shape
+    out = x.new_empty(batch, channels, s * height, s * width)
+    return out.contiguous(memory_format=output_format(x)) if fused else out
+
+
+@sample_backward.register_fake
+def _sample_backward_fake(
+    grad: Tensor,
+    x: Tensor,
+    offset: Tensor,
+    scope: Optional[Tensor],
+    position: Tensor,
+    scope_factor: float,
+    s: int,
+    groups: int,
+    fused: bool,
+    of_x: bool,
+    of_points: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    nothing = x.new_empty(0)
+    grad_x = x.new_empty(x.shape).contiguous(memory_format=output_format(x) if fused else torch.contiguous_format) if of_x else nothing
+    if not of_points:
+        return grad_x, nothing.clone(), nothing.clone()
+    grad_offset = offset.new_empty(offset.shape)
+    return grad_x, grad_offset, nothing.clone() if scope is None else scope.new_empty(scope.shape)
+
+
+def output_format(x: Tensor) -> torch.memory_format:
+    """The memory format that a map asks for: ``channels_last`` if it is in that and in no other."""
+    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def _keep_inputs(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    x, offset, scope, position, ctx.scope_factor, ctx.s, ctx.groups, ctx.fused = inputs
+    ctx.save_for_backward(x, offset, scope, position)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+    x, offset, scope, position = ctx.saved_tensors
+    of_x, of_offset, of_scope = ctx.needs_input_grad[:3]
+    grads = sample_backward(grad, x, offset, scope, position, ctx.scope_factor, ctx.s, ctx.groups, ctx.fused, of_x, of_offset or of_scope)
+    return *(g if needed else None for g, needed in zip(grads, (of_x, of_offset, of_scope))), None, None, None, None, None
+
+
+sample.register_autograd(_backward, setup_context=_keep_inputs)

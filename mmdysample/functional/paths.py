@@ -1,0 +1,81 @@
+"""Which of the equivalent ways DySample is computed in."""
+
+import os
+from importlib.util import find_spec
+from typing import Optional, Union
+
+import torch
+from torch import Tensor
+
+from .capture import exporting
+
+PATHS = ('plain', 'lean', 'fused')
+VARIABLE = 'MMDYSAMPLE_PATH'
+HAS_TRITON = find_spec('triton') is not None
+# What the kernels count within one map of one channel.
+MAX_PIXELS = 2**31 - 1
+
+
+def choose_path(
+    x: Tensor, *, scale_factor: int = 2, training: bool = True, path: Optional[str] = None, explain: bool = False
+) -> Union[str, tuple[str, str]]:
+    """Choose how to sample a map.
+
+    ``'plain'`` is a handful of PyTorch operations: the reference, which every exporter understands. ``'lean'`` is the same in an operator
+    that keeps only its inputs for the backward pass. ``'fused'`` is Triton kernels.
+
+    Args:
+        x: The map ``(B, C, H, W)``.
+        scale_factor: The upsampling ratio ``s``.
+        training: Whether there will be a backward pass.
+        path: One of them, whatever is usually chosen; None for the environment variable ``MMDYSAMPLE_PATH``, and without that a choice.
+            An exporter always gets ``'plain'``.
+        explain: Return the reason, too.
+
+    Returns:
+        The path; with ``explain``, the path and why.
+
+    Raises:
+        ValueError: There is no such path, or it is ``'fused'`` where that cannot be had.
+    """
+    chosen, why = _choose(x, scale_factor, training, path)
+    return (chosen, why) if explain else chosen
+
+
+def _choose(x: Tensor, scale_factor: int, training: bool, path: Optional[str]) -> tuple[str, str]:
+    forced, by = (path, 'the argument path') if path is not None else (os.environ.get(VARIABLE) or None, VARIABLE)
+    if forced is not None and forced not in PATHS:
+        raise ValueError(f'{by} must be one of {", ".join(PATHS)}, got {forced!r}')
+    if exporting():
+        return 'plain', 'an exporter understands only operations of PyTorch'
+    why_not = _why_not_fused(x, scale_factor)
+    if forced == 'fused' and why_not:
+        raise ValueError(f"{by} is 'fused', which cannot be had here: {why_not}; leave it out, or take 'lean'")
+    if forced is not None:
+        return forced, f'{by} says so'
+    if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        return 'plain', 'torch.func transforms only operations of PyTorch'
+    if x.device.type == 'cuda' and not why_not:
+        return 'fused', 'the map is on a GPU, and Triton is installed'
+    if x.device.type not in ('cpu', 'cuda'):
+        return 'plain', f'nothing else is known to work on {x.device.type}'
+    if torch.compiler.is_compiling():
+        return 'lean', f'a compiler makes grid_sample slower than it is, and the kernels cannot be had: {why_not}'
+    if not training:
+        return 'plain', f'there is no backward pass to keep anything for, and the kernels cannot be had: {why_not}'
+    return 'lean', f'there is a backward pass to keep things for, and the kernels cannot be had: {why_not}'
+
+
+def _why_not_fused(x: Tensor, scale_factor: int) -> str:
+    interpreted = os.environ.get('TRITON_INTERPRET') == '1'
+    if not HAS_TRITON:
+        return 'Triton is not installed'
+    if x.device.type != 'cuda' and not interpreted:
+        return f'the map is on {x.device.type}, not on a GPU'
+    if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        return f'they compute in float32, and the map is of {str(x.dtype).removeprefix("torch.")}'
+    if scale_factor**2 * x.shape[2] * x.shape[3] > MAX_PIXELS:
+        return f'they count up to {MAX_PIXELS} output pixels in a map'
+    if x.device.type == 'cuda' and torch.version.hip is None and torch.cuda.get_device_capability(x.device) < (7, 0):
+        return 'Triton needs a GPU of compute capability 7.0 or newer'
+    return ''
