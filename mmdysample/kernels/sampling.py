@@ -1,0 +1,221 @@
+"""DySample in one kernel: from the map and the raw output of its layers straight to the upsampled map.
+
+A program owns a block of output pixels of one group of channels. It computes where they sample once, in float32, and then goes through the
+channels; neither coordinates nor weights ever lie in memory. The backward pass computes them anew.
+
+Letters as in :mod:`mmdysample.functional.dysample`. Pointers are to an image; strides are in numbers: ``x_c`` is how far apart the channels of
+``x`` lie, ``y`` is the output. What is multiplied with a stride has 64 bits.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _block(blocks, groups, PIXELS: tl.constexpr):
+    """Which output pixels, group and image a program owns."""
+    program = tl.program_id(0)
+    pixels = (program % blocks) * PIXELS + tl.arange(0, PIXELS)
+    rest = program // blocks
+    return pixels, (rest % groups).to(tl.int64), (rest // groups).to(tl.int64)
+
+
+@triton.jit
+def _step(offset, scope, position, scope_factor, channel, o_at, o_c, s_at, s_c, inside, DYNAMIC: tl.constexpr):
+    """Along one axis: how far points lie from the centre of their pixel, and the raw offset, its reach and the gate that this comes from."""
+    raw = tl.load(offset + channel * o_c + o_at, mask=inside, other=0.0).to(tl.float32)
+    start = tl.load(position + channel, mask=inside, other=0.0)
+    if DYNAMIC:
+        gate = tl.sigmoid(tl.load(scope + channel * s_c + s_at, mask=inside, other=0.0).to(tl.float32))
+        reach = 2.0 * scope_factor * gate
+    else:
+        gate = tl.zeros_like(raw)
+        reach = tl.zeros_like(raw) + scope_factor
+    return start + raw * reach, raw, reach, gate
+
+
+@triton.jit
+def _places(pixels, group, groups, height, width, S: tl.constexpr):
+    """Of output pixels: whether they exist, the input pixel that they come from, and the channels of their x and y."""
+    fine_row, fine_column = pixels // (S * width), pixels % (S * width)
+    h, w = fine_row // S, fine_column // S
+    channel_x = (group * S + fine_row % S) * S + fine_column % S
+    return h < height, h.to(tl.int64), w.to(tl.int64), channel_x, channel_x + groups * S * S
+
+
+@triton.jit
+def _coordinates(
+    pixels, group, offset, scope, position, scope_factor, o_c, o_h, o_w, s_c, s_h, s_w, groups, height, width,
+    S: tl.constexpr, DYNAMIC: tl.constexpr,
+):  # fmt: skip
+    """Of output pixels: whether they exist, and the column and row of the input that they sample at; the pointers are those of the image."""
+    inside, h, w, channel_x, channel_y = _places(pixels, group, groups, height, width, S)
+    o_at, s_at = h * o_h + w * o_w, h * s_h + w * s_w
+    step_x, _, _, _ = _step(offset, scope, position, scope_factor, channel_x, o_at, o_c, s_at, s_c, inside, DYNAMIC)
+    step_y, _, _, _ = _step(offset, scope, position, scope_factor, channel_y, o_at, o_c, s_at, s_c, inside, DYNAMIC)
+    return inside, w.to(tl.float32) + step_x, h.to(tl.float32) + step_y
+
+
+@triton.jit
+def _corners(column, row, height, width):
+    """The four pixels around a point, and how far it lies from the upper left one; a point outside is moved to the border."""
+    column = tl.minimum(tl.maximum(column, 0.0), width - 1.0)
+    row = tl.minimum(tl.maximum(row, 0.0), height - 1.0)
+    left, upper = tl.floor(column), tl.floor(row)
+    x0, y0 = left.to(tl.int64), upper.to(tl.int64)
+    return x0, tl.minimum(x0 + 1, width - 1), y0, tl.minimum(y0 + 1, height - 1), column - left, row - upper
+
+
+@triton.jit
+def _load(x, rows, columns, x_h, x_w, valid):
+    return tl.load(x + (rows * x_h + columns * x_w)[:, None], mask=valid, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def sample(
+    x, offset, scope, position, y, scope_factor,
+    x_b, x_c, x_h, x_w, o_b, o_c, o_h, o_w, s_b, s_c, s_h, s_w, y_b, y_c, y_h, y_w,
+    blocks, groups, share, height, width,
+    S: tl.constexpr, DYNAMIC: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Upsample. ``share`` is the number of channels of a group, ``blocks`` that of programs for one group of one image."""
+    pixels, group, image = _block(blocks, groups, PIXELS)
+    inside, column, row = _coordinates(
+        pixels, group, offset + image * o_b, scope + image * s_b, position, scope_factor,
+        o_c, o_h, o_w, s_c, s_h, s_w, groups, height, width, S, DYNAMIC,
+    )  # fmt: skip
+    x0, x1, y0, y1, right_of, below = _corners(column, row, height, width)
+    right_of, below = right_of[:, None], below[:, None]
+    y_at = (pixels // (S * width)).to(tl.int64) * y_h + (pixels % (S * width)).to(tl.int64) * y_w
+    for first in range(0, share, CHANNELS):
+        within = first + tl.arange(0, CHANNELS)
+        channels = (group * share + within)[None, :]
+        valid = inside[:, None] & (within < share)[None, :]
+        plane = x + image * x_b + channels * x_c
+        v00, v01 = _load(plane, y0, x0, x_h, x_w, valid), _load(plane, y0, x1, x_h, x_w, valid)
+        v10, v11 = _load(plane, y1, x0, x_h, x_w, valid), _load(plane, y1, x1, x_h, x_w, valid)
+        upper = v00 + (v01 - v00) * right_of
+        lower = v10 + (v11 - v10) * right_of
+        value = upper + (lower - upper) * below
+        tl.store(y + image * y_b + channels * y_c + y_at[:, None], value.to(y.dtype.element_ty), mask=valid)
+
+
+@triton.jit
+def sample_backward(
+    x, offset, scope, position, grad, grad_x, grad_offset, grad_scope, scope_factor,
+    x_b, x_c, x_h, x_w, o_b, o_c, o_h, o_w, s_b, s_c, s_h, s_w, y_b, y_c, y_h, y_w, g_b, g_c, g_h, g_w,
+    blocks, groups, share, height, width,
+    S: tl.constexpr, DYNAMIC: tl.constexpr, OF_X: tl.constexpr, OF_POINTS: tl.constexpr,
+    PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Gradients of the map, added up atomically in whatever order, and of raw offset and scope, each of which one program writes.
+
+    ``grad`` is that of the output, ``grad_x`` is in float32, full of zeros; ``grad_offset`` and ``grad_scope`` lie as what they are of.
+    """
+    pixels, group, image = _block(blocks, groups, PIXELS)
+    inside, h, w, channel_x, channel_y = _places(pixels, group, groups, height, width, S)
+    offset, scope = offset + image * o_b, scope + image * s_b
+    o_at, s_at = h * o_h + w * o_w, h * s_h + w * s_w
+    step_x, raw_x, reach_x, gate_x = _step(offset, scope, position, scope_factor, channel_x, o_at, o_c, s_at, s_c, inside, DYNAMIC)
+    step_y, raw_y, reach_y, gate_y = _step(offset, scope, position, scope_factor, channel_y, o_at, o_c, s_at, s_c, inside, DYNAMIC)
+    column, row = w.to(tl.float32) + step_x, h.to(tl.float32) + step_y
+    x0, x1, y0, y1, right_of, below = _corners(column, row, height, width)
+    right_of, below = right_of[:, None], below[:, None]
+    y_at = (pixels // (S * width)).to(tl.int64) * y_h + (pixels % (S * width)).to(tl.int64) * y_w
+    by_column = tl.zeros((PIXELS,), tl.float32)
+    by_row = tl.zeros((PIXELS,), tl.float32)
+    for first in range(0, share, CHANNELS):
+        within = first + tl.arange(0, CHANNELS)
+        channels = (group * share + within)[None, :]
+        valid = inside[:, None] & (within < share)[None, :]
+        flow = tl.load(grad + image * y_b + channels * y_c + y_at[:, None], mask=valid, other=0.0).to(tl.float32)
+        if OF_POINTS:
+            plane = x + image * x_b + channels * x_c
+            v00, v01 = _load(plane, y0, x0, x_h, x_w, valid), _load(plane, y0, x1, x_h, x_w, valid)
+            v10, v11 = _load(plane, y1, x0, x_h, x_w, valid), _load(plane, y1, x1, x_h, x_w, valid)
+            by_column += tl.sum(flow * ((v01 - v00) * (1.0 - below) + (v11 - v10) * below), axis=1)
+            by_row += tl.sum(flow * ((v10 - v00) * (1.0 - right_of) + (v11 - v01) * right_of), axis=1)
+        if OF_X:
+            sink = grad_x + image * g_b + channels * g_c
+            above, left_of = 1.0 - below, 1.0 - right_of
+            tl.atomic_add(sink + (y0 * g_h + x0 * g_w)[:, None], flow * left_of * above, mask=valid, sem='relaxed')
+            tl.atomic_add(sink + (y0 * g_h + x1 * g_w)[:, None], flow * right_of * above, mask=valid, sem='relaxed')
+            tl.atomic_add(sink + (y1 * g_h + x0 * g_w)[:, None], flow * left_of * below, mask=valid, sem='relaxed')
+            tl.atomic_add(sink + (y1 * g_h + x1 * g_w)[:, None], flow * right_of * below, mask=valid, sem='relaxed')
+    if OF_POINTS:
+        # On the border or outside, where a point goes changes nothing.
+        by_column = tl.where((column > 0.0) & (column < width - 1.0), by_column, 0.0)
+        by_row = tl.where((row > 0.0) & (row < height - 1.0), by_row, 0.0)
+        grad_offset += image * o_b + o_at
+        tl.store(grad_offset + channel_x * o_c, (by_column * reach_x).to(grad_offset.dtype.element_ty), mask=inside)
+        tl.store(grad_offset + channel_y * o_c, (by_row * reach_y).to(grad_offset.dtype.element_ty), mask=inside)
+        if DYNAMIC:
+            grad_scope += image * s_b + s_at
+            slope_x = by_column * raw_x * reach_x * (1.0 - gate_x)
+            slope_y = by_row * raw_y * reach_y * (1.0 - gate_y)
+            tl.store(grad_scope + channel_x * s_c, slope_x.to(grad_scope.dtype.element_ty), mask=inside)
+            tl.store(grad_scope + channel_y * s_c, slope_y.to(grad_scope.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def locate(
+    offset, scope, position, cell, scope_factor,
+    o_b, o_c, o_h, o_w, s_b, s_c, s_h, s_w,
+    blocks, groups, height, width,
+    S: tl.constexpr, DYNAMIC: tl.constexpr, PIXELS: tl.constexpr,
+):  # fmt: skip
+    """Write the index of the upper left of the four pixels around each point, its cell, to ``cell``, ``(B*g, s*H * s*W)``."""
+    pixels, group, image = _block(blocks, groups, PIXELS)
+    inside, column, row = _coordinates(
+        pixels, group, offset + image * o_b, scope + image * s_b, position, scope_factor,
+        o_c, o_h, o_w, s_c, s_h, s_w, groups, height, width, S, DYNAMIC,
+    )  # fmt: skip
+    x0, _, y0, _, _, _ = _corners(column, row, height, width)
+    first = (image * groups + group) * S * S * height * width
+    tl.store(cell + first + pixels, (y0 * width + x0).to(tl.int32), mask=inside)
+
+
+@triton.jit
+def gather_gradient(
+    offset, scope, position, grad, grad_x, order, starts, scope_factor,
+    o_b, o_c, o_h, o_w, s_b, s_c, s_h, s_w, y_b, y_c, y_h, y_w, g_b, g_c, g_h, g_w,
+    blocks, groups, share, height, width,
+    S: tl.constexpr, DYNAMIC: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """The gradient of the map, added up in the same order always: a program owns a block of input pixels and some channels of a group.
+
+    What reaches an input pixel are the points of four cells: its own and those to the left, above, and above to the left.
+
+    ``order`` is ``(B*g, s*H * s*W)``, the output pixels sorted by their cells; ``starts``, ``(B*g, H*W + 1)``, is where each cell begins.
+    """
+    pixels, group, image = _block(blocks, groups, PIXELS)
+    exists = pixels < height * width
+    h, w = pixels // width, pixels % width
+    within = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    channels = (group * share + within)[None, :]
+    part = image * groups + group
+    order += part * S * S * height * width
+    starts += part * (height * width + 1)
+    grad += image * y_b + channels * y_c
+    total = tl.zeros((PIXELS, CHANNELS), tl.float32)
+    for corner in tl.static_range(4):
+        cell_h, cell_w = h - corner // 2, w - corner % 2
+        has = exists & (cell_h >= 0) & (cell_w >= 0)
+        cell = cell_h * width + cell_w
+        begin = tl.load(starts + cell, mask=has, other=0)
+        count = tl.load(starts + cell + 1, mask=has, other=0) - begin
+        for i in range(0, tl.max(count, axis=0)):
+            there = has & (i < count)
+            point = tl.load(order + begin + i, mask=there, other=0)
+            _, column, row = _coordinates(
+                point, group, offset + image * o_b, scope + image * s_b, position, scope_factor,
+                o_c, o_h, o_w, s_c, s_h, s_w, groups, height, width, S, DYNAMIC,
+            )  # fmt: skip
+            _, _, _, _, right_of, below = _corners(column, row, height, width)
+            weight = (right_of if corner % 2 else 1.0 - right_of) * (below if corner // 2 else 1.0 - below)
+            y_at = (point // (S * width)).to(tl.int64) * y_h + (point % (S * width)).to(tl.int64) * y_w
+            valid = there[:, None] & (within < share)[None, :]
+            total += tl.load(grad + y_at[:, None], mask=valid, other=0.0).to(tl.float32) * weight[:, None]
+    valid = exists[:, None] & (within < share)[None, :]
+    sink = grad_x + image * g_b + channels * g_c + (h.to(tl.int64) * g_h + w.to(tl.int64) * g_w)[:, None]
+    tl.store(sink, total.to(grad_x.dtype.element_ty), mask=valid)
