@@ -79,7 +79,18 @@ setup(
             'pytest',
             'pytest-timeout',
         ],
-        'dev': ['mypy', 'onnx', 'onnxruntime', 'onnxscript', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
+        # triton: the kernels by its interpreter where there is no GPU; PyTorch's CUDA builds bring the one that they want.
+        'dev': [
+            'mypy',
+            'onnx',
+            'onnxruntime',
+            'onnxscript',
+            'pytest',
+            'pytest-timeout',
+            'pytest-xdist',
+            'ruff',
+            'triton; platform_system == "Linux"',
+        ],
     },
     cmdclass={'build_py': BuildWithMim},
 )

@@ -72,7 +72,7 @@ class LearnedSampling(torch.autograd.Function):
         of_x, *of_layers = ctx.needs_input_grad[:5]
         with torch.autocast(x.device.type, enabled=False):
             grad_x, *grad_points = sample_backward(grad, x, offset, scope, position, *ctx.options, of_x, of_x or any(of_layers))
-            grads = []
+            grads: list[Optional[Tensor]] = []
             for weight, grad_point, needed in zip(weights, grad_points, (of_layers[:2], of_layers[2:])):
                 if weight is None:
                     grads += [None, None]

@@ -1,7 +1,7 @@
 """DySample from the map and the raw output of its layers, as one operator that keeps nothing of the size of the grid.
 
-Autograd would hold the coordinates of every point for the backward pass, and what they were computed from. ``mmdysample::sample`` holds what
-it was given, which the layers hold anyway, and computes the coordinates anew: by Triton kernels, or by what
+Autograd would hold the coordinates of every point for the backward pass, and what they were computed from. ``mmdysample::sample`` holds
+what it was given, which the layers hold anyway, and computes the coordinates anew: by Triton kernels, or by what
 :mod:`mmdysample.functional.dysample` is made of. As an operator of ``torch.library`` it is one node of a compiled graph. It can be
 differentiated once, as :func:`torch.nn.functional.grid_sample` can.
 """
@@ -59,7 +59,7 @@ def sample_backward(
         from mmdysample.kernels.launch import sample_fused_backward
 
         return sample_fused_backward(grad, x, offset, scope, position, scope_factor, s, groups, of_x, of_points)
-    batch, channels, height, width = x.shape
+    batch, channels = x.shape[:2]
     distance = sampling_offset(offset, scope, position, scope_factor)
     dtype = torch.promote_types(x.dtype, distance.dtype)
     grid = sampling_grid(distance.to(dtype), s, groups)

@@ -10,10 +10,16 @@ from mmdysample.functional.operators import output_format
 
 from . import sampling
 
-# Pixels and channels that a program has at once, by what lies side by side in memory. The interpreter takes its time for each program, not
-# for each number.
-BLOCKS = {torch.contiguous_format: (128, 8), torch.channels_last: (16, 64)}
+# Pixels and channels that a program has at once, by what lies side by side in memory. So the kernels take 40 to 64 registers of a thread,
+# that of the gradients 95 to 128 (compiled for compute capability 9.0), and more programs fit beside each other than with larger blocks.
+# The interpreter takes its time for each program, not for each number.
+BLOCKS = {torch.contiguous_format: (128, 4), torch.channels_last: (4, 64)}
+BLOCKS_OF_GRADIENTS = {torch.contiguous_format: (128, 2), torch.channels_last: (4, 64)}
 INTERPRETED = (2048, 64)
+
+
+# What 32 bits count.
+LARGEST = 2**31 - 1
 
 
 class Call:
@@ -50,9 +56,9 @@ class Call:
         """Channels of a group."""
         return self.channels // self.groups
 
-    def blocks(self) -> tuple[int, int]:
+    def blocks(self, table: dict[torch.memory_format, tuple[int, int]]) -> tuple[int, int]:
         """How many pixels and channels a program has at once."""
-        pixels, channels = BLOCKS[output_format(self.x)] if self.x.is_cuda else INTERPRETED
+        pixels, channels = table[output_format(self.x)] if self.x.is_cuda else INTERPRETED
         return pixels, min(channels, 1 << (self.share - 1).bit_length())
 
     def grid(self, pixels: int, at_once: int) -> tuple[int, int]:
@@ -60,28 +66,39 @@ class Call:
         blocks = -(-pixels // at_once)
         return blocks, blocks * self.batch * self.groups
 
+    def wide(self, *maps: Tensor) -> bool:
+        """Whether a group of one image spans more than 32 bits count in one of some maps, or what the layers say of them does."""
+        spans = [(self.share, map) for map in maps] + [
+            (points.shape[1], points) for points in (self.offset, self.scope) if points is not None
+        ]
+        return any(_span(channels, t) > LARGEST for channels, t in spans)
+
     def on_device(self) -> AbstractContextManager:
         """Triton launches on the current device, whichever the tensors are on."""
         return torch.cuda.device(self.x.device) if self.x.is_cuda else nullcontext()
 
 
-def sample_fused(
-    x: Tensor, offset: Tensor, scope: Optional[Tensor], position: Tensor, scope_factor: float, s: int, groups: int
-) -> Tensor:
+def _span(channels: int, t: Tensor) -> int:
+    """How far the last of some channels of an image reaches beyond the first number of the first."""
+    _, *strides = t.stride()
+    return sum((size - 1) * stride for size, stride in zip((channels, *t.shape[2:]), strides))
+
+
+def sample_fused(x: Tensor, offset: Tensor, scope: Optional[Tensor], position: Tensor, scope_factor: float, s: int, groups: int) -> Tensor:
     """:func:`mmdysample.functional.operators.sample` by a kernel."""
     call = Call(x, offset, scope, position, scope_factor, s, groups)
     shape = (call.batch, call.channels, s * call.height, s * call.width)
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=output_format(x))
     if not y.numel():
         return y
-    pixels, channels = call.blocks()
+    pixels, channels = call.blocks(BLOCKS)
     blocks, programs = call.grid(y.shape[2] * y.shape[3], pixels)
     with call.on_device():
         sampling.sample[(programs,)](
             x, *call.points, y, scope_factor,
             *x.stride(), *call.point_strides, *y.stride(),
             blocks, groups, call.share, call.height, call.width,
-            **call.options, PIXELS=pixels, CHANNELS=channels,
+            **call.options, WIDE=call.wide(x, y), PIXELS=pixels, CHANNELS=channels,
         )  # fmt: skip
     return y
 
@@ -116,25 +133,25 @@ def sample_fused_backward(
             grad_scope = torch.empty_like(call.scope)
     if not grad.numel():
         return torch.zeros_like(x, memory_format=output_format(x)) if of_x else grad_x, grad_offset, grad_scope
-    pixels, channels = call.blocks()
+    pixels, channels = call.blocks(BLOCKS_OF_GRADIENTS)
     blocks, programs = call.grid(grad.shape[2] * grad.shape[3], pixels)
     with call.on_device():
         if scatter or of_points:
             unwritten = call.offset
             sampling.sample_backward[(programs,)](
-                x, *call.points, grad, grad_x if scatter else unwritten, *(g if g.numel() else unwritten for g in (grad_offset, grad_scope)),
-                scope_factor,
+                x, *call.points, grad, *(g if g.numel() else unwritten for g in (grad_x, grad_offset, grad_scope)), scope_factor,
                 *x.stride(), *call.point_strides, *grad.stride(), *(grad_x.stride() if scatter else (0, 0, 0, 0)),
                 blocks, groups, call.share, call.height, call.width,
-                **call.options, OF_X=scatter, OF_POINTS=of_points, PIXELS=pixels, CHANNELS=channels,
+                **call.options, WIDE=call.wide(x, grad), OF_X=scatter, OF_POINTS=of_points, PIXELS=pixels, CHANNELS=channels,
             )  # fmt: skip
         if gather:
-            grad_x = _gathered(call, grad, pixels, channels)
+            grad_x = _gathered(call, grad)
     return grad_x.to(x.dtype), grad_offset, grad_scope
 
 
-def _gathered(call: Call, grad: Tensor, pixels: int, channels: int) -> Tensor:
-    """The gradient of the map, by one program for each number: the points are sorted by where they are first."""
+def _gathered(call: Call, grad: Tensor) -> Tensor:
+    """The gradient of the map, each number by one program: the points are first sorted by where they are."""
+    pixels, channels = call.blocks(BLOCKS)
     parts, cells = call.batch * call.groups, call.height * call.width
     points = grad.shape[2] * grad.shape[3]
     cell = torch.empty(parts, points, dtype=torch.int32, device=grad.device)
@@ -142,7 +159,7 @@ def _gathered(call: Call, grad: Tensor, pixels: int, channels: int) -> Tensor:
     sampling.locate[(programs,)](
         *call.points, cell, call.scope_factor, *call.point_strides,
         blocks, call.groups, call.height, call.width,
-        **call.options, PIXELS=pixels,
+        **call.options, WIDE=call.wide(), PIXELS=pixels,
     )  # fmt: skip
     cell, order = torch.sort(cell, stable=True)
     every = torch.arange(cells + 1, dtype=torch.int32, device=grad.device).expand(parts, -1).contiguous()
@@ -153,6 +170,6 @@ def _gathered(call: Call, grad: Tensor, pixels: int, channels: int) -> Tensor:
         *call.points, grad, grad_x, order.to(torch.int32), starts, call.scope_factor,
         *call.point_strides, *grad.stride(), *grad_x.stride(),
         blocks, call.groups, call.share, call.height, call.width,
-        **call.options, PIXELS=pixels, CHANNELS=channels,
+        **call.options, WIDE=call.wide(grad, grad_x), PIXELS=pixels, CHANNELS=channels,
     )  # fmt: skip
     return grad_x

@@ -1,10 +1,10 @@
 """DySample in one kernel: from the map and the raw output of its layers straight to the upsampled map.
 
-A program owns a block of output pixels of one group of channels. It computes where they sample once, in float32, and then goes through the
-channels; neither coordinates nor weights ever lie in memory. The backward pass computes them anew.
+A program owns a block of output pixels of one group of channels. It computes where they sample once, in float32, and then goes through
+the channels; neither coordinates nor weights ever lie in memory. The backward pass computes them anew.
 
-Letters as in :mod:`mmdysample.functional.dysample`. Pointers are to an image; strides are in numbers: ``x_c`` is how far apart the channels of
-``x`` lie, ``y`` is the output. What is multiplied with a stride has 64 bits.
+Letters as in :mod:`mmdysample.functional.dysample`. Strides are in numbers: ``x_c`` is how far apart the channels of ``x`` lie, ``y`` is
+the output. Where an image begins is counted in 64 bits; what lies where in a group of it in 32, half the registers, unless it is ``WIDE``.
 """
 
 import triton
@@ -22,7 +22,7 @@ def _block(blocks, groups, PIXELS: tl.constexpr):
 
 @triton.jit
 def _step(offset, scope, position, scope_factor, channel, o_at, o_c, s_at, s_c, inside, DYNAMIC: tl.constexpr):
-    """Along one axis: how far points lie from the centre of their pixel, and the raw offset, its reach and the gate that this comes from."""
+    """Along one axis: how far points lie from the centre of their pixel; the raw offset, its reach, and the gate behind that."""
     raw = tl.load(offset + channel * o_c + o_at, mask=inside, other=0.0).to(tl.float32)
     start = tl.load(position + channel, mask=inside, other=0.0)
     if DYNAMIC:
@@ -35,21 +35,33 @@ def _step(offset, scope, position, scope_factor, channel, o_at, o_c, s_at, s_c, 
 
 
 @triton.jit
-def _places(pixels, group, groups, height, width, S: tl.constexpr):
+def _index(values, WIDE: tl.constexpr):
+    """What will be multiplied with a stride."""
+    return values.to(tl.int64) if WIDE else values.to(tl.int32)
+
+
+@triton.jit
+def _places(pixels, group, groups, height, width, S: tl.constexpr, WIDE: tl.constexpr):
     """Of output pixels: whether they exist, the input pixel that they come from, and the channels of their x and y."""
     fine_row, fine_column = pixels // (S * width), pixels % (S * width)
     h, w = fine_row // S, fine_column // S
-    channel_x = (group * S + fine_row % S) * S + fine_column % S
-    return h < height, h.to(tl.int64), w.to(tl.int64), channel_x, channel_x + groups * S * S
+    channel_x = _index((group * S + fine_row % S) * S + fine_column % S, WIDE)
+    return h < height, _index(h, WIDE), _index(w, WIDE), channel_x, channel_x + groups * S * S
+
+
+@triton.jit
+def _fine(pixels, width, y_h, y_w, S: tl.constexpr, WIDE: tl.constexpr):
+    """Where output pixels lie in a channel."""
+    return _index(pixels // (S * width), WIDE) * y_h + _index(pixels % (S * width), WIDE) * y_w
 
 
 @triton.jit
 def _coordinates(
     pixels, group, offset, scope, position, scope_factor, o_c, o_h, o_w, s_c, s_h, s_w, groups, height, width,
-    S: tl.constexpr, DYNAMIC: tl.constexpr,
+    S: tl.constexpr, DYNAMIC: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Of output pixels: whether they exist, and the column and row of the input that they sample at; the pointers are those of the image."""
-    inside, h, w, channel_x, channel_y = _places(pixels, group, groups, height, width, S)
+    """Of output pixels: whether they exist, and the column and row of the input that they sample; pointers are to the image."""
+    inside, h, w, channel_x, channel_y = _places(pixels, group, groups, height, width, S, WIDE)
     o_at, s_at = h * o_h + w * o_w, h * s_h + w * s_w
     step_x, _, _, _ = _step(offset, scope, position, scope_factor, channel_x, o_at, o_c, s_at, s_c, inside, DYNAMIC)
     step_y, _, _, _ = _step(offset, scope, position, scope_factor, channel_y, o_at, o_c, s_at, s_c, inside, DYNAMIC)
@@ -57,12 +69,12 @@ def _coordinates(
 
 
 @triton.jit
-def _corners(column, row, height, width):
+def _corners(column, row, height, width, WIDE: tl.constexpr):
     """The four pixels around a point, and how far it lies from the upper left one; a point outside is moved to the border."""
     column = tl.minimum(tl.maximum(column, 0.0), width - 1.0)
     row = tl.minimum(tl.maximum(row, 0.0), height - 1.0)
     left, upper = tl.floor(column), tl.floor(row)
-    x0, y0 = left.to(tl.int64), upper.to(tl.int64)
+    x0, y0 = _index(left, WIDE), _index(upper, WIDE)
     return x0, tl.minimum(x0 + 1, width - 1), y0, tl.minimum(y0 + 1, height - 1), column - left, row - upper
 
 
@@ -76,28 +88,30 @@ def sample(
     x, offset, scope, position, y, scope_factor,
     x_b, x_c, x_h, x_w, o_b, o_c, o_h, o_w, s_b, s_c, s_h, s_w, y_b, y_c, y_h, y_w,
     blocks, groups, share, height, width,
-    S: tl.constexpr, DYNAMIC: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
+    S: tl.constexpr, DYNAMIC: tl.constexpr, WIDE: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Upsample. ``share`` is the number of channels of a group, ``blocks`` that of programs for one group of one image."""
     pixels, group, image = _block(blocks, groups, PIXELS)
     inside, column, row = _coordinates(
         pixels, group, offset + image * o_b, scope + image * s_b, position, scope_factor,
-        o_c, o_h, o_w, s_c, s_h, s_w, groups, height, width, S, DYNAMIC,
+        o_c, o_h, o_w, s_c, s_h, s_w, groups, height, width, S, DYNAMIC, WIDE,
     )  # fmt: skip
-    x0, x1, y0, y1, right_of, below = _corners(column, row, height, width)
+    x0, x1, y0, y1, right_of, below = _corners(column, row, height, width, WIDE)
     right_of, below = right_of[:, None], below[:, None]
-    y_at = (pixels // (S * width)).to(tl.int64) * y_h + (pixels % (S * width)).to(tl.int64) * y_w
+    y_at = _fine(pixels, width, y_h, y_w, S, WIDE)[:, None]
+    x += image * x_b + group * share * x_c
+    y += image * y_b + group * share * y_c
     for first in range(0, share, CHANNELS):
-        within = first + tl.arange(0, CHANNELS)
-        channels = (group * share + within)[None, :]
-        valid = inside[:, None] & (within < share)[None, :]
-        plane = x + image * x_b + channels * x_c
+        channels = (first + tl.arange(0, CHANNELS))[None, :]
+        valid = inside[:, None] & (channels < share)
+        channels = _index(channels, WIDE)
+        plane = x + channels * x_c
         v00, v01 = _load(plane, y0, x0, x_h, x_w, valid), _load(plane, y0, x1, x_h, x_w, valid)
         v10, v11 = _load(plane, y1, x0, x_h, x_w, valid), _load(plane, y1, x1, x_h, x_w, valid)
         upper = v00 + (v01 - v00) * right_of
         lower = v10 + (v11 - v10) * right_of
         value = upper + (lower - upper) * below
-        tl.store(y + image * y_b + channels * y_c + y_at[:, None], value.to(y.dtype.element_ty), mask=valid)
+        tl.store(y + channels * y_c + y_at, value.to(y.dtype.element_ty), mask=valid)
 
 
 @triton.jit
@@ -105,7 +119,7 @@ def sample_backward(
     x, offset, scope, position, grad, grad_x, grad_offset, grad_scope, scope_factor,
     x_b, x_c, x_h, x_w, o_b, o_c, o_h, o_w, s_b, s_c, s_h, s_w, y_b, y_c, y_h, y_w, g_b, g_c, g_h, g_w,
     blocks, groups, share, height, width,
-    S: tl.constexpr, DYNAMIC: tl.constexpr, OF_X: tl.constexpr, OF_POINTS: tl.constexpr,
+    S: tl.constexpr, DYNAMIC: tl.constexpr, WIDE: tl.constexpr, OF_X: tl.constexpr, OF_POINTS: tl.constexpr,
     PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the map, added up atomically in whatever order, and of raw offset and scope, each of which one program writes.
@@ -113,30 +127,33 @@ def sample_backward(
     ``grad`` is that of the output, ``grad_x`` is in float32, full of zeros; ``grad_offset`` and ``grad_scope`` lie as what they are of.
     """
     pixels, group, image = _block(blocks, groups, PIXELS)
-    inside, h, w, channel_x, channel_y = _places(pixels, group, groups, height, width, S)
+    inside, h, w, channel_x, channel_y = _places(pixels, group, groups, height, width, S, WIDE)
     offset, scope = offset + image * o_b, scope + image * s_b
     o_at, s_at = h * o_h + w * o_w, h * s_h + w * s_w
     step_x, raw_x, reach_x, gate_x = _step(offset, scope, position, scope_factor, channel_x, o_at, o_c, s_at, s_c, inside, DYNAMIC)
     step_y, raw_y, reach_y, gate_y = _step(offset, scope, position, scope_factor, channel_y, o_at, o_c, s_at, s_c, inside, DYNAMIC)
     column, row = w.to(tl.float32) + step_x, h.to(tl.float32) + step_y
-    x0, x1, y0, y1, right_of, below = _corners(column, row, height, width)
+    x0, x1, y0, y1, right_of, below = _corners(column, row, height, width, WIDE)
     right_of, below = right_of[:, None], below[:, None]
-    y_at = (pixels // (S * width)).to(tl.int64) * y_h + (pixels % (S * width)).to(tl.int64) * y_w
+    y_at = _fine(pixels, width, y_h, y_w, S, WIDE)[:, None]
     by_column = tl.zeros((PIXELS,), tl.float32)
     by_row = tl.zeros((PIXELS,), tl.float32)
+    x += image * x_b + group * share * x_c
+    grad += image * y_b + group * share * y_c
+    grad_x += image * g_b + group * share * g_c
     for first in range(0, share, CHANNELS):
-        within = first + tl.arange(0, CHANNELS)
-        channels = (group * share + within)[None, :]
-        valid = inside[:, None] & (within < share)[None, :]
-        flow = tl.load(grad + image * y_b + channels * y_c + y_at[:, None], mask=valid, other=0.0).to(tl.float32)
+        channels = (first + tl.arange(0, CHANNELS))[None, :]
+        valid = inside[:, None] & (channels < share)
+        channels = _index(channels, WIDE)
+        flow = tl.load(grad + channels * y_c + y_at, mask=valid, other=0.0).to(tl.float32)
         if OF_POINTS:
-            plane = x + image * x_b + channels * x_c
+            plane = x + channels * x_c
             v00, v01 = _load(plane, y0, x0, x_h, x_w, valid), _load(plane, y0, x1, x_h, x_w, valid)
             v10, v11 = _load(plane, y1, x0, x_h, x_w, valid), _load(plane, y1, x1, x_h, x_w, valid)
             by_column += tl.sum(flow * ((v01 - v00) * (1.0 - below) + (v11 - v10) * below), axis=1)
             by_row += tl.sum(flow * ((v10 - v00) * (1.0 - right_of) + (v11 - v01) * right_of), axis=1)
         if OF_X:
-            sink = grad_x + image * g_b + channels * g_c
+            sink = grad_x + channels * g_c
             above, left_of = 1.0 - below, 1.0 - right_of
             tl.atomic_add(sink + (y0 * g_h + x0 * g_w)[:, None], flow * left_of * above, mask=valid, sem='relaxed')
             tl.atomic_add(sink + (y0 * g_h + x1 * g_w)[:, None], flow * right_of * above, mask=valid, sem='relaxed')
@@ -162,15 +179,15 @@ def locate(
     offset, scope, position, cell, scope_factor,
     o_b, o_c, o_h, o_w, s_b, s_c, s_h, s_w,
     blocks, groups, height, width,
-    S: tl.constexpr, DYNAMIC: tl.constexpr, PIXELS: tl.constexpr,
+    S: tl.constexpr, DYNAMIC: tl.constexpr, WIDE: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
     """Write the index of the upper left of the four pixels around each point, its cell, to ``cell``, ``(B*g, s*H * s*W)``."""
     pixels, group, image = _block(blocks, groups, PIXELS)
     inside, column, row = _coordinates(
         pixels, group, offset + image * o_b, scope + image * s_b, position, scope_factor,
-        o_c, o_h, o_w, s_c, s_h, s_w, groups, height, width, S, DYNAMIC,
+        o_c, o_h, o_w, s_c, s_h, s_w, groups, height, width, S, DYNAMIC, WIDE,
     )  # fmt: skip
-    x0, _, y0, _, _, _ = _corners(column, row, height, width)
+    x0, _, y0, _, _, _ = _corners(column, row, height, width, WIDE)
     first = (image * groups + group) * S * S * height * width
     tl.store(cell + first + pixels, (y0 * width + x0).to(tl.int32), mask=inside)
 
@@ -180,7 +197,7 @@ def gather_gradient(
     offset, scope, position, grad, grad_x, order, starts, scope_factor,
     o_b, o_c, o_h, o_w, s_b, s_c, s_h, s_w, y_b, y_c, y_h, y_w, g_b, g_c, g_h, g_w,
     blocks, groups, share, height, width,
-    S: tl.constexpr, DYNAMIC: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
+    S: tl.constexpr, DYNAMIC: tl.constexpr, WIDE: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """The gradient of the map, added up in the same order always: a program owns a block of input pixels and some channels of a group.
 
@@ -191,12 +208,13 @@ def gather_gradient(
     pixels, group, image = _block(blocks, groups, PIXELS)
     exists = pixels < height * width
     h, w = pixels // width, pixels % width
-    within = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    channels = (group * share + within)[None, :]
+    channels = (tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS))[None, :]
+    exists_here = channels < share
+    channels = _index(channels, WIDE)
     part = image * groups + group
     order += part * S * S * height * width
     starts += part * (height * width + 1)
-    grad += image * y_b + channels * y_c
+    grad += image * y_b + group * share * y_c
     total = tl.zeros((PIXELS, CHANNELS), tl.float32)
     for corner in tl.static_range(4):
         cell_h, cell_w = h - corner // 2, w - corner % 2
@@ -209,13 +227,11 @@ def gather_gradient(
             point = tl.load(order + begin + i, mask=there, other=0)
             _, column, row = _coordinates(
                 point, group, offset + image * o_b, scope + image * s_b, position, scope_factor,
-                o_c, o_h, o_w, s_c, s_h, s_w, groups, height, width, S, DYNAMIC,
+                o_c, o_h, o_w, s_c, s_h, s_w, groups, height, width, S, DYNAMIC, WIDE,
             )  # fmt: skip
-            _, _, _, _, right_of, below = _corners(column, row, height, width)
+            _, _, _, _, right_of, below = _corners(column, row, height, width, WIDE)
             weight = (right_of if corner % 2 else 1.0 - right_of) * (below if corner // 2 else 1.0 - below)
-            y_at = (point // (S * width)).to(tl.int64) * y_h + (point % (S * width)).to(tl.int64) * y_w
-            valid = there[:, None] & (within < share)[None, :]
-            total += tl.load(grad + y_at[:, None], mask=valid, other=0.0).to(tl.float32) * weight[:, None]
-    valid = exists[:, None] & (within < share)[None, :]
-    sink = grad_x + image * g_b + channels * g_c + (h.to(tl.int64) * g_h + w.to(tl.int64) * g_w)[:, None]
-    tl.store(sink, total.to(grad_x.dtype.element_ty), mask=valid)
+            y_at = _fine(point, width, y_h, y_w, S, WIDE)[:, None]
+            total += tl.load(grad + channels * y_c + y_at, mask=there[:, None] & exists_here, other=0.0).to(tl.float32) * weight[:, None]
+    sink = grad_x + image * g_b + group * share * g_c + channels * g_c + (_index(h, WIDE) * g_h + _index(w, WIDE) * g_w)[:, None]
+    tl.store(sink, total.to(grad_x.dtype.element_ty), mask=exists[:, None] & exists_here)
