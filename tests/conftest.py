@@ -10,6 +10,9 @@ ROOT = Path(__file__).parent.parent
 COCO128 = ROOT.parent / 'shared/data/coco128'
 
 os.environ.setdefault('OMP_NUM_THREADS', '2')
+if not torch.cuda.is_available():
+    # Whether kernels are compiled or interpreted is settled when Triton is first imported, by whatever imports it.
+    os.environ.setdefault('TRITON_INTERPRET', '1')
 
 
 @pytest.fixture(autouse=True)

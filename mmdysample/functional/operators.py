@@ -117,8 +117,13 @@ def _sample_backward_fake(
     grad_x = x.new_empty(x.shape).contiguous(memory_format=output_format(x) if fused else torch.contiguous_format) if of_x else nothing
     if not of_points:
         return grad_x, nothing.clone(), nothing.clone()
-    grad_offset = offset.new_empty(offset.shape)
-    return grad_x, grad_offset, nothing.clone() if scope is None else scope.new_empty(scope.shape)
+    grads = [
+        nothing.clone()
+        if t is None
+        else t.new_empty(t.shape).contiguous(memory_format=output_format(t) if fused else torch.contiguous_format)
+        for t in (offset, scope)
+    ]
+    return grad_x, grads[0], grads[1]
 
 
 def output_format(x: Tensor) -> torch.memory_format:
