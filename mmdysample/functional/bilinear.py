@@ -101,10 +101,8 @@ def _neighbours(position: Tensor, size: int, padding_mode: str) -> list[tuple[Te
     """The two pixels around each point along an axis, and their weights; ``position`` is normalised."""
     last = position.new_ones(1) * size - 1  # a number would be taken for good by torch.export
     position = (position + 1) * (last + 1) / 2 - 0.5
-    if padding_mode == 'border':
-        position = torch.minimum(F.relu(position), last)
-    else:  # beyond a pixel outside there are zeros, too, and a huge number is no index
-        position = torch.minimum(F.relu(position + 1), last + 2) - 1
+    margin = 0 if padding_mode == 'border' else 1  # beyond a pixel outside there are zeros, too; and a huge number is no index
+    position = torch.minimum(F.relu(position + margin), last + 2 * margin) - margin
     lower = position.floor()
     fraction = position - lower
     pairs = []
