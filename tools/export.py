@@ -3,12 +3,18 @@
 import argparse
 from pathlib import Path
 
+from mmdysample.engine.checkpoint import TRUST_FLAG, secure_loading
+from mmdysample.engine.config import load_config
 from mmdysample.engine.errors import exit_on_error
-from mmdysample.engine.options import make_parser, read_config
+from mmdysample.engine.launch import set_work_dir
+from mmdysample.engine.options import Options
+from mmdysample.engine.upsampler import use_upsampler
+from mmdysample.frameworks import require
 
 
 def main() -> None:
-    parser = make_parser(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file (default: none, an untrained model)')
     parser.add_argument('--to', choices=['onnx', 'torch-export'], required=True, help='.onnx, or the .pt2 of torch.export')
     parser.add_argument('--out', metavar='FILE', help='file to write (default: <name of the config>.onnx or .pt2 in the work folder)')
@@ -27,6 +33,10 @@ def main() -> None:
     parser.add_argument(
         '--without-grid-sample', action='store_true', help='sample by gathers, for runtimes whose GridSample is wrong or missing'
     )
+    parser.add_argument('--work-dir', help='as in tools/train.py')
+    parser.add_argument('--upsampler', metavar='NAME', help='as in tools/train.py: the upsampler that the checkpoint was trained with')
+    parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE', help='change the config')
+    parser.add_argument(TRUST_FLAG, action='store_true', help='load checkpoints that can run code; only for files from people you trust')
     onnx = parser.add_argument_group('ONNX')
     onnx.add_argument('--opset', type=int, choices=[16, 18, 20], help='version of the operators (default: 18)')
     onnx.add_argument(
@@ -42,7 +52,15 @@ def main() -> None:
         from mmdysample.export.report import describe
 
         form = make_form(args.to, args.opset, args.exporter)
-        config = read_config(args, ())
+        secure_loading(args.trust_checkpoint)
+        config = load_config(args.config, args.cfg_options)
+        if config.get('default_scope') in ('mmdet', 'mmseg'):
+            require(config.default_scope, args.config)
+        name = Path(args.config).stem
+        if args.upsampler is not None:
+            name = f'{name}_{use_upsampler(config, args.upsampler, args.cfg_options)}'
+            config.pop('work_dir', None)  # of the saved config of another run
+        set_work_dir(config, name, args.work_dir)
         out = Path(args.out or Path(config.work_dir) / f'{Path(args.config).stem}{form.suffix}')
         form.check_name(out)
         if out.exists() and not args.force:
