@@ -1,5 +1,6 @@
 """The mathematics of the upsamplers: no parameters, torch only."""
 
+from .bilinear import sample_bilinear, without_grid_sample
 from .deformable import deformable_attention
 from .dysample import dysample, initial_position, sampling_grid, sampling_offset
 from .operators import sample
@@ -15,7 +16,9 @@ __all__ = [
     'pixel_shuffle',
     'reassemble',
     'sample',
+    'sample_bilinear',
     'sampling_grid',
     'sampling_offset',
     'similarity',
+    'without_grid_sample',
 ]

@@ -5,10 +5,10 @@ from functools import reduce
 from operator import add
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .bilinear import sample_bilinear
 from .capture import captured
 
 
@@ -76,7 +76,7 @@ def _lean(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
 
 
 def _sample(maps: Tensor, grid: Tensor) -> Tensor:
-    return F.grid_sample(maps, grid, mode='bilinear', padding_mode='zeros', align_corners=False)
+    return sample_bilinear(maps, grid, padding_mode='zeros')
 
 
 def _score(query: Tensor, key: Tensor, grid: Tensor) -> Tensor:

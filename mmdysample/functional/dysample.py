@@ -13,8 +13,9 @@ nearest border pixel.
 from typing import Optional
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from .bilinear import sample_bilinear
 
 
 def initial_position(scale_factor: int, groups: int) -> Tensor:
@@ -106,5 +107,5 @@ def dysample(x: Tensor, offset: Tensor, scale_factor: int = 2, groups: int = 1) 
     grid = sampling_grid(offset.to(dtype), scale_factor, groups)
     # The channel count is spelled out: -1 is ambiguous for an empty batch.
     maps = x.to(dtype).reshape(batch * groups, channels // groups, height, width)
-    out = F.grid_sample(maps, grid, mode='bilinear', padding_mode='border', align_corners=False)
+    out = sample_bilinear(maps, grid)
     return out.reshape(batch, channels, scale_factor * height, scale_factor * width).to(x.dtype)

@@ -13,7 +13,6 @@ pytest.importorskip('triton')
 
 from mmdysample import DySample
 from mmdysample.functional import initial_position, sample, sampling_offset
-
 from mmdysample.kernels import launch, sampling
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -62,7 +61,7 @@ def away_from_kinks(offset, scope, position, size, s):
 
 def assert_agrees(case, s, groups, fused_case=None):
     """Fused in a dtype against the plain formulation of the same numbers in float64."""
-    x, offset, scope, position, grad = case
+    x, offset, scope, position, _ = case
     got = run(*(fused_case or case), s, groups)
     expected = run(*(None if t is None else t.double() for t in case), s, groups, fused=False)
     sure = away_from_kinks(offset, scope, position, x.shape[2:], s)
@@ -274,7 +273,8 @@ from triton.compiler import ASTSource, compile
 from mmdysample.kernels import launch, sampling
 import torch
 
-POINTERS = dict.fromkeys('x offset scope position y grad grad_x grad_offset grad_scope'.split(), '*{}') | dict.fromkeys('cell order starts'.split(), '*i32')
+POINTERS = dict.fromkeys('x offset scope position y grad grad_x grad_offset grad_scope'.split(), '*{}')
+POINTERS |= dict.fromkeys('cell order starts'.split(), '*i32')
 BESIDE = dict(contiguous='x_w y_w o_w s_w g_w', last='x_c y_c o_c s_c g_c', single='height width groups blocks share')
 KERNELS = {sampling.sample: launch.BLOCKS, sampling.sample_backward: launch.BLOCKS_OF_GRADIENTS, sampling.locate: launch.BLOCKS,
            sampling.gather_gradient: launch.BLOCKS}

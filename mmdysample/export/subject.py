@@ -1,0 +1,178 @@
+"""What is exported: a model or a part of it, as a function from tensors to tensors."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import TreeSpec, keystr, tree_flatten_with_path, tree_unflatten
+
+from mmdysample.engine.errors import one_line, show_traceback
+
+from .whole import Whole
+
+
+class Images(NamedTuple):
+    """The size of a batch of images."""
+
+    batch: int
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f'{self.batch}x3x{self.height}x{self.width}'
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model or a part of it, and the batch of images that it is exported for."""
+
+    whole: Whole
+    part: Optional[str]  # None for the whole
+    images: Images
+    function: 'Flat'  # of the tensors below, in this order
+    inputs: dict[str, Tensor]
+    outputs: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What it is."""
+        return type(self.whole.model).__name__ if self.part is None else f'{self.part} ({type(self.function.module).__name__})'
+
+    def inputs_for(self, images: Images) -> dict[str, Tensor]:
+        """What the function is called with for images that it was not exported with."""
+        return _call(self.whole, self.part, images, seed=1).tensors
+
+    def __call__(self, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """Run it in PyTorch.
+
+        Raises:
+            ValueError: It cannot be run.
+        """
+        with torch.no_grad(), _naming_the_images(self.whole, ', '.join('x'.join(map(str, t.shape)) for t in inputs.values())):
+            return self.function(*inputs.values())
+
+
+class Flat(nn.Module):
+    """A call of a module as a function of the tensors among its arguments, which returns the floating-point tensors of the result."""
+
+    def __init__(self, module: nn.Module, arguments: dict[str, Any]) -> None:
+        super().__init__()
+        self.module = module
+        named, self.spec = _leaves(arguments)
+        self.constants = [None if isinstance(leaf, Tensor) else leaf for _, leaf in named]
+        self.places = [i for i, (_, leaf) in enumerate(named) if isinstance(leaf, Tensor)]
+        self.eval()  # itself, too: an exporter goes back to the mode that the outermost module was in
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Call the module."""
+        return tuple(tensor for _, tensor in self.named(*tensors))
+
+    def named(self, *tensors: Tensor) -> list[tuple[str, Tensor]]:
+        """The result, with where in it each tensor lies."""
+        leaves = list(self.constants)
+        for place, tensor in zip(self.places, tensors):
+            leaves[place] = tensor
+        arguments = inspect.BoundArguments(inspect.signature(self.module.forward), tree_unflatten(leaves, self.spec))
+        result = self.module(*arguments.args, **arguments.kwargs)
+        return [(name, leaf) for name, leaf in _leaves(result)[0] if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+def make_subject(model: nn.Module, part: Optional[str], images: Images) -> Subject:
+    """Make a function of tensors from a model, by running it once.
+
+    Args:
+        model: The model, in evaluation mode, on the CPU.
+        part: The name of a module in it; None for the whole, see :class:`Whole`.
+        images: The batch.
+
+    Raises:
+        ValueError: There is no such part, an image does not reach it, or the model cannot be run.
+    """
+    whole = Whole(model)
+    call = _call(whole, part, images, seed=0)
+    function = Flat(call.module, call.arguments)
+    with torch.no_grad():
+        named = function.named(*call.tensors.values())
+    if not call.tensors or not named:
+        raise ValueError(f'--part {part} takes or returns no tensor: choose another module')
+    outputs = tuple(name if part is None and name else '_'.join(filter(None, ('output', name))) for name, _ in named)
+    return Subject(whole, part, images, function, call.tensors, outputs)
+
+
+class _Call(NamedTuple):
+    module: nn.Module
+    arguments: dict[str, Any]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return {name: leaf for name, leaf in _leaves(self.arguments)[0] if isinstance(leaf, Tensor)}
+
+
+def _call(whole: Whole, part: Optional[str], images: Images, seed: int) -> _Call:
+    """The first call of a part for random images."""
+    image = torch.randn(images.batch, 3, images.height, images.width, generator=torch.Generator().manual_seed(seed))
+    if part is None:
+        module: nn.Module = whole
+    else:
+        try:
+            module = whole.model.get_submodule(part)
+        except AttributeError:
+            parts = [name for name, _ in whole.model.named_children() if name != 'data_preprocessor']
+            raise ValueError(
+                f'--part {part}: the model has no such module; it consists of {", ".join(parts)} and what is in them'
+            ) from None
+    with torch.no_grad(), _naming_the_images(whole, str(images)), _recording(module) as calls:
+        whole(image)
+    if not calls:
+        raise ValueError(f'--part {part} is not run between an image and {whole.gives}: choose a module that is')
+    return _Call(module, calls[0])
+
+
+@contextmanager
+def _recording(module: nn.Module) -> Iterator[list[dict[str, Any]]]:
+    """Note the arguments of each call. Not by a hook: heads are called by their ``forward``, too."""
+    calls: list[dict[str, Any]] = []
+    forward = module.forward
+    signature = inspect.signature(forward)
+
+    def recording(*args: Any, **kwargs: Any) -> Any:
+        calls.append(dict(signature.bind(*args, **kwargs).arguments))
+        return forward(*args, **kwargs)
+
+    kept = module.__dict__.get('forward')
+    module.forward = recording
+    try:
+        yield calls
+    finally:
+        del module.forward
+        if kept is not None:
+            module.forward = kept
+
+
+@contextmanager
+def _naming_the_images(whole: Whole, shape: str) -> Iterator[None]:
+    """Turn what a model makes of an image that it cannot take into one line.
+
+    Raises:
+        ValueError: It cannot be run.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, AssertionError, AttributeError, IndexError, KeyError) as error:
+        if show_traceback():
+            raise
+        raise ValueError(
+            f'{type(whole.model).__name__} cannot be run in PyTorch on {shape} up to {whole.gives} ({type(error).__name__}: '
+            f'{one_line(error)[:200]}): choose another --size, or a --part (MMDYSAMPLE_TRACEBACK=1 shows where)'
+        ) from error
+
+
+def _leaves(tree: Any) -> tuple[list[tuple[str, Any]], TreeSpec]:
+    """What lists, tuples and dicts hold, with the way to it as a name."""
+    leaves, spec = tree_flatten_with_path(tree)
+    return [('_'.join(re.findall(r'\w+', keystr(path))), leaf) for path, leaf in leaves], spec

@@ -1,0 +1,358 @@
+"""Every form of the upsampler, the neck and a whole model, and every way in which an export goes wrong."""
+
+import re
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+pytest.importorskip('onnxruntime')
+pytest.importorskip('onnxscript')
+from mmdysample import build_upsampler
+from mmdysample.export import forms
+from mmdysample.export.check import Difference, MismatchError, require_within
+from mmdysample.export.export import export
+from mmdysample.export.forms import Onnx, Program, make_form
+from mmdysample.export.subject import Images, make_subject
+
+FORMS = [(16, 'tracing'), (18, 'tracing'), (20, 'tracing'), (18, 'capturing'), (20, 'capturing'), 'torch-export']
+GATHERS = pytest.mark.parametrize('gathers', [False, True], ids=['GridSample', 'gathers'])
+
+
+def form_of(which):
+    return Program() if which == 'torch-export' else Onnx(*which)
+
+
+def randomised(model):
+    """With points that lie anywhere: new ones lie where bilinear interpolation has them, which other runtimes have, too."""
+    for name, parameter in model.named_parameters():
+        if '.offset.' in f'.{name}' or '.scope.' in f'.{name}':
+            nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+class Pyramid(nn.Module):
+    """Maps of strides 2, 4 and 8, and a neck."""
+
+    def __init__(self, neck):
+        super().__init__()
+        channels = (3, 8, 16, 24)
+        self.stages = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(channels))
+        self.neck = neck
+
+    def forward(self, image):
+        maps = []
+        for stage in self.stages:
+            image = stage(image)
+            maps.append(image)
+        return self.neck(tuple(maps))
+
+
+def upsampler(name='DySample+'):
+    return randomised(nn.Sequential(nn.Conv2d(3, 64, 3, 2, 1), build_upsampler(name, 64)))
+
+
+def neck():
+    pytest.importorskip('mmdet')
+    from mmdysample import FPN
+
+    return randomised(Pyramid(FPN([8, 16, 24], 16, num_outs=4, upsample_cfg='DySample')))
+
+
+def load_segformer(**options):
+    pytest.importorskip('mmseg')
+    from mmdysample.analysis.loaded_model import load_model
+    from mmdysample.engine.config import load_config
+
+    config = load_config('configs/segformer_b1_dysample.py', {'model.backbone.init_cfg': None, **options})
+    return randomised(load_model(config).model.cpu())
+
+
+@pytest.fixture(scope='module')
+def segformer():
+    return load_segformer()
+
+
+def check(model, which, path, gathers, **arguments):
+    """Export, and compare with PyTorch once more, at a size of our own."""
+    form = form_of(which)
+    exported = export(model, form, path, gathers=gathers, **arguments)
+    assert [found.images for found in exported.differences[:: len(exported.subject.outputs)]] == [
+        (2, *exported.subject.images[1:]),
+        (3, exported.subject.images.height + 64, exported.subject.images.width + 128),
+        (1, exported.subject.images.height + 64, exported.subject.images.width + 128),
+    ]
+    assert max(found.relative for found in exported.differences) < 1e-5
+    assert not any(module.training for module in model.modules())
+    samples = [name for name in form.operators(path) if re.search('grid_?sample', name, flags=re.I)]
+    assert len(samples) == exported.grid_samples
+    assert bool(samples) != gathers
+    inputs = exported.subject.inputs_for(Images(5, 64, 320))
+    run = form.open(path)
+    for ours, theirs in zip(run(inputs), exported.subject(inputs), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    return exported
+
+
+@GATHERS
+@pytest.mark.parametrize('which', FORMS, ids=str)
+def test_the_upsampler(which, gathers, tmp_path):
+    exported = check(upsampler(), which, tmp_path / 'file', gathers, part='1', size=(32, 48))
+    assert list(exported.subject.inputs) == ['x']
+    assert exported.sizes.startswith('any; ')
+
+
+def test_all_that_samples_goes_without_grid_sample(tmp_path):
+    check(upsampler('DySample-S'), (16, 'tracing'), tmp_path / 'file', True, size=(32, 48))
+    model = Guided(build_upsampler('SAPA-D', 16)).eval()
+    check(model, (16, 'tracing'), tmp_path / 'file', True, part='upsampler', size=(32, 48))
+
+
+class Guided(nn.Module):
+    def __init__(self, upsampler):
+        super().__init__()
+        self.stem, self.down, self.upsampler = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 16, 2, 2), upsampler
+
+    def forward(self, image):
+        guide = self.stem(image)
+        return self.upsampler(self.down(guide), guide)
+
+
+@pytest.mark.parametrize(('which', 'gathers'), [((16, 'tracing'), False), ((16, 'tracing'), True), ((20, 'capturing'), True)], ids=str)
+def test_the_neck(which, gathers, tmp_path):
+    exported = check(neck(), which, tmp_path / 'file', gathers, part='neck')
+    assert list(exported.subject.inputs) == [f'inputs_{i}' for i in range(3)]
+    assert exported.subject.outputs == tuple(f'output_{i}' for i in range(4))
+    assert exported.sizes.startswith('any; ')
+
+
+def test_the_neck_as_a_program_takes_what_needs_no_crop(tmp_path):
+    exported = check(neck(), 'torch-export', tmp_path / 'file', True, part='neck')
+    assert exported.sizes == 'multiples of 32; 1x3x133x203 is refused'
+
+
+@pytest.mark.parametrize(
+    ('which', 'gathers'),
+    [((16, 'tracing'), False), ((16, 'tracing'), True), ((18, 'tracing'), False), ((20, 'tracing'), True)],
+    ids=str,
+)
+def test_segformer(which, gathers, segformer, tmp_path):
+    exported = check(segformer, which, tmp_path / 'file', gathers, size=(64, 96))
+    assert exported.subject.outputs == ('logits',)
+    assert exported.differences[0].shape == (2, 150, 64, 96)
+    assert exported.grid_samples == (0 if gathers else 6)
+    assert exported.sizes.startswith('any; ')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('which', 'gathers'), [((18, 'capturing'), True), ('torch-export', False)], ids=str)
+def test_segformer_by_exporters_that_take_their_time(which, gathers, tmp_path):
+    """With one block for each stage, where B1 has two."""
+    model = load_segformer(**{'model.backbone.num_layers': [1, 1, 1, 1]})
+    check(model, which, tmp_path / 'file', gathers, size=(64, 96))
+
+
+def refusal(model, which, path, **arguments):
+    """The one line; nothing is left, and what was there before stays."""
+    path.write_text('before')
+    with pytest.raises(ValueError, match=r'\w') as error:
+        export(model, form_of(which), path, size=(32, 48), **arguments)
+    assert path.read_text() == 'before'
+    assert list(path.parent.iterdir()) == [path]
+    assert '\n' not in str(error.value)
+    return str(error.value)
+
+
+class Sized(nn.Module):
+    """Makes numbers of sizes, which exporters take for good."""
+
+    def forward(self, image):
+        return F.interpolate(image, (2 * int(image.shape[2]), 2 * int(image.shape[3])))
+
+
+class Scaled(nn.Module):
+    """Likewise, in values alone."""
+
+    def forward(self, image):
+        return image * float(int(image.shape[2]))
+
+
+def test_a_size_that_is_not_kept_open_is_found(tmp_path):
+    path = tmp_path / 'file'
+    words = 'and is not kept, because in onnxruntime .* on 3x3x96x176 its outputs have the shapes .*--fixed for images of one size'
+    assert re.search(words, refusal(Sized(), (16, 'tracing'), path))
+    assert re.search('on 3x3x96x176 its output differs from that of PyTorch by', refusal(Scaled(), (16, 'tracing'), path))
+    assert re.search('it cannot be run on 3x3x96x176 .*Guard failed', refusal(Sized(), 'torch-export', path))
+
+
+@pytest.mark.parametrize('which', [(16, 'tracing'), 'torch-export'], ids=str)
+def test_one_size_alone(which, tmp_path):
+    exported = export(Sized(), form_of(which), tmp_path / 'file', size=(32, 48), fixed=True)
+    assert exported.sizes == '1x3x32x48 alone'
+    assert [found.images for found in exported.differences] == [(1, 32, 48)]
+
+
+class Remembers(nn.Module):
+    """Takes a number from the image, which tracing takes for good."""
+
+    def forward(self, image):
+        return image * image.mean().item()
+
+
+def test_one_size_alone_is_checked_with_another_image(tmp_path):
+    assert 'on 1x3x32x48 its output differs' in refusal(Remembers(), (16, 'tracing'), tmp_path / 'file', fixed=True)
+
+
+def test_nothing_is_open_where_one_size_was_asked_for(tmp_path):
+    export(upsampler(), Onnx(16), tmp_path / 'file', size=(32, 48), fixed=True)
+    import onnx
+
+    dims = onnx.load(str(tmp_path / 'file')).graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_value for dim in dims] == [1, 3, 32, 48]
+
+
+class Parity(nn.Module):
+    """Treats odd sizes in another way."""
+
+    def forward(self, image):
+        return image * 2 if image.shape[2] % 2 else image
+
+
+class Even(nn.Module):
+    def forward(self, image):
+        if image.shape[2] % 2:
+            raise ValueError('even sizes only')
+        return image * 2
+
+
+@pytest.mark.parametrize(
+    ('model', 'words'), [(Parity(), 'is computed wrong'), (Even(), 'is nothing that the model takes')], ids=['Parity', 'Even']
+)
+def test_which_sizes(model, words, tmp_path):
+    exported = export(model, Onnx(16), tmp_path / 'file')
+    assert exported.sizes == f'multiples of 32; 1x3x133x203 {words}'
+
+
+def test_images_of_any_size_need_not_be_multiples(tmp_path):
+    exported = export(Parity(), Onnx(16), tmp_path / 'file', size=(30, 50))
+    assert exported.sizes == 'such as 30x50, 94x178, 62x146; 1x3x35x61 is computed wrong'
+
+
+class Own(nn.Module):
+    def forward(self, image):
+        return F.grid_sample(image, image[:, :2].permute(0, 2, 3, 1), align_corners=False)
+
+
+@pytest.mark.parametrize('which', [(16, 'tracing'), (18, 'capturing'), 'torch-export'], ids=str)
+def test_a_model_that_samples_by_itself(which, tmp_path):
+    words = refusal(Own(), which, tmp_path / 'file', gathers=True)
+    assert re.match(r'1 (GridSample|grid_sampler) are left in Own: .* --without-grid-sample cannot change', words)
+
+
+class Unknown(nn.Module):
+    def forward(self, image):
+        return torch.linalg.matrix_exp(image @ image.mT)
+
+
+@pytest.mark.parametrize(
+    ('which', 'remedy'),
+    [((16, 'tracing'), '--opset 18 --exporter capturing'), ((18, 'capturing'), '--exporter tracing')],
+    ids=str,
+)
+def test_an_exporter_that_fails(which, remedy, tmp_path):
+    words = refusal(Unknown(), which, tmp_path / 'file')
+    assert re.search(f'exporter cannot be had of this model: .*Try {remedy}, --fixed', words)
+    assert len(words) < 700
+
+
+def test_a_runtime_that_refuses_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(Onnx, 'write', lambda self, subject, axes, path: path.write_bytes(b'none'))
+    monkeypatch.setattr(Onnx, 'operators', lambda self, path: [])
+    assert 'it cannot be opened (' in refusal(Scaled(), (16, 'tracing'), tmp_path / 'file')
+
+
+def test_weights_that_a_file_cannot_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(forms, 'ONNX_LIMIT', 100)
+    assert 'a file of ONNX can hold 2: choose --to torch-export' in refusal(upsampler(), (16, 'tracing'), tmp_path / 'file')
+
+
+@pytest.mark.parametrize('value', [float('nan'), 1.1e-3])
+def test_what_is_no_number_is_no_match(value):
+    found = Difference('logits', Images(1, 2, 3), (1, 1, 2, 3), value, value)
+    with pytest.raises(MismatchError, match='on 1x3x2x3 its logits differs'):
+        require_within([found])
+    require_within([Difference('logits', Images(1, 2, 3), (1, 1, 2, 3), 9e-4, 9e-4)])
+
+
+def test_a_part_that_is_not_there():
+    with pytest.raises(ValueError, match='--part nekc: the model has no such module; it consists of stages, neck and what is in them'):
+        make_subject(Pyramid(nn.Identity()), 'nekc', Images(1, 32, 48))
+
+
+def test_a_part_that_no_image_reaches():
+    model = upsampler()
+    model.unused = nn.Identity()
+    model.forward = lambda image: model[1](model[0](image))
+    with pytest.raises(ValueError, match='--part unused is not run between an image and what it returns'):
+        make_subject(model, 'unused', Images(1, 32, 48))
+
+
+def test_a_part_is_called_as_the_model_calls_it():
+    """With arguments by name, numbers among them, and by its ``forward``."""
+
+    class Head(nn.Module):
+        def forward(self, maps, ratio, *, last):
+            return {'first': maps['a'][0] * ratio, 'second': [last, None, last > 0]}
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = Head()
+
+        def forward(self, image):
+            return self.head.forward({'a': [image]}, ratio=3, last=image + 1)
+
+    model = Model().eval()
+    subject = make_subject(model, 'head', Images(1, 2, 3))
+    assert list(subject.inputs) == ['maps_a_0', 'last']
+    assert subject.outputs == ('output_first', 'output_second_0')
+    first, second = subject(subject.inputs)
+    image = subject.inputs['maps_a_0']
+    assert torch.equal(first, 3 * image)
+    assert torch.equal(second, image + 1)
+    assert 'forward' not in vars(model.head)
+
+
+def test_images_that_the_model_cannot_take():
+    with pytest.raises(
+        ValueError, match=r'Even cannot be run in PyTorch on 1x3x31x48 up to what it returns \(ValueError: even sizes only\)'
+    ):
+        make_subject(Even(), None, Images(1, 31, 48))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (('onnx', 17), 'opset must be one of 16, 18, 20, got 17'),
+        (('onnx', 16, 'capturing'), 'the capturing exporter writes opset 18 and newer, got --opset 16'),
+        (('torch-export', 18), '--opset and --exporter go with --to onnx'),
+        (('onnx', 18, 'dynamo'), "exporter must be tracing or capturing, got 'dynamo'"),
+    ],
+)
+def test_bad_options(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        make_form(*arguments)
+
+
+def test_which_exporter_is_the_default():
+    assert [Onnx(opset).exporter for opset in (16, 18, 20)] == ['tracing', 'capturing', 'capturing']
+
+
+def test_what_is_not_installed_is_named(monkeypatch):
+    find_spec = forms.find_spec
+    monkeypatch.setattr(forms, 'find_spec', lambda name: None if name == 'onnxscript' else find_spec(name))
+    with pytest.raises(ImportError, match='needs onnxscript, which is not installed. Run: pip install onnx onnxruntime onnxscript'):
+        Onnx(16)
+    Program()

@@ -1,0 +1,152 @@
+"""The command line: what it writes and says, and what it refuses in one line."""
+
+import os
+import runpy
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip('mmseg')
+onnxruntime = pytest.importorskip('onnxruntime')
+pytest.importorskip('onnxscript')
+from mmdysample.analysis.loaded_model import load_model  # noqa: E402
+from mmdysample.engine.config import load_config  # noqa: E402
+from mmdysample.engine.model import build_model  # noqa: E402
+
+SHAPES = 'configs/shapes/segformer_b1_dysample_shapes.py'
+FASTER = 'configs/shapes/faster_rcnn_dysample_shapes.py'
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch):
+    for name in ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', 'LOCAL_RANK', 'RANK'):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def tool(monkeypatch, capfd, tmp_path):
+    """Run the tool; what it prints, or its one line of error."""
+
+    def run(*arguments, config=SHAPES, refused=False):
+        monkeypatch.setattr(sys, 'argv', ['export.py', config, *map(str, arguments), '--work-dir', str(tmp_path / 'work')])
+        if not refused:
+            runpy.run_path('tools/export.py', run_name='__main__')
+            told = capfd.readouterr()
+            assert told.err == ''
+            return told.out
+        with pytest.raises(SystemExit) as exit_:
+            runpy.run_path('tools/export.py', run_name='__main__')
+        errors = capfd.readouterr().err
+        assert exit_.value.code == 2
+        assert errors.startswith('error: ')
+        assert errors.count('\n') == 1
+        return errors
+
+    return run
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    model = build_model(load_config(SHAPES))
+    for name, parameter in model.named_parameters():
+        if '.offset.' in name:
+            nn.init.normal_(parameter, std=0.2)
+    path = tmp_path_factory.mktemp('checkpoint') / 'iter_9.pth'
+    torch.save({'state_dict': model.state_dict(), 'meta': {}}, path)
+    return path
+
+
+def test_a_checkpoint(tool, checkpoint, tmp_path):
+    told = tool(checkpoint, '--to', 'onnx', '--opset', '16', '--size', '64x96')
+    out = tmp_path / 'work/segformer_b1_dysample_shapes.onnx'
+    lines = told.strip().splitlines()
+    assert lines[0] == 'exported: EncoderDecoder of segformer_b1_dysample_shapes · DySample · iter_9.pth'
+    assert f'in onnxruntime {onnxruntime.__version__}, 2x3x64x96, 3x3x128x224, 1x3x128x224:' in lines[1]
+    assert [word in lines[3] for word in ('form', 'output', 'shape', 'largest difference', 'relative')] == [True] * 5
+    assert 'ONNX, opset 16, tracing exporter' in lines[5]
+    assert 'logits' in lines[5]
+    assert lines[7:] == [
+        'input: image (B, 3, H, W)',
+        'output: the logits at the size of the image',
+        'outside: the input is an image in RGB, normalised: (pixel - mean) / std, '
+        'mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375]',
+        'sizes: any; 1x3x69x107 was tried, too',
+        'GridSample: 6',
+        f'done: {out}',
+    ]
+    model = load_model(load_config(SHAPES), str(checkpoint)).model.cpu()
+    image = torch.randn(1, 3, 70, 50)
+    (got,) = onnxruntime.InferenceSession(str(out)).run(None, {'image': image.numpy()})
+    expected = model.encode_decode(image, [{'img_shape': image.shape[2:]}])
+    torch.testing.assert_close(torch.from_numpy(got), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_part_of_an_untrained_detector(tool, tmp_path):
+    out = tmp_path / 'neck.pt2'
+    arguments = ('--to', 'torch-export', '--part', 'neck.upsample_modules.0', '--without-grid-sample', '--out', out)
+    told = tool(*arguments, config=FASTER)
+    assert 'exported: neck.upsample_modules.0 (DySample) of faster_rcnn_dysample_shapes' in told
+    assert 'input: x (B, 64, H, W)\nsizes: any; 1x3x133x203 was tried, too\ngrid_sampler: none\nuntrained: no checkpoint was given' in told
+    before = os.stat(out)
+    assert f'error: {out} exists: choose another --out, or overwrite it with --force' in tool(*arguments, config=FASTER, refused=True)
+    assert os.stat(out) == before
+    tool(*arguments, '--force', '--upsampler', 'DySample+', config=FASTER)
+    assert os.stat(out).st_size > before.st_size
+
+
+def test_a_detector_gives_maps(tool, tmp_path):
+    told = tool('--to', 'onnx', '--opset', '16', '--out', tmp_path / 'maps.onnx', '--fixed', '--size', '64x128', config=FASTER)
+    assert 'output: the maps of neck and rpn_head, from which boxes, scores and NMS are left to you' in told
+    assert 'input: image (1, 3, 64, 128)' in told
+    names = [node.name for node in onnxruntime.InferenceSession(str(tmp_path / 'maps.onnx')).get_outputs()]
+    assert names == [f'{kind}_{i}' for kind in ('neck', 'rpn_head_0', 'rpn_head_1') for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['--to', 'onnx', '--part', 'nekc'], 'the model has no such module; it consists of backbone, decode_head'),
+        (['--to', 'onnx', '--out', 'model.pt2'], '--out must end in .onnx, got model.pt2'),
+        (['--to', 'onnx', '--opset', '16', '--exporter', 'capturing'], 'writes opset 18 and newer, got --opset 16'),
+        (['--to', 'torch-export', '--opset', '18'], '--opset and --exporter go with --to onnx'),
+        (['no.pth', '--to', 'onnx'], 'there is no checkpoint no.pth'),
+        (['--to', 'onnx', '--upsampler', 'DySampel'], "unknown upsampler 'DySampel'"),
+    ],
+)
+def test_wrong_use(arguments, words, tool):
+    assert words in tool(*arguments, refused=True)
+
+
+def test_an_exporter_that_fails_says_so_alone(tool):
+    """Whose own words are thousands of lines."""
+    config = '--cfg-options', 'model.decode_head.dropout_ratio=0', 'model.decode_head.upsample_cfg.type=Unexportable'
+    from mmengine.registry import MODELS
+
+    @MODELS.register_module(name='Unexportable', force=True)
+    class Unexportable(nn.Module):
+        guided = False
+
+        def __init__(self, in_channels, scale_factor=2):
+            super().__init__()
+            self.scale_factor = scale_factor
+
+        def forward(self, x):
+            return torch.linalg.matrix_exp(x @ x.mT).sum() + x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    try:
+        assert 'tracing exporter cannot be had of this model: ' in tool('--to', 'onnx', '--opset', '16', *config, refused=True)
+    finally:
+        MODELS.module_dict.pop('Unexportable')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [(['--opset', '17'], 'argument --opset: invalid choice'), (['--size', '64'], 'takes HxW, two positive whole numbers, got 64')],
+)
+def test_wrong_words(arguments, words, monkeypatch, capfd):
+    monkeypatch.setattr(sys, 'argv', ['export.py', SHAPES, '--to', 'onnx', *arguments])
+    with pytest.raises(SystemExit):
+        runpy.run_path('tools/export.py', run_name='__main__')
+    assert words in capfd.readouterr().err

@@ -1,0 +1,85 @@
+"""Export a model or a part of it for other runtimes, and check that it computes there what it does in PyTorch."""
+
+import argparse
+from pathlib import Path
+
+from mmdysample.engine.checkpoint import TRUST_FLAG, secure_loading
+from mmdysample.engine.config import load_config
+from mmdysample.engine.errors import exit_on_error
+from mmdysample.engine.launch import set_work_dir
+from mmdysample.engine.options import Options
+from mmdysample.engine.upsampler import use_upsampler
+from mmdysample.frameworks import require
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file (default: none, an untrained model)')
+    parser.add_argument('--to', choices=['onnx', 'torch-export'], required=True, help='.onnx, or the .pt2 of torch.export')
+    parser.add_argument('--out', metavar='FILE', help='file to write (default: <name of the config>.onnx or .pt2 in the work folder)')
+    parser.add_argument('--force', action='store_true', help='overwrite --out')
+    parser.add_argument('--part', metavar='NAME', help='a module of the model, as neck or neck.upsample_modules.0 (default: the whole)')
+    parser.add_argument(
+        '--size',
+        type=parse_size,
+        default=(128, 192),
+        metavar='HxW',
+        help='of the images to export with (default: 128x192); others will do, too',
+    )
+    parser.add_argument(
+        '--fixed', action='store_true', help='for one image of --size alone (default: batch, height and width are left open)'
+    )
+    parser.add_argument(
+        '--without-grid-sample', action='store_true', help='sample by gathers, for runtimes whose GridSample is wrong or missing'
+    )
+    parser.add_argument('--work-dir', help='as in tools/train.py')
+    parser.add_argument('--upsampler', metavar='NAME', help='as in tools/train.py: the upsampler that the checkpoint was trained with')
+    parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE', help='change the config')
+    parser.add_argument(TRUST_FLAG, action='store_true', help='load checkpoints that can run code; only for files from people you trust')
+    onnx = parser.add_argument_group('ONNX')
+    onnx.add_argument('--opset', type=int, choices=[16, 18, 20], help='version of the operators (default: 18)')
+    onnx.add_argument(
+        '--exporter',
+        choices=['tracing', 'capturing'],
+        help="torch's older exporter, or its newer one, which needs opset 18 (the default there)",
+    )
+    args = parser.parse_args()
+    with exit_on_error():
+        from mmdysample.analysis.loaded_model import load_model
+        from mmdysample.export.export import export
+        from mmdysample.export.forms import make_form
+        from mmdysample.export.report import describe
+
+        form = make_form(args.to, args.opset, args.exporter)
+        secure_loading(args.trust_checkpoint)
+        config = load_config(args.config, args.cfg_options)
+        if config.get('default_scope') in ('mmdet', 'mmseg'):
+            require(config.default_scope, args.config)
+        name = Path(args.config).stem
+        if args.upsampler is not None:
+            name = f'{name}_{use_upsampler(config, args.upsampler, args.cfg_options)}'
+            config.pop('work_dir', None)  # of the saved config of another run
+        set_work_dir(config, name, args.work_dir)
+        out = Path(args.out or Path(config.work_dir) / f'{Path(args.config).stem}{form.suffix}')
+        form.check_name(out)
+        if out.exists() and not args.force:
+            raise ValueError(f'{out} exists: choose another --out, or overwrite it with --force')
+        loaded = load_model(config, args.checkpoint)
+        exported = export(loaded.model.cpu(), form, out, args.part, args.size, args.without_grid_sample, args.fixed)
+    print(describe(exported, form, loaded))
+    if loaded.warning:
+        print(loaded.warning)
+    print(f'done: {out}')
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read HxW."""
+    parts = text.split('x')
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f'takes HxW, two positive whole numbers, got {text}')
+    return int(parts[0]), int(parts[1])
+
+
+if __name__ == '__main__':
+    main()
