@@ -1,0 +1,129 @@
+import pytest
+import torch
+from torch import nn
+
+from mmdysample import DySample
+from mmdysample.functional import choose_path, paths
+
+
+@pytest.fixture
+def x():
+    return torch.zeros(1, 4, 3, 5)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_forced(monkeypatch):
+    monkeypatch.delenv('MMDYSAMPLE_PATH', raising=False)
+    monkeypatch.delenv('TRITON_INTERPRET', raising=False)
+
+
+def gpu_map(dtype=torch.float32, size=(3, 5)):
+    """What is asked of a map on a GPU, on machines without one."""
+
+    class Map:
+        device = torch.device('cuda', 0)
+        shape = (1, 4, *size)
+
+    Map.dtype = dtype
+    return Map()
+
+
+@pytest.fixture
+def a_gpu(monkeypatch):
+    monkeypatch.setattr(paths, 'HAS_TRITON', True)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (8, 0))
+
+
+def test_training_and_inference_on_a_cpu(x):
+    assert choose_path(x) == 'lean'
+    assert choose_path(x, training=False) == 'plain'
+    path, why = choose_path(x, explain=True)
+    assert path == 'lean'
+    assert why.startswith('there is a backward pass to keep things for')
+
+
+def test_other_devices_take_operations_of_torch():
+    assert choose_path(torch.empty(1, 4, 3, 5, device='meta')) == 'plain'
+
+
+@pytest.mark.usefixtures('a_gpu')
+def test_a_gpu_takes_the_kernels(monkeypatch):
+    assert choose_path(gpu_map(), explain=True) == ('fused', 'the map is on a GPU, and Triton is installed')
+    assert choose_path(gpu_map(torch.bfloat16), training=False) == 'fused'
+    for case, s, reason in (
+        (gpu_map(torch.float64), 2, 'they compute in float32, and the map is of float64'),
+        (gpu_map(size=(2**15, 2**14)), 2, 'they count up to 2147483647 output pixels'),
+    ):
+        path, why = choose_path(case, scale_factor=s, explain=True)
+        assert path == 'lean'
+        assert reason in why
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (6, 1))
+    assert 'compute capability 7.0' in choose_path(gpu_map(), explain=True)[1]
+    monkeypatch.setattr(paths, 'HAS_TRITON', False)
+    assert 'Triton is not installed' in choose_path(gpu_map(), explain=True)[1]
+
+
+def test_the_environment_and_the_argument_force_one(x, monkeypatch):
+    monkeypatch.setenv('MMDYSAMPLE_PATH', 'plain')
+    assert choose_path(x, explain=True) == ('plain', 'MMDYSAMPLE_PATH says so')
+    assert choose_path(x, path='lean', explain=True) == ('lean', 'the argument path says so')
+    assert DySample(4, path='lean').path == 'lean'
+
+
+@pytest.mark.parametrize(
+    ('path', 'message'),
+    [
+        ('fast', "the argument path must be one of plain, lean, fused, got 'fast'"),
+        ('fused', r"the argument path is 'fused', which cannot be had here: .*; leave it out, or take 'lean'"),
+    ],
+)
+def test_what_cannot_be_had(x, path, message):
+    with pytest.raises(ValueError, match=message):
+        choose_path(x, path=path)
+
+
+def test_names_what_is_wrong_in_the_environment(x, monkeypatch):
+    monkeypatch.setenv('MMDYSAMPLE_PATH', 'best')
+    with pytest.raises(ValueError, match="MMDYSAMPLE_PATH must be one of plain, lean, fused, got 'best'"):
+        DySample(4)(x)
+
+
+def test_the_module_names_an_unknown_path():
+    with pytest.raises(ValueError, match="path must be one of plain, lean, fused, or None, got 'best'"):
+        DySample(4, path='best')
+
+
+def test_exporters_get_plain_operations_whatever_is_forced(x):
+    module = DySample(4, path='lean')
+    operators = {str(node.target) for node in torch.export.export(module, (x,)).graph.nodes}
+    assert any('grid_sampler' in name for name in operators)
+    assert not any('mmdysample' in name for name in operators)
+    kinds = {node.kind() for node in torch.jit.trace(module, x).inlined_graph.nodes()}
+    assert 'aten::grid_sampler' in kinds
+    assert not any(kind.startswith('mmdysample') for kind in kinds)
+
+
+def test_a_compiled_model_keeps_the_operator(x):
+    seen = []
+
+    def backend(graph, _):
+        seen.extend(str(node.target) for node in graph.graph.nodes)
+        return graph
+
+    module = DySample(4).eval()
+    with torch.no_grad():
+        torch.compile(module, fullgraph=True, backend=backend)(x)
+    torch.compiler.reset()
+    assert any('mmdysample' in name for name in seen)
+
+
+def test_torch_func_transforms_the_module():
+    module = DySample(4, dyscope=True).double()
+    nn.init.normal_(module.offset.weight)
+    x = torch.randn(2, 1, 4, 3, 5, dtype=torch.float64)
+    out = torch.func.vmap(module)(x)
+    torch.testing.assert_close(out[1], module(x[1]))
+    grad = torch.func.grad(lambda x: module(x).square().sum())(x[0])
+    leaf = x[0].clone().requires_grad_()
+    module(leaf).square().sum().backward()
+    torch.testing.assert_close(grad, leaf.grad)
