@@ -8,11 +8,14 @@ from mmengine.runner import Runner
 from mmdysample.engine.checkpoint import check_fit
 from mmdysample.engine.errors import exit_on_error
 from mmdysample.engine.files import hold
-from mmdysample.engine.launch import build_runner, set_amp, set_resume
+from mmdysample.engine.launch import build_runner, set_amp, set_deterministic, set_resume
 from mmdysample.engine.options import make_parser, read_config
 from mmdysample.engine.report import LastMetrics, print_metrics
 from mmdysample.engine.resume import EvaluateFirst
 from mmdysample.upsamplers.base import ShapeError
+
+# As torch says it of an operation that the model uses.
+NOT_DETERMINISTIC = 'does not have a deterministic implementation'
 
 
 def main() -> None:
@@ -25,12 +28,15 @@ def main() -> None:
         help='go on from the last complete checkpoint of the work folder, or from PATH',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument('--deterministic', action='store_true', help='same seed (randomness.seed, or 0), same weights')
     args = parser.parse_args()
     with exit_on_error():
         config = read_config(args, ('train', 'val'))
         set_resume(config, args.resume)
         if args.amp:
             set_amp(config)
+        if args.deterministic:
+            set_deterministic(config)
         runner = build_runner(config, to_train=True)
         if runner.rank == 0:
             hold(Path(config.work_dir))
@@ -66,6 +72,10 @@ def train(runner: Runner) -> None:
             'the pretrained weights of the config (torchvision://...) need torchvision, which is not installed; '
             'install it, or train without them with --cfg-options model.backbone.init_cfg=None'
         ) from error
+    except RuntimeError as error:
+        if NOT_DETERMINISTIC not in str(error):
+            raise
+        raise OSError(f'{str(error).split(". ")[0]}: leave out --deterministic, or what uses it') from error
 
 
 if __name__ == '__main__':

@@ -108,6 +108,17 @@ def set_amp(config: Config) -> None:
     config.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
 
 
+def set_deterministic(config: Config) -> None:
+    """Train so that the same seed gives the same weights: the config's seed, or 0, and deterministic algorithms alone.
+
+    What has none raises an error of torch that names it: DySample has on any device.
+    """
+    seed = (config.get('randomness') or {}).get('seed')
+    config.randomness = {**(config.get('randomness') or {}), 'seed': 0 if seed is None else seed, 'deterministic': True}
+    # Without it, torch refuses matrix products on CUDA under deterministic algorithms.
+    os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+
+
 def build_runner(config: Config, to_train: bool = False) -> Runner:
     """Build the runner with its model, data and loops, so that whatever is wrong with the config shows before any work is done.
 

@@ -289,3 +289,49 @@ def test_a_converted_file_is_tested(run, tmp_path):
     evaluated = run(*tool('test', FASTER, ours, '--upsampler', 'DySample+', '--work-dir', work, '--cfg-options', *SIZES))
     assert '│ box ' in evaluated
     assert not re.search('warning: |unexpected key|missing keys', evaluated)
+
+
+def test_deterministic_trainings_end_with_the_same_weights(run, tmp_path):
+    states = []
+    for i in range(2):
+        work = tmp_path / str(i)
+        run(
+            *tool(
+                'train',
+                FASTER,
+                '--work-dir',
+                work,
+                '--deterministic',
+                '--cfg-options',
+                *SHORT,
+                'val_cfg=None',
+                'val_dataloader=None',
+                'val_evaluator=None',
+            )
+        )
+        assert load_config(str(work / Path(FASTER).name)).randomness == dict(seed=0, deterministic=True)
+        states.append(torch.load(work / 'epoch_1.pth', weights_only=False)['state_dict'])
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    fresh = build_model(load_config(FASTER)).state_dict()
+    assert not torch.equal(fresh['neck.upsample_modules.0.offset.weight'], states[0]['neck.upsample_modules.0.offset.weight'])
+
+
+def test_what_is_not_deterministic_is_named(environment, tmp_path):
+    """An operation of which torch knows no deterministic form, in a hook of the training."""
+    module = tmp_path / 'shuffling.py'
+    module.write_text(
+        'import torch\nfrom mmengine.hooks import Hook\nfrom mmengine.registry import HOOKS\n\n'
+        '@HOOKS.register_module()\nclass Shuffling(Hook):\n    def before_train_iter(self, *_, **__):\n'
+        '        torch.zeros(2).put_(torch.tensor([0, 0]), torch.ones(2), accumulate=False)\n'
+    )
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f"_base_ = {str(ROOT / FASTER)!r}\ncustom_imports = dict(imports=['shuffling'])\ncustom_hooks = [dict(type='mmengine.Shuffling')]\n"
+    )
+    command = tool('train', config, '--work-dir', tmp_path / 'work', '--deterministic', '--cfg-options', *SHORT)
+    environment = {**environment, 'PYTHONPATH': str(tmp_path)}
+    done = subprocess.run(list(map(str, command)), env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert 'put_ does not have a deterministic implementation' in done.stderr
+    assert 'leave out --deterministic' in done.stderr
+    assert 'Traceback' not in done.stderr
