@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from .bilinear import sample_bilinear
+from .capture import captured
+from .rows import rows_pay, sample_rows
 
 
 def initial_position(scale_factor: int, groups: int) -> Tensor:
@@ -91,7 +93,7 @@ def dysample(x: Tensor, offset: Tensor, scale_factor: int = 2, groups: int = 1) 
         groups: The number of groups ``g``; channels ``[i*C/g, (i+1)*C/g)`` are sampled at the points of group ``i``.
 
     Returns:
-        ``(B, C, s*H, s*W)``, of the dtype of ``x``.
+        ``(B, C, s*H, s*W)``, of the dtype of ``x``; in ``channels_last`` if ``x`` is in that on a CPU and nothing is differentiated.
 
     Raises:
         ValueError: ``C`` is not divisible by ``groups``, or ``offset`` has another shape than the one above.
@@ -104,7 +106,11 @@ def dysample(x: Tensor, offset: Tensor, scale_factor: int = 2, groups: int = 1) 
         raise ValueError(f'offset must have the shape (B, 2*groups*scale_factor**2, H, W) = {expected}, got {tuple(offset.shape)}')
 
     dtype = torch.promote_types(torch.promote_types(x.dtype, offset.dtype), torch.float32)
-    grid = sampling_grid(offset.to(dtype), scale_factor, groups)
+    offset = offset.to(dtype)
+    differentiated = torch.is_grad_enabled() and (x.requires_grad or offset.requires_grad)
+    if not differentiated and not captured() and not torch._C._are_functorch_transforms_active() and rows_pay(x):
+        return sample_rows(x.to(dtype), offset, scale_factor, groups).to(x.dtype)
+    grid = sampling_grid(offset, scale_factor, groups)
     # The channel count is spelled out: -1 is ambiguous for an empty batch.
     maps = x.to(dtype).reshape(batch * groups, channels // groups, height, width)
     out = sample_bilinear(maps, grid)

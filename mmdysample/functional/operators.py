@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.library import custom_op
 
 from .dysample import dysample, sampling_grid, sampling_offset
+from .layout import output_format
+from .rows import rows_pay
 
 BILINEAR, BORDER = 0, 1  # grid_sample's modes, as aten's operators count them
 
@@ -37,7 +39,8 @@ def sample(
         from mmdysample.kernels.launch import sample_fused
 
         return sample_fused(x, offset, scope, position, scope_factor, s, groups)
-    return dysample(x, sampling_offset(offset, scope, position, scope_factor), s, groups)
+    with torch.no_grad():  # an operator's own gradients are registered below
+        return dysample(x, sampling_offset(offset, scope, position, scope_factor), s, groups)
 
 
 @custom_op('mmdysample::sample_backward', mutates_args=())
@@ -96,7 +99,7 @@ def _sample_fake(
 ) -> Tensor:
     batch, channels, height, width = x.shape
     out = x.new_empty(batch, channels, s * height, s * width)
-    return out.contiguous(memory_format=output_format(x)) if fused else out
+    return out.contiguous(memory_format=output_format(x)) if fused or rows_pay(x) else out
 
 
 @sample_backward.register_fake
@@ -124,13 +127,6 @@ def _sample_backward_fake(
         for t in (offset, scope)
     ]
     return grad_x, grads[0], grads[1]
-
-
-def output_format(x: Tensor) -> torch.memory_format:
-    """The memory format that a map asks for: ``channels_last`` if it is in that and in no other."""
-    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
-        return torch.channels_last
-    return torch.contiguous_format
 
 
 def _keep_inputs(ctx: Any, inputs: tuple, output: Tensor) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from mmdysample.functional.operators import output_format
+from mmdysample.functional.layout import output_format
 
 from . import sampling
 
