@@ -16,7 +16,7 @@ help:
 	@echo 'make foreign, make test-foreign    models from outside OpenMMLab (transformers, Ultralytics), in an environment of their own'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make pictures    the pictures of the README'
-	@echo 'make bench   time and memory: every upsampler, and DySample against the textbook formulation'
+	@echo 'make bench   time and memory: every upsampler, and every formulation of DySample'
 	@echo 'make clean   remove build products (environments, data, work_dirs and results stay)'
 
 .PHONY: env

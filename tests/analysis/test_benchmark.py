@@ -11,12 +11,12 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mmdysample import build_upsampler, list_upsamplers
-from mmdysample.analysis.benchmark import command, environment, files, memory, models, report, textbook, timing
+from mmdysample.analysis.benchmark import command, environment, files, memory, models, report, timing
 from mmdysample.analysis.benchmark.environment import Environment
 from mmdysample.analysis.benchmark.figure import draw_figure, figure_points
 from mmdysample.analysis.benchmark.passes import PASSES, Subject
 from mmdysample.analysis.benchmark.published import published_miou, published_ratio
-from mmdysample.analysis.benchmark.textbook import VARIANTS, Textbook, compare
+from mmdysample.analysis.benchmark.textbook import VARIANTS
 from mmdysample.analysis.benchmark.timing import Timing, in_a_word, interleaved
 from mmdysample.analysis.benchmark.unfold import Unfolding, reassembles
 from mmdysample.analysis.benchmark.upsamplers import Cost, Measured, measure_upsamplers
@@ -301,27 +301,6 @@ class TestUpsamplers:
         assert not reassembles(make('DySample'), inputs[:1])
 
 
-class TestTextbook:
-    @pytest.mark.parametrize('scale_factor', [2, 3])
-    @pytest.mark.parametrize('name', VARIANTS)
-    def test_it_is_the_same_formula(self, name, scale_factor):
-        module = VARIANTS[name](72, scale_factor).double()
-        for parameter in module.parameters():
-            nn.init.normal_(parameter, std=0.3)
-        x = torch.randn(2, 72, 3, 5, dtype=torch.float64)
-        torch.testing.assert_close(Textbook(module)(x), module(x))
-
-    def test_the_table_has_a_row_for_each_size_and_pass(self):
-        assert compare('DySample-S+', 2, [(1, 32, 3, 5), (2, 32, 4, 4)], CPU, rounds=3).row_count == 4
-
-    def test_percentiles_lie_among_few_times(self, monkeypatch):
-        times = {'bilinear': [1.0, 1.0], 'textbook': [2.0, 12.0], 'ours': [1.0, 2.0]}
-        monkeypatch.setattr(textbook, 'interleaved', lambda *_: (times, {}))
-        table = compare('DySample', 2, [(1, 32, 3, 5)], CPU, rounds=2)
-        (ratios,) = (column.cells for column in table.columns if str(column.header).startswith('time'))
-        assert list(ratios) == ['0.214\n(0.367)'] * 2  # 1.5 ms to 7 ms, and 1.1 ms to 3 ms
-
-
 def fake_rows(**medians):
     """Measurements of these latencies."""
     return [
@@ -550,11 +529,14 @@ class TestCommand:
             (['--rounds', '0'], 'takes a positive integer, got 0'),
             (['--seconds', 'inf'], 'takes a number of seconds, got inf'),
             (['cost'], "invalid choice: 'cost' (choose from "),
-            (['textbook', '--size', '1x30x4x4', '--rounds', '1', '--seconds', '0'], 'in_channels must be divisible by groups'),
+            (['textbook', '--size', '1x30x4x4'], 'in_channels must be divisible by groups'),
+            (['textbook', '--size', '30x4x4'], 'takes BxCxHxW, 4 positive integers, got 30x4x4'),
+            (['textbook', '--dtype', 'float32', 'float64'], "argument --dtype: invalid choice: 'float64'"),
+            (['textbook', '--type', 'CARAFE'], "argument --type: invalid choice: 'CARAFE'"),
         ],
     )
     def test_wrong_arguments(self, capfd, tmp_path, arguments, message):
-        elsewhere = [] if arguments[0] in ('textbook', '--out', 'cost') else ['--out', str(tmp_path)]
+        elsewhere = [] if arguments[0] in ('--out', 'cost') else ['--out', str(tmp_path)]
         with pytest.raises(SystemExit) as exit_:
             command.main(ROOT, [*arguments, *elsewhere])
         assert exit_.value.code == 2

@@ -6,9 +6,8 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
-
-from rich.console import Console
 
 from mmdysample.analysis.progress import long_progress
 from mmdysample.analysis.tables import FORMATS, Row, render
@@ -21,11 +20,26 @@ from mmdysample.upsamplers.builder import resolve
 
 from .environment import DEVICES, DTYPES, Environment
 from .figure import draw_figure, figure_points
-from .files import OUT, PICTURE, model_columns, new_results, to_csv, upsampler_columns
+from .files import OUT, PICTURE, formulation_columns, model_columns, new_results, to_csv, upsampler_columns
+from .formulations import ROUNDS as FORMULATION_ROUNDS
+from .formulations import SIZES, measure_formulations
 from .models import UPSAMPLERS, measure_models
 from .published import published_miou
-from .report import FIGURE_NOTE, IN_THE_FIGURE, LEFT, MODELS_NOTE, UPSAMPLERS_NOTE, explanation, model_table, upsampler_table
-from .textbook import SIZES, VARIANTS, compare
+from .report import (
+    FIGURE_NOTE,
+    FORMULATIONS_NOTE,
+    IN_THE_FIGURE,
+    LEFT,
+    MODELS_NOTE,
+    UPSAMPLERS_NOTE,
+    explanation,
+    formulation_table,
+    model_table,
+    target_table,
+    upsampler_table,
+)
+from .targets import judge
+from .textbook import VARIANTS
 from .upsamplers import ROUNDS, SCALE_FACTOR, SECONDS, SIZE, measure_upsamplers
 
 
@@ -55,8 +69,8 @@ def duration(text: str) -> float:
 def make_parser() -> argparse.ArgumentParser:
     """The command line, with a subcommand for each benchmark."""
     parser = argparse.ArgumentParser(
-        description='Measure what upsamplers cost: alone (upsamplers, the default), in the models of configs/ (models), and DySample '
-        'against the textbook formulation of its formula (textbook).'
+        description='Measure what upsamplers cost: alone (upsamplers, the default), in the models of configs/ (models), and DySample in '
+        'all its formulations (textbook).'
     )
     commands = parser.add_subparsers(dest='what', required=True, metavar='{upsamplers,models,textbook}')
 
@@ -83,13 +97,22 @@ def make_parser() -> argparse.ArgumentParser:
     _add_environment(models)
     _add_output(models)
 
-    textbook = commands.add_parser('textbook', description='DySample against the textbook formulation of its formula.', help='DySample')
-    textbook.add_argument('--size', action='append', type=parse_size, metavar='BxCxHxW', help='default: 1x256x120x120 and 2x256x25x42')
+    textbook = commands.add_parser(
+        'textbook',
+        description="DySample's paths, the textbook formulation of its formula, eager and compiled, and the least that any could take.",
+        help='DySample',
+    )
+    shapes = ', '.join('x'.join(map(str, size)) for size in SIZES)
+    textbook.add_argument('--size', action='append', type=parse_size, metavar='BxCxHxW', help=f'again for another (default: {shapes})')
     textbook.add_argument('--type', default='DySample', choices=VARIANTS)
     textbook.add_argument('--scale-factor', type=positive, default=SCALE_FACTOR, metavar='S', help='default: 2')
-    _add_rounds(textbook, 31)
+    _add_rounds(textbook, FORMULATION_ROUNDS)
     _add_seconds(textbook)
     textbook.add_argument('--device', default='cpu', choices=DEVICES)
+    textbook.add_argument(
+        '--dtype', nargs='+', default=['float32', 'bfloat16'], choices=list(DTYPES), help='one or more (default: float32 bfloat16)'
+    )
+    _add_output(textbook, 'the CSV of each dtype')
     return parser
 
 
@@ -108,8 +131,8 @@ def _add_environment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--tf32', action='store_true', help='let CUDA compute float32 with TensorFloat-32')
 
 
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--out', default=OUT, metavar='DIR', help=f'folder of the CSV and the picture (default: {OUT})')
+def _add_output(parser: argparse.ArgumentParser, what: str = 'the CSV and the picture') -> None:
+    parser.add_argument('--out', default=OUT, metavar='DIR', help=f'folder of {what} (default: {OUT})')
     parser.add_argument('--format', default='text', choices=FORMATS)
 
 
@@ -169,10 +192,26 @@ def run_models(args: argparse.Namespace, root: Path) -> int:
 
 
 def run_textbook(args: argparse.Namespace, root: Path) -> int:
-    """Print a table of DySample and the textbook formulation."""
-    environment = Environment.here(args.device)
-    with environment.applied():
-        Console().print(compare(args.type, args.scale_factor, args.size or SIZES, environment, args.rounds, args.seconds))
+    """Measure DySample's formulations; print a table and the targets, and save a CSV for each dtype."""
+    environments = [Environment.here(args.device, dtype) for dtype in dict.fromkeys(args.dtype)]
+    sizes = tuple(dict.fromkeys(args.size or SIZES))
+    known = (args.type, args.scale_factor) == ('DySample', SCALE_FACTOR)
+    at = '' if known else f'_{args.type.lower().replace("+", "-plus")}_x{args.scale_factor}'
+    at += '' if sizes == SIZES else '_' + '_'.join('x'.join(map(str, size)) for size in sizes)
+    rows, paths = [], []
+    for environment in environments:
+        with new_results(Path(args.out), f'textbook_{environment.file_name}{at}') as (file, path):
+            measured = measure_formulations(args.type, sizes, args.scale_factor, environment, args.rounds, args.seconds)
+            beside = {'type': args.type, 'scale_factor': args.scale_factor}
+            file.write(to_csv([{**formulation_columns(row), **beside} for row in measured], environment).encode())
+        rows += measured
+        paths.append(str(path))
+    all_dtypes = replace(environments[0], dtype=' and '.join(environment.dtype for environment in environments))
+    _print(formulation_table(rows), f'{args.type} x{args.scale_factor}', all_dtypes, FORMULATIONS_NOTE, args.format)
+    if known:
+        verdicts = render(target_table(judge(rows, args.device)), args.format, ('target',))
+        _print_beside(f'targets at {"x".join(map(str, SIZE))}, float32:\n{verdicts}', args.format)
+    _print_beside(f'written: {" and ".join(paths)}', args.format)
     return 0
 
 

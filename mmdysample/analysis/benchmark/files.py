@@ -12,6 +12,7 @@ from typing import BinaryIO, Union
 from mmdysample.engine.files import new_file
 
 from .environment import Environment
+from .formulations import MeasuredFormulation
 from .models import MeasuredModel
 from .passes import PASSES
 from .timing import Timing
@@ -89,6 +90,19 @@ def model_columns(measured: MeasuredModel) -> dict[str, Value]:
         'parameters': measured.parameters,
         **timing_columns(measured.time),
         'memory_bytes': measured.memory,
+        'error': measured.error,
+    }
+
+
+def formulation_columns(measured: MeasuredFormulation) -> dict[str, Value]:
+    """The raw numbers of a formulation in a pass."""
+    return {
+        'size': 'x'.join(map(str, measured.size)),
+        'pass': measured.label,
+        'name': measured.name,
+        **timing_columns(measured.time),
+        'memory_bytes': measured.memory,
+        'default': measured.default,
         'error': measured.error,
     }
 

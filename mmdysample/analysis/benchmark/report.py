@@ -7,14 +7,17 @@ from mmdysample.analysis.tables import Row
 from mmdysample.analysis.twins import BASELINE
 
 from .environment import Environment
+from .floor import FORMULA
+from .formulations import FLOOR, MeasuredFormulation
 from .models import MeasuredModel
 from .passes import PASSES
 from .published import published_ratio
+from .targets import Verdict
 from .timing import FLUSHED_BYTES, Timing
 from .upsamplers import REFERENCE, Measured
 
 SHORT = {'forward': 'fwd', 'forward + backward': 'fwd+bwd'}
-LEFT = ('name', 'upsampler', 'failed')
+LEFT = ('size', 'dtype', 'pass', 'name', 'upsampler', 'target', 'failed')
 MIB = 2**20
 IN_THE_FIGURE = "in the paper's figure"
 
@@ -26,6 +29,11 @@ MODELS_NOTE = f"""\
 Inference on one image with random weights: the network and what makes results of its outputs, without reading and resizing the image.
 With random weights nothing reaches a detector's score threshold, so mask heads are not in these times. MiB: beyond the weights.
 {BASELINE}: the interpolation of the stock model. "first" is the first upsampler of the same model that has a time."""
+
+FORMULATIONS_NOTE = f"""\
+Forward: inference; forward + backward: in training mode, with gradients of the map and all parameters. *: the path that DySample
+takes there by itself. {FLOOR}: the bytes that must move ({FORMULA}),
+at the pace of a copy between two tensors as large as y, measured among the calls."""
 
 
 def upsampler_table(rows: Sequence[Measured], size: tuple[int, ...], scale_factor: int) -> list[Row]:
@@ -73,6 +81,47 @@ def _model_row(row: MeasuredModel, first: Optional[MeasuredModel]) -> Row:
         'parameters': _grouped(row.parameters),
         'failed': row.error,
     }
+
+
+def formulation_table(rows: Sequence[MeasuredFormulation]) -> list[Row]:
+    """Formulations side by side, each compared with bilinear interpolation and with the floor of the same pass."""
+    found = {(row.size, row.dtype, row.label, row.name): row for row in rows}
+    cells = []
+    for row in rows:
+        base, floor = (found.get((row.size, row.dtype, row.label, name)) for name in (REFERENCE, FLOOR))
+        cells.append(
+            {
+                'size': 'x'.join(map(str, row.size)),
+                'dtype': row.dtype,
+                'pass': SHORT[row.label],
+                'name': f'`{row.name}`',
+                'default': '*' if row.default else '',
+                'ms (quartiles)': milliseconds(row.time) if row.time else '',
+                f'/ {REFERENCE}': _ratio(row, base),
+                f'/ {FLOOR}': _ratio(row, floor),
+                'MiB': f'{row.memory / MIB:.1f}' if row.memory is not None else '',
+                f'MiB / {REFERENCE}': f'{row.memory / base.memory:.2f}' if row.memory is not None and base and base.memory else '',
+                'failed': row.error,
+            }
+        )
+    return _without_empty(cells, ('failed',))
+
+
+def _ratio(row: MeasuredFormulation, other: Optional[MeasuredFormulation]) -> str:
+    return f'{row.time.median / other.time.median:.2f}' if row.time and other and other.time else ''
+
+
+def target_table(verdicts: Sequence[Verdict]) -> list[Row]:
+    """Targets beside what was measured, to three digits, so that what barely misses one does not look as if it met it."""
+    words = {True: 'met', False: 'missed', None: 'not measured'}
+    return [
+        {
+            'target': str(verdict.target),
+            'measured': '' if verdict.ratio is None else f'{verdict.ratio:.3f} ({verdict.path})',
+            'verdict': words[verdict.met],
+        }
+        for verdict in verdicts
+    ]
 
 
 def _without_empty(cells: list[Row], optional: Sequence[str]) -> list[Row]:
