@@ -12,8 +12,8 @@ from .capture import exporting
 PATHS = ('plain', 'lean', 'fused')
 VARIABLE = 'MMDYSAMPLE_PATH'
 HAS_TRITON = find_spec('triton') is not None
-# What the kernels count within one map of one channel.
-MAX_PIXELS = 2**31 - 1
+# What the kernels count in 32 bits within one map of one channel, the rest of the last program's block included.
+MAX_PIXELS = 2**31 - 2**12
 
 
 def choose_path(

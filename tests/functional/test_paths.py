@@ -52,7 +52,7 @@ def test_a_gpu_takes_the_kernels(monkeypatch):
     assert choose_path(gpu_map(torch.bfloat16), training=False) == 'fused'
     for case, s, reason in (
         (gpu_map(torch.float64), 2, 'they compute in float32, and the map is of float64'),
-        (gpu_map(size=(2**15, 2**14)), 2, 'they count up to 2147483647 output pixels'),
+        (gpu_map(size=(2**15, 2**14)), 2, 'they count up to 2147479552 output pixels'),
     ):
         path, why = choose_path(case, scale_factor=s, explain=True)
         assert path == 'lean'
