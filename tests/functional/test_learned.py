@@ -1,5 +1,7 @@
 """What the lean path keeps, adds up and leaves to others."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -147,11 +149,38 @@ class TestLayersOfOthers:
         self.check()
         assert not folded
 
+    def test_calls_put_in_their_place(self, folded):
+        for module in (self.lean, self.plain):
+            forward = module.offset.forward
+            module.offset.forward = lambda x, forward=forward: 2 * forward(x)
+        self.check()
+        assert not folded
+
+    @pytest.mark.parametrize('training', [True, False])
+    def test_a_subclass_says_where_to_sample(self, training):
+        class Reaching(DySample):
+            def predict_offset(self, x):
+                return 3 * super().predict_offset(x)
+
+        for module in (self.lean, self.plain):
+            module.__class__ = Reaching
+        with torch.set_grad_enabled(training):
+            torch.testing.assert_close(self.lean(self.x), self.plain(self.x))
+        self.check()
+
     def test_layers_put_in_their_place(self, folded):
         for module in (self.lean, self.plain):
             module.offset = nn.Sequential(module.offset, nn.Tanh())
         self.check()
         assert not folded
+
+
+def test_a_module_from_before_there_was_a_path():
+    module = make(dtype=torch.float32)
+    x = torch.randn(2, 16, 5, 7)
+    expected = module(x)
+    del module.__dict__['path']
+    torch.testing.assert_close(copy.deepcopy(module)(x), expected)
 
 
 def test_checkpointing():
