@@ -187,6 +187,16 @@ class TestDeterministic:
         x, offset, _, position, grad = inputs((3, 4), batch=1)
         assert_agrees((x, torch.full_like(offset, -1e4), None, position, grad), 2, 2)
 
+    def test_points_that_rounding_sorts_into_the_cell_before(self, monkeypatch):
+        """Two kernels may round a coordinate in two ways; a point on a pixel then is at the far end of the cell before."""
+        case = inputs((3, 4), groups=1, batch=1)
+        case = (*case[:3], torch.zeros_like(case[3]), case[4])
+        case[1].zero_()  # in the middle of each pixel
+        sort = torch.sort
+        monkeypatch.setattr(torch, 'sort', lambda cell, stable: sort(torch.where(cell % 4 > 0, cell - 1, cell), stable=stable))
+        (got,), (expected,) = (run(*case, 2, 1, fused=fused)[1:2] for fused in (True, False))
+        torch.testing.assert_close(got, expected)
+
     def test_adds_up_without_atomics(self, monkeypatch):
         seen = []
         monkeypatch.setattr(launch, '_gathered', lambda call, grad: seen.append(call) or torch.zeros_like(call.x))
