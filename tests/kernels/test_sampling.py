@@ -160,6 +160,24 @@ def test_gradients_of_some_alone(of):
     torch.testing.assert_close(got, everything[of])
 
 
+@pytest.mark.parametrize('fused', [False, True])
+@pytest.mark.parametrize(
+    ('wrong', 'message'),
+    [
+        (dict(x=5), 'channels must be divisible by groups, got channels=5, groups=2'),
+        (dict(offset=8), r'offset must have the shape .* = \(2, 16, 5, 7\), got \(2, 8, 5, 7\)'),
+        (dict(scope=1), r'scope must have the shape of offset, \(2, 16, 5, 7\), got \(2, 1, 5, 7\)'),
+        (dict(position=8), r'position must have the shape .* = \(1, 16, 1, 1\), got \(1, 8, 1, 1\)'),
+    ],
+    ids=str,
+)
+def test_nothing_is_read_beyond_what_is_given(wrong, message, fused):
+    arguments = dict(zip(('x', 'offset', 'scope', 'position'), inputs((5, 7), dynamic=True)))
+    arguments |= {name: arguments[name][:, :channels] for name, channels in wrong.items()}
+    with pytest.raises(ValueError, match=message):
+        sample(**arguments, scope_factor=0.25, s=2, groups=2, fused=fused)
+
+
 def test_empty_batch():
     x, offset, scope, position, grad = inputs((5, 7), dynamic=True, batch=0)
     results = run(x, offset, scope, position, grad, 2, 2)
