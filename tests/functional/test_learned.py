@@ -134,6 +134,12 @@ class TestLayersOfOthers:
         assert seen == [self.lean.offset, self.plain.offset]
         assert not folded
 
+    def test_hooks_before_a_layer_are_called(self, folded):
+        for module in (self.lean, self.plain):
+            module.offset.register_forward_pre_hook(lambda module, inputs: (2 * inputs[0],))
+        self.check()
+        assert not folded
+
     def test_backward_hooks_are_called(self, folded):
         seen = []
         for module in (self.lean, self.plain):
@@ -198,6 +204,17 @@ def test_autocast():
     assert [t.dtype for t in got] == [torch.float32] * 5
     for a, b in zip(got, expected):
         torch.testing.assert_close(a, b, rtol=3e-2, atol=1e-2 * b.abs().max().item())
+
+
+def test_backward_within_autocast_is_that_of_the_forward_pass():
+    x, grad = torch.randn(2, 16, 5, 7), torch.randn(2, 16, 10, 14)
+    module = make(dtype=torch.float32, dyscope=True)
+    expected = gradients(module, x, grad)[1:]
+    leaf = x.requires_grad_()
+    y = module(leaf)
+    with torch.autocast('cpu', torch.bfloat16):
+        got = torch.autograd.grad(y, [leaf, *module.parameters()], grad)
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
 def test_differentiating_twice_is_refused():

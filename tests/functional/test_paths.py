@@ -4,6 +4,7 @@ from torch import nn
 
 from mmdysample import DySample
 from mmdysample.functional import choose_path, paths
+from mmdysample.upsamplers import dysample as upsampler
 
 
 @pytest.fixture
@@ -89,6 +90,20 @@ def test_the_environment_and_the_argument_force_one(x, monkeypatch):
     assert choose_path(x, explain=True) == ('plain', 'MMDYSAMPLE_PATH says so')
     assert choose_path(x, path='lean', explain=True) == ('lean', 'the argument path says so')
     assert DySample(4, path='lean').path == 'lean'
+    monkeypatch.setenv('MMDYSAMPLE_PATH', '')
+    assert choose_path(x, training=False) == 'plain'
+
+
+def test_the_module_says_whether_there_will_be_a_backward_pass(x, monkeypatch):
+    seen = []
+    monkeypatch.setattr(upsampler, 'choose_path', lambda x, training, **_: seen.append(training) or 'plain')
+    module = DySample(4)
+    module(x)
+    with torch.no_grad():
+        module(x)
+    module.requires_grad_(False)(x)
+    module(x.clone().requires_grad_())
+    assert seen == [True, False, False, True]
 
 
 @pytest.mark.parametrize(
