@@ -9,7 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mmdysample import DySample
 from mmdysample.analysis.benchmark.memory import peak_memory
+from mmdysample.functional import initial_position
 from mmdysample.functional.learned import LearnedSampling
+from mmdysample.functional.operators import sample_backward
 
 VARIANTS = [dict(), dict(dyscope=True), dict(style='pl', groups=8), dict(style='pl', groups=8, dyscope=True)]
 
@@ -204,6 +206,16 @@ def test_autocast():
     assert [t.dtype for t in got] == [torch.float32] * 5
     for a, b in zip(got, expected):
         torch.testing.assert_close(a, b, rtol=3e-2, atol=1e-2 * b.abs().max().item())
+
+
+@pytest.mark.parametrize('dynamic', [False, True])
+def test_each_gradient_has_the_dtype_of_what_it_is_of(dynamic):
+    """As a compiler was told. Eager autograd converts whatever comes."""
+    grad, x = torch.randn(1, 4, 6, 10), torch.randn(1, 4, 3, 5)
+    points = torch.randn(1, 16, 3, 5, dtype=torch.bfloat16)
+    scope = points if dynamic else None
+    grads = sample_backward(grad, x, points, scope, initial_position(2, 2), 0.25, 2, 2, False, True, True)
+    assert [t.dtype for t in grads[: 2 + dynamic]] == [torch.float32] + [torch.bfloat16] * (1 + dynamic)
 
 
 def test_backward_within_autocast_is_that_of_the_forward_pass():

@@ -95,6 +95,12 @@ def test_any_dtype(dtype, dynamic):
     assert_agrees(inputs((9, 14), dynamic=dynamic, spread=0.5, dtype=dtype), 2, 2)
 
 
+@pytest.mark.parametrize('dynamic', [False, True])
+def test_points_go_as_far_as_they_are_told(dynamic):
+    case = inputs((5, 7), dynamic=dynamic)
+    torch.testing.assert_close(*(run(*case, 2, 2, fused=fused, scope_factor=0.7) for fused in (True, False)), rtol=1e-4, atol=1e-4)
+
+
 LAYOUTS = {
     'channels_last': lambda t: t.contiguous(memory_format=torch.channels_last),
     'transposed': lambda t: t.mT.contiguous().mT,
@@ -120,6 +126,13 @@ def test_offsets_far_beyond_the_map(spread, dynamic):
     # Far out float32 has no fractions: whole steps, which no rounding moves across a border.
     offset = (spread * offset.sign() * offset.abs().ceil()).float()
     assert_agrees((x, offset, scope, position, grad), 2, 2)
+
+
+def test_points_on_pixels_and_on_the_border_itself():
+    """Where the gradient jumps; sizes of which no coordinate is rounded."""
+    x, offset, _, position, grad = inputs((8, 4))
+    case = x, torch.zeros_like(offset), None, torch.zeros_like(position), grad
+    torch.testing.assert_close(*(run(*case, 2, 2, fused=fused) for fused in (True, False)))
 
 
 def test_what_is_no_number_samples_the_border():
