@@ -57,13 +57,15 @@ def export(
         fixed: Export for one image of this size alone.
 
     Raises:
-        ValueError: The exporter fails, or the file does something else than PyTorch; then there is none.
+        ValueError: The exporter fails, or the file does something else than PyTorch; then there is none. Or a folder lies there.
         OSError: The file cannot be written.
     """
     images = Images(1 if fixed else 2, *size)
     second = Images(3, size[0] + STRIDE, size[1] + 2 * STRIDE)
     subject = make_subject(model, part, images)
     axes: Axes = {name: () for name in subject.inputs} if fixed else _open_axes(subject, second)
+    if path.is_dir():
+        raise ValueError(f'{path} is a folder: choose another --out')
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside its place, whence it gets there in one step.
     with tempfile.TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent) as folder:

@@ -132,7 +132,14 @@ class Onnx(Form):
         import onnx
 
         model = onnx.load(str(path))
-        return [node.op_type for graph in (model.graph, *model.functions) for node in graph.node]
+        graphs = [model.graph, *model.functions]
+        found = []
+        while graphs:
+            for node in graphs.pop().node:
+                found.append(node.op_type)
+                for attribute in node.attribute:  # branches and bodies of loops
+                    graphs += [*attribute.graphs, *([attribute.g] if attribute.HasField('g') else [])]
+        return found
 
 
 class Program(Form):
@@ -161,8 +168,11 @@ class Program(Form):
 
     def operators(self, path: Path) -> list[str]:
         with quietly():
-            graph = torch.export.load(str(path)).graph
-        return [str(node.target).split('.')[1] for node in graph.nodes if node.op == 'call_function' and '.' in str(node.target)]
+            program = torch.export.load(str(path))
+        # Branches, and what is in an autocast of its own, are modules in it.
+        graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, torch.fx.GraphModule)]
+        nodes = [node for graph in graphs for node in graph.nodes]
+        return [str(node.target).split('.')[1] for node in nodes if node.op == 'call_function' and '.' in str(node.target)]
 
 
 def make_form(to: str, opset: Optional[int] = None, exporter: Optional[str] = None) -> Form:

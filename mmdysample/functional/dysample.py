@@ -98,13 +98,8 @@ def dysample(x: Tensor, offset: Tensor, scale_factor: int = 2, groups: int = 1) 
     Raises:
         ValueError: ``C`` is not divisible by ``groups``, or ``offset`` has another shape than the one above.
     """
+    check_shapes(x, offset, scale_factor, groups)
     batch, channels, height, width = x.shape
-    if channels % groups:
-        raise ValueError(f'channels must be divisible by groups, got {channels=}, {groups=}')
-    expected = (batch, 2 * groups * scale_factor**2, height, width)
-    if offset.shape != expected:
-        raise ValueError(f'offset must have the shape (B, 2*groups*scale_factor**2, H, W) = {expected}, got {tuple(offset.shape)}')
-
     dtype = torch.promote_types(torch.promote_types(x.dtype, offset.dtype), torch.float32)
     offset = offset.to(dtype)
     differentiated = torch.is_grad_enabled() and (x.requires_grad or offset.requires_grad)
@@ -115,3 +110,17 @@ def dysample(x: Tensor, offset: Tensor, scale_factor: int = 2, groups: int = 1) 
     maps = x.to(dtype).reshape(batch * groups, channels // groups, height, width)
     out = sample_bilinear(maps, grid)
     return out.reshape(batch, channels, scale_factor * height, scale_factor * width).to(x.dtype)
+
+
+def check_shapes(x: Tensor, offset: Tensor, scale_factor: int, groups: int) -> None:
+    """Check that a map can be sampled at some points.
+
+    Raises:
+        ValueError: As :func:`dysample`.
+    """
+    batch, channels, height, width = x.shape
+    if channels % groups:
+        raise ValueError(f'channels must be divisible by groups, got {channels=}, {groups=}')
+    expected = (batch, 2 * groups * scale_factor**2, height, width)
+    if offset.shape != expected:
+        raise ValueError(f'offset must have the shape (B, 2*groups*scale_factor**2, H, W) = {expected}, got {tuple(offset.shape)}')

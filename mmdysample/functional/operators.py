@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from .dysample import dysample, sampling_grid, sampling_offset
+from .dysample import check_shapes, dysample, sampling_grid, sampling_offset
 from .layout import output_format
 from .rows import rows_pay
 
@@ -34,7 +34,16 @@ def sample(
         s: The scale factor.
         groups: The number of groups ``g``.
         fused: By Triton, in float32, to the memory format of ``x``; otherwise as :func:`~mmdysample.functional.dysample` does it.
+
+    Raises:
+        ValueError: The channels are not divisible by ``groups``, or a shape is another one than above.
     """
+    check_shapes(x, offset, s, groups)  # kernels would read whatever lies beyond
+    points = offset.shape[1]
+    if scope is not None and scope.shape != offset.shape:
+        raise ValueError(f'scope must have the shape of offset, {tuple(offset.shape)}, got {tuple(scope.shape)}')
+    if position.shape != (1, points, 1, 1):
+        raise ValueError(f'position must have the shape (1, 2*groups*s*s, 1, 1) = {(1, points, 1, 1)}, got {tuple(position.shape)}')
     if fused:
         from mmdysample.kernels.launch import sample_fused
 

@@ -1,7 +1,10 @@
 """Which of the equivalent ways DySample is computed in."""
 
 import os
+import sysconfig
 from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
 from typing import Optional, Union
 
 import torch
@@ -11,9 +14,28 @@ from .capture import exporting
 
 PATHS = ('plain', 'lean', 'fused')
 VARIABLE = 'MMDYSAMPLE_PATH'
-HAS_TRITON = find_spec('triton') is not None
-# What the kernels count in 32 bits within one map of one channel, the rest of the last program's block included.
+# What the kernels count within one map of one channel; a block of them may reach beyond the last.
 MAX_PIXELS = 2**31 - 2**12
+
+
+def _why_no_triton() -> str:
+    """Why kernels cannot be compiled here, if so."""
+    if find_spec('triton') is None:
+        return 'Triton is not installed'
+    # It builds what launches a kernel, in C: without a compiler or Python's headers, as in images that are made to run things alone, the
+    # first call would fail.
+    if os.name != 'posix' or os.environ.get('TRITON_INTERPRET') == '1':
+        return ''
+    if not (os.environ.get('CC') or which('gcc') or which('clang')):
+        return 'Triton needs a C compiler, and there is neither gcc nor clang nor CC in the environment'
+    scheme = sysconfig.get_default_scheme()
+    headers = sysconfig.get_path('include', 'posix_prefix' if scheme == 'posix_local' else scheme)  # Debian's local one is empty
+    if not Path(headers, 'Python.h').exists() and not os.environ.get('CPATH'):
+        return "Triton needs Python's headers, and there is no Python.h (Debian has it in python3-dev)"
+    return ''
+
+
+WHY_NO_TRITON = _why_no_triton()
 
 
 def choose_path(
@@ -68,8 +90,8 @@ def _choose(x: Tensor, scale_factor: int, training: bool, path: Optional[str]) -
 
 def _why_not_fused(x: Tensor, scale_factor: int) -> str:
     interpreted = os.environ.get('TRITON_INTERPRET') == '1'
-    if not HAS_TRITON:
-        return 'Triton is not installed'
+    if WHY_NO_TRITON:
+        return WHY_NO_TRITON
     if x.device.type != 'cuda' and not interpreted:
         return f'the map is on {x.device.type}, not on a GPU'
     if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):

@@ -138,11 +138,12 @@ def sample_fused_backward(
     with call.on_device():
         if scatter or of_points:
             unwritten = call.offset
+            wide = call.wide(x, grad, *([grad_x] if scatter else []))
             sampling.sample_backward[(programs,)](
                 x, *call.points, grad, *(g if g.numel() else unwritten for g in (grad_x, grad_offset, grad_scope)), scope_factor,
                 *x.stride(), *call.point_strides, *grad.stride(), *(grad_x.stride() if scatter else (0, 0, 0, 0)),
                 blocks, groups, call.share, call.height, call.width,
-                **call.options, WIDE=call.wide(x, grad), OF_X=scatter, OF_POINTS=of_points, PIXELS=pixels, CHANNELS=channels,
+                **call.options, WIDE=wide, OF_X=scatter, OF_POINTS=of_points, PIXELS=pixels, CHANNELS=channels,
             )  # fmt: skip
         if gather:
             grad_x = _gathered(call, grad)

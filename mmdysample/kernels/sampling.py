@@ -69,10 +69,15 @@ def _coordinates(
 
 
 @triton.jit
+def _clamp(at, length):
+    """A coordinate outside is moved to the border."""
+    return tl.minimum(tl.maximum(at, 0.0), length - 1.0)
+
+
+@triton.jit
 def _corners(column, row, height, width, WIDE: tl.constexpr):
     """The four pixels around a point, and how far it lies from the upper left one; a point outside is moved to the border."""
-    column = tl.minimum(tl.maximum(column, 0.0), width - 1.0)
-    row = tl.minimum(tl.maximum(row, 0.0), height - 1.0)
+    column, row = _clamp(column, width), _clamp(row, height)
     left, upper = tl.floor(column), tl.floor(row)
     x0, y0 = _index(left, WIDE), _index(upper, WIDE)
     return x0, tl.minimum(x0 + 1, width - 1), y0, tl.minimum(y0 + 1, height - 1), column - left, row - upper
@@ -229,7 +234,8 @@ def gather_gradient(
                 point, group, offset + image * o_b, scope + image * s_b, position, scope_factor,
                 o_c, o_h, o_w, s_c, s_h, s_w, groups, height, width, S, DYNAMIC, WIDE,
             )  # fmt: skip
-            _, _, _, _, right_of, below = _corners(column, row, height, width, WIDE)
+            # From the cell that it was sorted into: rounded otherwise here than there, a point on a pixel would be in another.
+            right_of, below = _clamp(column, width) - cell_w.to(tl.float32), _clamp(row, height) - cell_h.to(tl.float32)
             weight = (right_of if corner % 2 else 1.0 - right_of) * (below if corner // 2 else 1.0 - below)
             y_at = _fine(point, width, y_h, y_w, S, WIDE)[:, None]
             total += tl.load(grad + channels * y_c + y_at, mask=there[:, None] & exists_here, other=0.0).to(tl.float32) * weight[:, None]

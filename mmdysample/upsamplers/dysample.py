@@ -47,6 +47,7 @@ class DySample(Upsampler):
     """
 
     init_pos: Tensor
+    path: Optional[str] = None  # of modules that were pickled before there was a choice, too
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class DySample(Upsampler):
         training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.parameters()))
         path = choose_path(x, scale_factor=self.scale_factor, training=training, path=self.path)
         options = (self.scope_factor, self.scale_factor, self.groups, path == 'fused')
-        if path == 'plain':
+        if path == 'plain' or type(self).predict_offset is not DySample.predict_offset:  # whoever says where to sample is asked
             return dysample(x, self.predict_offset(x), self.scale_factor, self.groups)
         if training and _is_bare(self.offset) and (self.scope is None or _is_bare(self.scope)):
             weights = (
@@ -195,7 +196,7 @@ class DySample(Upsampler):
 def _is_bare(conv: nn.Module) -> bool:
     """Whether a layer is what it was built as: nothing was put in its place, and nobody wants to see it called."""
     hooks = (conv._forward_hooks, conv._forward_pre_hooks, conv._backward_hooks, conv._backward_pre_hooks)
-    return type(conv) is nn.Conv2d and not any(hooks)
+    return type(conv) is nn.Conv2d and 'forward' not in conv.__dict__ and not any(hooks)
 
 
 @MODELS.register_module('DySample+')

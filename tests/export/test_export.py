@@ -251,6 +251,28 @@ def test_a_model_that_samples_by_itself(which, tmp_path):
     assert re.match(r'1 (GridSample|grid_sampler) are left in Own: .* --without-grid-sample cannot change', words)
 
 
+class Careful(Own):
+    def forward(self, image):
+        with torch.autocast('cpu', enabled=False):
+            return 2 * super().forward(image)
+
+
+class Undecided(Own):
+    def forward(self, image):
+        return torch.cond(image.sum() > 0, super().forward, torch.clone, (image,))
+
+
+@pytest.mark.parametrize('which', [(18, 'capturing'), 'torch-export'], ids=str)
+@pytest.mark.parametrize('model', [Careful, Undecided])
+def test_sampling_within_parts_of_a_graph_is_found(model, which, tmp_path):
+    assert re.match(r'1 (GridSample|grid_sampler) are left in', refusal(model(), which, tmp_path / 'file', gathers=True))
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(ValueError, match=r'is a folder: choose another --out'):
+        export(Own().eval(), Program(), tmp_path)
+
+
 class Unknown(nn.Module):
     def forward(self, image):
         return torch.linalg.matrix_exp(image @ image.mT)

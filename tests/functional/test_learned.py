@@ -1,5 +1,7 @@
 """What the lean path keeps, adds up and leaves to others."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mmdysample import DySample
 from mmdysample.analysis.benchmark.memory import peak_memory
+from mmdysample.functional import initial_position
 from mmdysample.functional.learned import LearnedSampling
+from mmdysample.functional.operators import sample_backward
 
 VARIANTS = [dict(), dict(dyscope=True), dict(style='pl', groups=8), dict(style='pl', groups=8, dyscope=True)]
 
@@ -132,6 +136,12 @@ class TestLayersOfOthers:
         assert seen == [self.lean.offset, self.plain.offset]
         assert not folded
 
+    def test_hooks_before_a_layer_are_called(self, folded):
+        for module in (self.lean, self.plain):
+            module.offset.register_forward_pre_hook(lambda module, inputs: (2 * inputs[0],))
+        self.check()
+        assert not folded
+
     def test_backward_hooks_are_called(self, folded):
         seen = []
         for module in (self.lean, self.plain):
@@ -147,11 +157,38 @@ class TestLayersOfOthers:
         self.check()
         assert not folded
 
+    def test_calls_put_in_their_place(self, folded):
+        for module in (self.lean, self.plain):
+            forward = module.offset.forward
+            module.offset.forward = lambda x, forward=forward: 2 * forward(x)
+        self.check()
+        assert not folded
+
+    @pytest.mark.parametrize('training', [True, False])
+    def test_a_subclass_says_where_to_sample(self, training):
+        class Reaching(DySample):
+            def predict_offset(self, x):
+                return 3 * super().predict_offset(x)
+
+        for module in (self.lean, self.plain):
+            module.__class__ = Reaching
+        with torch.set_grad_enabled(training):
+            torch.testing.assert_close(self.lean(self.x), self.plain(self.x))
+        self.check()
+
     def test_layers_put_in_their_place(self, folded):
         for module in (self.lean, self.plain):
             module.offset = nn.Sequential(module.offset, nn.Tanh())
         self.check()
         assert not folded
+
+
+def test_a_module_from_before_there_was_a_path():
+    module = make(dtype=torch.float32)
+    x = torch.randn(2, 16, 5, 7)
+    expected = module(x)
+    del module.__dict__['path']
+    torch.testing.assert_close(copy.deepcopy(module)(x), expected)
 
 
 def test_checkpointing():
@@ -169,6 +206,27 @@ def test_autocast():
     assert [t.dtype for t in got] == [torch.float32] * 5
     for a, b in zip(got, expected):
         torch.testing.assert_close(a, b, rtol=3e-2, atol=1e-2 * b.abs().max().item())
+
+
+@pytest.mark.parametrize('dynamic', [False, True])
+def test_each_gradient_has_the_dtype_of_what_it_is_of(dynamic):
+    """As a compiler was told. Eager autograd converts whatever comes."""
+    grad, x = torch.randn(1, 4, 6, 10), torch.randn(1, 4, 3, 5)
+    points = torch.randn(1, 16, 3, 5, dtype=torch.bfloat16)
+    scope = points if dynamic else None
+    grads = sample_backward(grad, x, points, scope, initial_position(2, 2), 0.25, 2, 2, False, True, True)
+    assert [t.dtype for t in grads[: 2 + dynamic]] == [torch.float32] + [torch.bfloat16] * (1 + dynamic)
+
+
+def test_backward_within_autocast_is_that_of_the_forward_pass():
+    x, grad = torch.randn(2, 16, 5, 7), torch.randn(2, 16, 10, 14)
+    module = make(dtype=torch.float32, dyscope=True)
+    expected = gradients(module, x, grad)[1:]
+    leaf = x.requires_grad_()
+    y = module(leaf)
+    with torch.autocast('cpu', torch.bfloat16):
+        got = torch.autograd.grad(y, [leaf, *module.parameters()], grad)
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
 def test_differentiating_twice_is_refused():

@@ -4,6 +4,7 @@ from torch import nn
 
 from mmdysample import DySample
 from mmdysample.functional import choose_path, paths
+from mmdysample.upsamplers import dysample as upsampler
 
 
 @pytest.fixture
@@ -15,6 +16,9 @@ def x():
 def _nothing_is_forced(monkeypatch):
     monkeypatch.delenv('MMDYSAMPLE_PATH', raising=False)
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)
+
+
+WITHOUT_KERNELS = 'there is a backward pass to keep things for, and the kernels cannot be had: '
 
 
 def gpu_map(dtype=torch.float32, size=(3, 5)):
@@ -30,7 +34,7 @@ def gpu_map(dtype=torch.float32, size=(3, 5)):
 
 @pytest.fixture
 def a_gpu(monkeypatch):
-    monkeypatch.setattr(paths, 'HAS_TRITON', True)
+    monkeypatch.setattr(paths, 'WHY_NO_TRITON', '')
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (8, 0))
 
 
@@ -53,14 +57,32 @@ def test_a_gpu_takes_the_kernels(monkeypatch):
     for case, s, reason in (
         (gpu_map(torch.float64), 2, 'they compute in float32, and the map is of float64'),
         (gpu_map(size=(2**15, 2**14)), 2, 'they count up to 2147479552 output pixels'),
+        (gpu_map(size=(1, 2**31 - 1)), 1, 'they count up to 2147479552 output pixels'),  # of whose last block some have no number
     ):
         path, why = choose_path(case, scale_factor=s, explain=True)
         assert path == 'lean'
         assert reason in why
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (6, 1))
     assert 'compute capability 7.0' in choose_path(gpu_map(), explain=True)[1]
-    monkeypatch.setattr(paths, 'HAS_TRITON', False)
-    assert 'Triton is not installed' in choose_path(gpu_map(), explain=True)[1]
+    monkeypatch.setattr(paths, 'WHY_NO_TRITON', 'Triton is not installed')
+    assert choose_path(gpu_map(), explain=True) == ('lean', WITHOUT_KERNELS + 'Triton is not installed')
+
+
+def test_what_triton_needs(monkeypatch, tmp_path):
+    monkeypatch.delenv('CC', raising=False)
+    monkeypatch.setattr(paths, 'find_spec', lambda name: name)
+    monkeypatch.setattr(paths, 'which', lambda name: name if name == 'gcc' else None)
+    monkeypatch.setattr(paths.sysconfig, 'get_path', lambda name, scheme: tmp_path)
+    monkeypatch.delenv('CPATH', raising=False)
+    assert 'no Python.h' in paths._why_no_triton()
+    (tmp_path / 'Python.h').touch()
+    assert paths._why_no_triton() == ''
+    monkeypatch.setattr(paths, 'which', lambda name: None)
+    assert 'needs a C compiler' in paths._why_no_triton()
+    monkeypatch.setenv('CC', 'cc')
+    assert paths._why_no_triton() == ''
+    monkeypatch.setattr(paths, 'find_spec', lambda name: None)
+    assert paths._why_no_triton() == 'Triton is not installed'
 
 
 def test_the_environment_and_the_argument_force_one(x, monkeypatch):
@@ -68,6 +90,20 @@ def test_the_environment_and_the_argument_force_one(x, monkeypatch):
     assert choose_path(x, explain=True) == ('plain', 'MMDYSAMPLE_PATH says so')
     assert choose_path(x, path='lean', explain=True) == ('lean', 'the argument path says so')
     assert DySample(4, path='lean').path == 'lean'
+    monkeypatch.setenv('MMDYSAMPLE_PATH', '')
+    assert choose_path(x, training=False) == 'plain'
+
+
+def test_the_module_says_whether_there_will_be_a_backward_pass(x, monkeypatch):
+    seen = []
+    monkeypatch.setattr(upsampler, 'choose_path', lambda x, training, **_: seen.append(training) or 'plain')
+    module = DySample(4)
+    module(x)
+    with torch.no_grad():
+        module(x)
+    module.requires_grad_(False)(x)
+    module(x.clone().requires_grad_())
+    assert seen == [True, False, False, True]
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,12 @@ def test_any_dtype(dtype, dynamic):
     assert_agrees(inputs((9, 14), dynamic=dynamic, spread=0.5, dtype=dtype), 2, 2)
 
 
+@pytest.mark.parametrize('dynamic', [False, True])
+def test_points_go_as_far_as_they_are_told(dynamic):
+    case = inputs((5, 7), dynamic=dynamic)
+    torch.testing.assert_close(*(run(*case, 2, 2, fused=fused, scope_factor=0.7) for fused in (True, False)), rtol=1e-4, atol=1e-4)
+
+
 LAYOUTS = {
     'channels_last': lambda t: t.contiguous(memory_format=torch.channels_last),
     'transposed': lambda t: t.mT.contiguous().mT,
@@ -120,6 +126,13 @@ def test_offsets_far_beyond_the_map(spread, dynamic):
     # Far out float32 has no fractions: whole steps, which no rounding moves across a border.
     offset = (spread * offset.sign() * offset.abs().ceil()).float()
     assert_agrees((x, offset, scope, position, grad), 2, 2)
+
+
+def test_points_on_pixels_and_on_the_border_itself():
+    """Where the gradient jumps; sizes of which no coordinate is rounded."""
+    x, offset, _, position, grad = inputs((8, 4))
+    case = x, torch.zeros_like(offset), None, torch.zeros_like(position), grad
+    torch.testing.assert_close(*(run(*case, 2, 2, fused=fused) for fused in (True, False)))
 
 
 def test_what_is_no_number_samples_the_border():
@@ -160,6 +173,24 @@ def test_gradients_of_some_alone(of):
     torch.testing.assert_close(got, everything[of])
 
 
+@pytest.mark.parametrize('fused', [False, True])
+@pytest.mark.parametrize(
+    ('wrong', 'message'),
+    [
+        (dict(x=5), 'channels must be divisible by groups, got channels=5, groups=2'),
+        (dict(offset=8), r'offset must have the shape .* = \(2, 16, 5, 7\), got \(2, 8, 5, 7\)'),
+        (dict(scope=1), r'scope must have the shape of offset, \(2, 16, 5, 7\), got \(2, 1, 5, 7\)'),
+        (dict(position=8), r'position must have the shape .* = \(1, 16, 1, 1\), got \(1, 8, 1, 1\)'),
+    ],
+    ids=str,
+)
+def test_nothing_is_read_beyond_what_is_given(wrong, message, fused):
+    arguments = dict(zip(('x', 'offset', 'scope', 'position'), inputs((5, 7), dynamic=True)))
+    arguments |= {name: arguments[name][:, :channels] for name, channels in wrong.items()}
+    with pytest.raises(ValueError, match=message):
+        sample(**arguments, scope_factor=0.25, s=2, groups=2, fused=fused)
+
+
 def test_empty_batch():
     x, offset, scope, position, grad = inputs((5, 7), dynamic=True, batch=0)
     results = run(x, offset, scope, position, grad, 2, 2)
@@ -186,6 +217,16 @@ class TestDeterministic:
     def test_all_points_in_one_corner(self):
         x, offset, _, position, grad = inputs((3, 4), batch=1)
         assert_agrees((x, torch.full_like(offset, -1e4), None, position, grad), 2, 2)
+
+    def test_points_that_rounding_sorts_into_the_cell_before(self, monkeypatch):
+        """Two kernels may round a coordinate in two ways; a point on a pixel then is at the far end of the cell before."""
+        case = inputs((3, 4), groups=1, batch=1)
+        case = (*case[:3], torch.zeros_like(case[3]), case[4])
+        case[1].zero_()  # in the middle of each pixel
+        sort = torch.sort
+        monkeypatch.setattr(torch, 'sort', lambda cell, stable: sort(torch.where(cell % 4 > 0, cell - 1, cell), stable=stable))
+        (got,), (expected,) = (run(*case, 2, 1, fused=fused)[1:2] for fused in (True, False))
+        torch.testing.assert_close(got, expected)
 
     def test_adds_up_without_atomics(self, monkeypatch):
         seen = []
