@@ -49,6 +49,8 @@ def sample_bilinear(maps: Tensor, grid: Tensor, padding_mode: str = 'border') ->
         raise ValueError(f"padding_mode must be 'border' or 'zeros', got {padding_mode!r}")
     if not torch.compiler.is_dynamo_compiling() and _without_grid_sample.get():
         return sample_by_gathers(maps, grid, padding_mode)
+    if has_no_deterministic_backward(maps.device) and torch.are_deterministic_algorithms_enabled():
+        return sample_by_gathers(maps, grid, padding_mode)
     if padding_mode == 'border' and not pads_borders(maps.device):
         return sample_clamped(maps, grid)
     return F.grid_sample(maps, grid, mode='bilinear', padding_mode=padding_mode, align_corners=False)
@@ -59,6 +61,11 @@ def pads_borders(device: torch.device) -> bool:
     # Where it does, that is exact; clamping first takes 2% longer and moves a point by a rounding (1x256x120x120 on a CPU: 41.9 and
     # 42.7 ms; 129.2 and 129.9 with the backward pass; outputs up to 9e-5 apart).
     return device.type != 'mps'
+
+
+def has_no_deterministic_backward(device: torch.device) -> bool:
+    """Whether the backward pass of ``grid_sample`` is an error under ``torch.use_deterministic_algorithms(True)`` on a device."""
+    return device.type == 'cuda'
 
 
 def sample_clamped(maps: Tensor, grid: Tensor) -> Tensor:

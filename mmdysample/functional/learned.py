@@ -58,7 +58,7 @@ class LearnedSampling(torch.autograd.Function):
         fused: bool,
     ) -> Tensor:
         offset, scope = (
-            None if weight is None else pointwise(x, weight.shape[1], partial(F.conv2d, weight=weight, bias=bias))
+            None if weight is None else pointwise(x, weight.shape[1], partial(F.conv2d, weight=weight.detach(), bias=bias))
             for weight, bias in ((offset_weight, offset_bias), (scope_weight, scope_bias))
         )
         ctx.save_for_backward(x, offset, scope, position, offset_weight, scope_weight)

@@ -79,6 +79,8 @@ def _choose(x: Tensor, scale_factor: int, training: bool, path: Optional[str]) -
         return 'plain', 'torch.func transforms only operations of PyTorch'
     if x.device.type == 'cuda' and not why_not:
         return 'fused', 'the map is on a GPU, and Triton is installed'
+    if x.device.type == 'cuda' and torch.are_deterministic_algorithms_enabled():
+        return 'plain', f'deterministic algorithms are asked for, which there are for gathers, and the kernels cannot be had: {why_not}'
     if x.device.type not in ('cpu', 'cuda'):
         return 'plain', f'nothing else is known to work on {x.device.type}'
     if torch.compiler.is_compiling():

@@ -125,3 +125,20 @@ def test_which_devices_pad_borders():
 def test_bad_padding():
     with pytest.raises(ValueError, match="padding_mode must be 'border' or 'zeros', got 'reflection'"):
         sample_bilinear(*inputs((3, 4)), 'reflection')
+
+
+@pytest.mark.parametrize('mode', PADDING_MODES)
+def test_deterministic_algorithms_gather_where_grid_sample_has_none(mode, monkeypatch):
+    calls = []
+    monkeypatch.setattr(bilinear, 'sample_by_gathers', lambda *args: calls.append(args) or sample_by_gathers(*args))
+    monkeypatch.setattr(bilinear, 'has_no_deterministic_backward', lambda device: device.type == 'cpu')
+    maps, grid = inputs((7, 4))
+    expected = results(lambda *args: sample_bilinear(*args, mode), maps, grid)
+    assert not calls
+    torch.use_deterministic_algorithms(True)
+    try:
+        got = results(lambda *args: sample_bilinear(*args, mode), maps, grid)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert len(calls) == 1
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)

@@ -85,6 +85,18 @@ def test_what_triton_needs(monkeypatch, tmp_path):
     assert paths._why_no_triton() == 'Triton is not installed'
 
 
+@pytest.mark.usefixtures('a_gpu')
+def test_a_gpu_without_kernels_is_deterministic_if_asked_to_be():
+    torch.use_deterministic_algorithms(True)
+    try:
+        path, why = choose_path(gpu_map(torch.float64), explain=True)
+        assert choose_path(gpu_map()) == 'fused'
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert path == 'plain'
+    assert why.startswith('deterministic algorithms are asked for')
+
+
 def test_the_environment_and_the_argument_force_one(x, monkeypatch):
     monkeypatch.setenv('MMDYSAMPLE_PATH', 'plain')
     assert choose_path(x, explain=True) == ('plain', 'MMDYSAMPLE_PATH says so')
