@@ -48,8 +48,7 @@ def sample(
         from mmdysample.kernels.launch import sample_fused
 
         return sample_fused(x, offset, scope, position, scope_factor, s, groups)
-    with torch.no_grad():  # an operator's own gradients are registered below
-        return dysample(x, sampling_offset(offset, scope, position, scope_factor), s, groups)
+    return dysample(x, sampling_offset(offset, scope, position, scope_factor), s, groups)
 
 
 @custom_op('mmdysample::sample_backward', mutates_args=())

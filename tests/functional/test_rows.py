@@ -50,6 +50,11 @@ def test_a_contiguous_map_has_no_rows(used):
     assert not used
 
 
+def test_only_what_was_measured_takes_rows():
+    assert rows.rows_pay(channels_last(torch.empty(1, 4, 3, 5)))
+    assert not rows.rows_pay(channels_last(torch.empty(1, 4, 3, 5, device='meta')))
+
+
 def test_gradients_go_the_other_way(used):
     x = channels_last(torch.randn(1, 4, 3, 5, dtype=torch.float64)).requires_grad_()
     offset = torch.randn(1, 16, 3, 5, dtype=torch.float64, requires_grad=True)
