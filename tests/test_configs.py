@@ -53,8 +53,9 @@ def test_everything_in_it_builds(path, shapes, tmp_path, monkeypatch):
     config.work_dir, config.model.backbone.init_cfg = str(tmp_path), None
     layout = 'nyu' if config.model.type == 'DepthEstimator' else 'coco' if config.default_scope == 'mmdet' else 'ade'
     use_folder(config, str(shapes / layout), {'train': Split(), 'val': Split()})
-    if config.default_scope == 'mmseg':
-        for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)  # which nobody would wait for
+        if config.default_scope == 'mmseg':
             loader.dataset.img_suffix = '.png'
     runner = build_runner(config, to_train=True)
     schedules = runner.build_param_scheduler(runner.param_schedulers)
