@@ -1,5 +1,7 @@
 import json
 import os
+import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +63,26 @@ def shapes(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp('data') / 'shapes'
     ensure_shapes(root, ShapesSpec(train=16, val=8))
     return root
+
+
+@pytest.fixture
+def run_tool(monkeypatch, capfd):
+    """Run a tool in this process: what it prints on both streams or, where it is to refuse, its one line of error."""
+
+    def run(name, *arguments, refused=False):
+        monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, arguments)])
+        if not refused:
+            runpy.run_path(f'tools/{name}.py', run_name='__main__')
+            return capfd.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            runpy.run_path(f'tools/{name}.py', run_name='__main__')
+        errors = capfd.readouterr().err
+        assert exit_.value.code == 2
+        assert errors.startswith('error: ')
+        assert errors.count('\n') == 1
+        return errors
+
+    return run
 
 
 class Guided(torch.nn.Module):

@@ -11,13 +11,11 @@ from mmdysample.functional.layout import output_format
 from . import sampling
 
 # Pixels and channels that a program has at once, by what lies side by side in memory. So the kernels take 40 to 64 registers of a thread,
-# that of the gradients 95 to 128 (compiled for compute capability 9.0), and more programs fit beside each other than with larger blocks.
+# that of the gradients 94 to 128 (compiled for compute capability 9.0), and more programs fit beside each other than with larger blocks.
 # The interpreter takes its time for each program, not for each number.
 BLOCKS = {torch.contiguous_format: (128, 4), torch.channels_last: (4, 64)}
 BLOCKS_OF_GRADIENTS = {torch.contiguous_format: (128, 2), torch.channels_last: (4, 64)}
 INTERPRETED = (2048, 64)
-
-
 # What 32 bits count.
 LARGEST = 2**31 - 1
 

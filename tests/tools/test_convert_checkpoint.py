@@ -1,8 +1,6 @@
 """The command line: what it reads, what it writes, and what it refuses in one line."""
 
 import os
-import runpy
-import sys
 
 import numpy as np
 import pytest
@@ -28,21 +26,12 @@ def weights():
 
 
 @pytest.fixture
-def convert(monkeypatch, capfd):
+def convert(run_tool):
     """Run the tool; what it prints, or its one line of error."""
 
     def run(*arguments, config=SHAPES, refused=False):
-        monkeypatch.setattr(sys, 'argv', ['convert_checkpoint.py', *map(str, arguments), '--config', config])
-        if not refused:
-            runpy.run_path('tools/convert_checkpoint.py', run_name='__main__')
-            return capfd.readouterr().out
-        with pytest.raises(SystemExit) as exit_:
-            runpy.run_path('tools/convert_checkpoint.py', run_name='__main__')
-        errors = capfd.readouterr().err
-        assert exit_.value.code == 2
-        assert errors.startswith('error: ')
-        assert errors.count('\n') == 1
-        return errors
+        told = run_tool('convert_checkpoint', *arguments, '--config', config, refused=refused)
+        return told if refused else told.out
 
     return run
 

@@ -26,23 +26,15 @@ def _own_environment(monkeypatch):
 
 
 @pytest.fixture
-def tool(monkeypatch, capfd, tmp_path):
+def tool(run_tool, tmp_path):
     """Run the tool; what it prints, or its one line of error."""
 
     def run(*arguments, config=SHAPES, refused=False):
-        monkeypatch.setattr(sys, 'argv', ['export.py', config, *map(str, arguments), '--work-dir', str(tmp_path / 'work')])
-        if not refused:
-            runpy.run_path('tools/export.py', run_name='__main__')
-            told = capfd.readouterr()
-            assert told.err == ''
-            return told.out
-        with pytest.raises(SystemExit) as exit_:
-            runpy.run_path('tools/export.py', run_name='__main__')
-        errors = capfd.readouterr().err
-        assert exit_.value.code == 2
-        assert errors.startswith('error: ')
-        assert errors.count('\n') == 1
-        return errors
+        told = run_tool('export', config, *arguments, '--work-dir', tmp_path / 'work', refused=refused)
+        if refused:
+            return told
+        assert told.err == ''
+        return told.out
 
     return run
 
