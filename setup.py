@@ -62,7 +62,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmdysample', 'mmdysample.*']),
-    package_data={'mmdysample.analysis': ['paper/*.yaml']},
+    package_data={'mmdysample': ['py.typed'], 'mmdysample.paper': ['*.yaml']},
     python_requires='>=3.10',
     install_requires=['torch>=2.4', 'adjustText', 'matplotlib', 'numpy', 'packaging', 'prettytable', 'pycocotools', 'pyyaml', 'rich'],
     extras_require={

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mmdysample.analysis.any_model import FOREIGN, available, distribution, examine_apart
+from mmdysample.catalogue.any_model import FOREIGN, available, distribution, examine_apart
 
 # name: what is replaced, what is left, parameters
 EXPECTED = {

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 WANTED = {
     'mmdysample/functional/dysample.py',
-    'mmdysample/analysis/paper/faster_rcnn.yaml',
+    'mmdysample/paper/faster_rcnn.yaml',
     'mmdysample/.mim/model-index.yml',
     'mmdysample/.mim/configs/metafiles/faster_rcnn.yml',
     'mmdysample/.mim/configs/faster_rcnn_dysample.py',

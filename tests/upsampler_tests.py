@@ -15,8 +15,8 @@ from mmengine.model import BaseModule, ModuleList
 from torch import nn
 
 from mmdysample import build_upsampler
-from mmdysample.analysis.benchmark.memory import peak_memory
-from mmdysample.analysis.benchmark.passes import PASSES, Subject
+from mmdysample.benchmark.memory import peak_memory
+from mmdysample.benchmark.passes import PASSES, Subject
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 

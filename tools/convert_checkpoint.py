@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from mmdysample.analysis.tables import render
 from mmdysample.engine.checkpoint import TRUST_FLAG, check_checkpoint, secure_loading
 from mmdysample.engine.config import load_config
 from mmdysample.engine.conversion import check_output, convert_checkpoint
@@ -16,6 +15,7 @@ from mmdysample.engine.options import Options
 from mmdysample.engine.stock import use_stock_modules
 from mmdysample.engine.upsampler import use_upsampler
 from mmdysample.frameworks import require
+from mmdysample.terminal.tables import render
 
 
 def main() -> None:

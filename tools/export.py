@@ -46,10 +46,10 @@ def main() -> None:
     )
     args = parser.parse_args()
     with exit_on_error():
-        from mmdysample.analysis.loaded_model import load_model
         from mmdysample.export.export import export
         from mmdysample.export.forms import make_form
         from mmdysample.export.report import describe
+        from mmdysample.pictures.loaded_model import load_model
 
         form = make_form(args.to, args.opset, args.exporter)
         secure_loading(args.trust_checkpoint)

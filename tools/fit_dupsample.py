@@ -27,7 +27,7 @@ def main() -> None:
     args = parser.parse_args()
     with exit_on_error():
         require('mmseg', 'tools/fit_dupsample.py')
-        from mmdysample.analysis.dupsample_fit import fit_matrix, label_dataset, reconstruction_miou
+        from mmdysample.engine.dupsample_fit import fit_matrix, label_dataset, reconstruction_miou
 
         config = load_config(args.config, args.cfg_options)
         head = config.get('model', {}).get('decode_head', {})

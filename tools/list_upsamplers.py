@@ -1,4 +1,4 @@
-"""Print what every registered upsampler can do and adds to a model; the same as ``python -m mmdysample.analysis.upsamplers``."""
+"""Print what every registered upsampler can do and adds to a model; the same as ``python -m mmdysample.catalogue.command``."""
 
 import os
 
@@ -6,7 +6,7 @@ import os
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')
 os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
 
-from mmdysample.analysis.upsamplers import main
+from mmdysample.catalogue.command import main
 
 if __name__ == '__main__':
     main()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mmdysample.analysis.metafiles import main
+from mmdysample.reproduction.metafiles import main
 
 if __name__ == '__main__':
     main(Path(__file__).parents[1])

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from mmdysample.analysis.shapes_table import main
+from mmdysample.reproduction.shapes_table import main
 
 if __name__ == '__main__':
     sys.exit(main(Path(__file__).parents[1]))

@@ -9,8 +9,8 @@ from mmdysample.engine.errors import exit_on_error
 from mmdysample.engine.options import add_options, read_config
 
 if TYPE_CHECKING:
-    from mmdysample.analysis.loaded_model import LoadedModel
-    from mmdysample.analysis.picture import Picture
+    from mmdysample.pictures.loaded_model import LoadedModel
+    from mmdysample.pictures.picture import Picture
 
 
 def main() -> None:
@@ -47,8 +47,8 @@ def main() -> None:
 
     args = parser.parse_args()
     with exit_on_error():
-        from mmdysample.analysis.loaded_model import load_model
-        from mmdysample.analysis.picture import check_format
+        from mmdysample.pictures.loaded_model import load_model
+        from mmdysample.pictures.picture import check_format
 
         if args.out:
             check_format(args.out)
@@ -65,21 +65,21 @@ def main() -> None:
 
 
 def draw_sampling(loaded: 'LoadedModel', args: argparse.Namespace) -> 'Picture':
-    from mmdysample.analysis import sampling_figure
+    from mmdysample.pictures import sampling
 
-    return sampling_figure.draw_sampling(loaded, args.image, args.index, args.module, args.pixels)
+    return sampling.draw_sampling(loaded, args.image, args.index, args.module, args.pixels)
 
 
 def draw_features(loaded: 'LoadedModel', args: argparse.Namespace) -> 'Picture':
-    from mmdysample.analysis import features_figure
+    from mmdysample.pictures import features
 
-    return features_figure.draw_features(loaded, args.image, args.index, args.module, args.upsamplers)
+    return features.draw_features(loaded, args.image, args.index, args.module, args.upsamplers)
 
 
 def draw_predictions(loaded: 'LoadedModel', args: argparse.Namespace) -> 'Picture':
-    from mmdysample.analysis import predictions
-    from mmdysample.analysis.loaded_model import load_model
     from mmdysample.engine.config import load_config
+    from mmdysample.pictures import predictions
+    from mmdysample.pictures.loaded_model import load_model
 
     config, checkpoint = args.against or (None, None)
     against = load_model(load_config(config), checkpoint) if config else None  # a config, lest load_model forget --trust-checkpoint

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mmdysample.analysis.tables import Row
 from mmdysample.engine.errors import one_line
+from mmdysample.terminal.tables import Row
 
 from .forms import Form, Run
 from .subject import Images, Subject

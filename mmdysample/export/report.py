@@ -2,8 +2,8 @@
 
 from mmengine.config import Config
 
-from mmdysample.analysis.loaded_model import LoadedModel
-from mmdysample.analysis.tables import Row, render
+from mmdysample.pictures.loaded_model import LoadedModel
+from mmdysample.terminal.tables import Row, render
 
 from .export import Exported
 from .forms import Form

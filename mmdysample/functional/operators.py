@@ -45,7 +45,7 @@ def sample(
     if position.shape != (1, points, 1, 1):
         raise ValueError(f'position must have the shape (1, 2*groups*s*s, 1, 1) = {(1, points, 1, 1)}, got {tuple(position.shape)}')
     if fused:
-        from mmdysample.kernels.launch import sample_fused
+        from mmdysample.functional.kernels.launch import sample_fused
 
         return sample_fused(x, offset, scope, position, scope_factor, s, groups)
     return dysample(x, sampling_offset(offset, scope, position, scope_factor), s, groups)
@@ -67,7 +67,7 @@ def sample_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """From the gradient of the output, those of ``x``, ``offset`` and ``scope``, each empty where there is or was asked none."""
     if fused:
-        from mmdysample.kernels.launch import sample_fused_backward
+        from mmdysample.functional.kernels.launch import sample_fused_backward
 
         return sample_fused_backward(grad, x, offset, scope, position, scope_factor, s, groups, of_x, of_points)
     batch, channels = x.shape[:2]

@@ -63,8 +63,8 @@ def neck():
 
 def load_segformer(**options):
     pytest.importorskip('mmseg')
-    from mmdysample.analysis.loaded_model import load_model
     from mmdysample.engine.config import load_config
+    from mmdysample.pictures.loaded_model import load_model
 
     config = load_config('configs/segformer_b1_dysample.py', {'model.backbone.init_cfg': None, **options})
     return randomised(load_model(config).model.cpu())

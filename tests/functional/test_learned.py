@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mmdysample import DySample
-from mmdysample.analysis.benchmark.memory import peak_memory
+from mmdysample.benchmark.memory import peak_memory
 from mmdysample.functional import initial_position
 from mmdysample.functional.learned import LearnedSampling
 from mmdysample.functional.operators import sample_backward

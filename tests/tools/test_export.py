@@ -11,9 +11,9 @@ from torch import nn
 pytest.importorskip('mmseg')
 onnxruntime = pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')
-from mmdysample.analysis.loaded_model import load_model  # noqa: E402
 from mmdysample.engine.config import load_config  # noqa: E402
 from mmdysample.engine.model import build_model  # noqa: E402
+from mmdysample.pictures.loaded_model import load_model  # noqa: E402
 
 SHAPES = 'configs/shapes/segformer_b1_dysample_shapes.py'
 FASTER = 'configs/shapes/faster_rcnn_dysample_shapes.py'

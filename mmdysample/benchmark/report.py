@@ -1,0 +1,159 @@
+"""Measurements as tables for people."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+from mmdysample.catalogue.twins import BASELINE
+from mmdysample.terminal.tables import Row
+
+from .environment import Environment
+from .floor import FORMULA
+from .formulations import FLOOR, MeasuredFormulation
+from .models import MeasuredModel
+from .passes import PASSES
+from .published import published_ratio
+from .targets import Verdict
+from .timing import FLUSHED_BYTES, Timing
+from .upsamplers import REFERENCE, Measured
+
+SHORT = {'forward': 'fwd', 'forward + backward': 'fwd+bwd'}
+LEFT = ('size', 'dtype', 'pass', 'name', 'upsampler', 'target', 'failed')
+MIB = 2**20
+IN_THE_FIGURE = "in the paper's figure"
+
+UPSAMPLERS_NOTE = """\
+Forward: inference; forward + backward: in training mode, with gradients of all inputs and parameters. GFLOPs: of one call; a multiply-add
+is one."""
+FIGURE_NOTE = "~: ratios of latencies that were read off the paper's Figure 1, on its authors' GPU."
+MODELS_NOTE = f"""\
+Inference on one image with random weights: the network and what makes results of its outputs, without reading and resizing the image.
+With random weights nothing reaches a detector's score threshold, so mask heads are not in these times. MiB: beyond the weights.
+{BASELINE}: the interpolation of the stock model. "first" is the first upsampler of the same model that has a time."""
+
+FORMULATIONS_NOTE = f"""\
+Forward: inference; forward + backward: in training mode, with gradients of the map and all parameters. *: the path that DySample
+takes there by itself. {FLOOR}: the bytes that must move ({FORMULA}),
+at the pace of a copy between two tensors as large as y, measured among the calls."""
+
+
+def upsampler_table(rows: Sequence[Measured], size: tuple[int, ...], scale_factor: int) -> list[Row]:
+    """Upsamplers side by side, beside the ratios of the paper's figure where it is about that size."""
+    reference = next(row for row in rows if row.name == REFERENCE)
+    cells = [_upsampler_row(row, reference, published_ratio(row.name, size, scale_factor)) for row in rows]
+    return _without_empty(cells, (IN_THE_FIGURE, *(f'{short}, unfold / ours' for short in SHORT.values()), 'failed'))
+
+
+def _upsampler_row(row: Measured, reference: Measured, published: str) -> Row:
+    cells = {'name': f'`{row.name}`'}
+    for label in PASSES:
+        cost, base, short = row.costs.get(label), reference.costs.get(label), SHORT[label]
+        cells[f'{short}, ms (quartiles)'] = milliseconds(cost.time) if cost else ''
+        cells[f'{short} / {REFERENCE}'] = f'{cost.time.median / base.time.median:.1f}' if cost and base else ''
+        if label == 'forward':
+            cells[IN_THE_FIGURE] = published
+        cells[f'{short}, MiB'] = f'{cost.memory / MIB:.1f}' if cost else ''
+        cells[f'{short}, unfold / ours'] = f'{cost.unfold:.1f}' if cost and cost.unfold else ''
+    cells['parameters'] = _grouped(row.parameters)
+    cells['GFLOPs'] = _giga(row.multiplications)
+    cells['failed'] = row.error
+    return cells
+
+
+def model_table(rows: Sequence[MeasuredModel]) -> list[Row]:
+    """Models side by side, each compared with itself with the first of the upsamplers that has a time."""
+    first: dict[str, MeasuredModel] = {}
+    for row in rows:
+        if row.time:
+            first.setdefault(row.model, row)
+    return _without_empty([_model_row(row, first.get(row.model)) for row in rows], ('failed',))
+
+
+def _model_row(row: MeasuredModel, first: Optional[MeasuredModel]) -> Row:
+    return {
+        'name': f'`{row.model}`',
+        'upsampler': f'`{row.upsampler}`',
+        'input': 'x'.join(map(str, row.size or ())),
+        'ms (quartiles)': milliseconds(row.time) if row.time else '',
+        'FPS': f'{1e3 / row.time.median:.2f}' if row.time else '',
+        'time / first': f'{row.time.median / first.time.median:.2f}' if row.time and first and first.time else '',
+        'MiB': f'{row.memory / MIB:.0f}' if row.memory is not None else '',
+        'memory / first': f'{row.memory / first.memory:.2f}' if row.memory is not None and first and first.memory else '',
+        'parameters': _grouped(row.parameters),
+        'failed': row.error,
+    }
+
+
+def formulation_table(rows: Sequence[MeasuredFormulation]) -> list[Row]:
+    """Formulations side by side, each compared with bilinear interpolation and with the floor of the same pass."""
+    found = {(row.size, row.dtype, row.label, row.name): row for row in rows}
+    cells = []
+    for row in rows:
+        base, floor = (found.get((row.size, row.dtype, row.label, name)) for name in (REFERENCE, FLOOR))
+        cells.append(
+            {
+                'size': 'x'.join(map(str, row.size)),
+                'dtype': row.dtype,
+                'pass': SHORT[row.label],
+                'name': f'`{row.name}`',
+                'default': '*' if row.default else '',
+                'ms (quartiles)': milliseconds(row.time) if row.time else '',
+                f'/ {REFERENCE}': _ratio(row, base),
+                f'/ {FLOOR}': _ratio(row, floor),
+                'MiB': f'{row.memory / MIB:.1f}' if row.memory is not None else '',
+                f'MiB / {REFERENCE}': f'{row.memory / base.memory:.2f}' if row.memory is not None and base and base.memory else '',
+                'failed': row.error,
+            }
+        )
+    return _without_empty(cells, ('failed',))
+
+
+def _ratio(row: MeasuredFormulation, other: Optional[MeasuredFormulation]) -> str:
+    return f'{row.time.median / other.time.median:.2f}' if row.time and other and other.time else ''
+
+
+def target_table(verdicts: Sequence[Verdict]) -> list[Row]:
+    """Targets beside what was measured, to three digits, so that what barely misses one does not look as if it met it."""
+    words = {True: 'met', False: 'missed', None: 'not measured'}
+    return [
+        {
+            'target': str(verdict.target),
+            'measured': '' if verdict.ratio is None else f'{verdict.ratio:.3f} ({verdict.path})',
+            'verdict': words[verdict.met],
+        }
+        for verdict in verdicts
+    ]
+
+
+def _without_empty(cells: list[Row], optional: Sequence[str]) -> list[Row]:
+    """Leave out columns that hold nothing."""
+    empty = {column for column in optional if not any(row[column] for row in cells)}
+    return [{column: value for column, value in row.items() if column not in empty} for row in cells]
+
+
+def milliseconds(time: Timing) -> str:
+    """Median and quartiles, to three or four digits of the median."""
+    digits = 3 if time.median < 1 else 2 if time.median < 10 else 1 if time.median < 1000 else 0
+    return f'{time.median:.{digits}f} ({time.q1:.{digits}f}-{time.q3:.{digits}f})'
+
+
+def _grouped(number: Optional[int]) -> str:
+    return '' if number is None else f'{number:,}'
+
+
+def _giga(number: Optional[int]) -> str:
+    if number is None:
+        return ''
+    return f'{number / 1e9:.2f}' if number == 0 or number >= 1e7 else f'{number / 1e9:.5f}'
+
+
+def explanation(environment: Environment) -> str:
+    """What the numbers of a table are."""
+    lines = ['Medians (quartiles) of calls that were interleaved in random order; MiB: held at the peak beyond what was held before.']
+    if environment.device == 'cuda':
+        lines.append(
+            f'Times between CUDA events, with a cold L2 cache ({FLUSHED_BYTES // MIB} MiB are overwritten before each call); '
+            f'TF32 is {"on" if environment.tf32 else "off"}; cuDNN does not search for algorithms.'
+        )
+    else:
+        lines.append('Caches hold what the call before has left there.')
+    return ' '.join(lines)

@@ -1,0 +1,1 @@
+"""What every upsampler can do, and what it adds to a model: capabilities, parameters, FLOPs."""

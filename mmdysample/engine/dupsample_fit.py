@@ -1,0 +1,127 @@
+"""Fit DUpsampling's matrix to the label maps of a dataset, and see how well it tells them."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Optional
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+from torch import Tensor
+
+from mmdysample.frameworks import require
+from mmdysample.functional.label_windows import fit_codes, reconstruct, window_matrix
+from mmdysample.terminal.progress import progress
+
+require('mmseg', 'fitting DUpsample')
+
+from mmseg.evaluation.metrics import IoUMetric  # noqa: E402
+
+IGNORED = 255
+
+
+def label_dataset(config: Config, split: str) -> Any:
+    """Build a split's dataset, with nothing but its label maps loaded.
+
+    Args:
+        config: A config of mmsegmentation.
+        split: ``'train'`` or ``'val'``.
+
+    Raises:
+        ValueError: The config has no such split, or no semantic labels.
+    """
+    loader = config.get(f'{split}_dataloader')
+    if not loader:
+        raise ValueError(f'{config.filename} has no {split}_dataloader')
+    dataset = loader.dataset
+    while 'dataset' in dataset:  # RepeatDataset and its like
+        dataset = dataset.dataset
+    load = next((step for step in dataset.get('pipeline', []) if step.get('type') == 'LoadAnnotations'), None)
+    if config.get('default_scope') != 'mmseg' or load is None:
+        raise ValueError(f'{config.filename} loads no semantic label maps: take a config of mmsegmentation')
+    init_default_scope('mmseg')
+    return DATASETS.build({**dataset, 'pipeline': [load], 'lazy_init': False})
+
+
+def label_maps(dataset: Any, label: str, order: Optional[np.ndarray] = None) -> Iterator[Tensor]:
+    """Load label maps ``(H, W)``, in an order."""
+    indices: Iterable[int] = range(len(dataset)) if order is None else order
+    for index in progress(indices, label):
+        yield torch.from_numpy(np.ascontiguousarray(dataset[int(index)]['gt_seg_map'])).long()
+
+
+def sample_windows(dataset: Any, scale_factor: int, count: int, seed: int = 0) -> Tensor:
+    """Draw windows of labels, equally many of each map, until there are enough.
+
+    Args:
+        dataset: As of :func:`label_dataset`.
+        scale_factor: The size ``s`` of a window.
+        count: How many, at most.
+        seed: Of the choice.
+
+    Returns:
+        ``(n, s, s)``, integers.
+
+    Raises:
+        ValueError: No label map is as large as a window.
+    """
+    s, rng = scale_factor, np.random.default_rng(seed)
+    order = rng.permutation(len(dataset))[:count]
+    share = -(-count // max(1, len(order)))
+    parts = []
+    for labels in label_maps(dataset, 'reading label maps', order):
+        height, width = labels.shape
+        if height < s or width < s:
+            continue
+        windows = labels.unfold(0, s, 1).unfold(1, s, 1)
+        row = torch.from_numpy(rng.integers(height - s + 1, size=share))
+        column = torch.from_numpy(rng.integers(width - s + 1, size=share))
+        parts.append(windows[row, column])
+    if not parts:
+        raise ValueError(f'no label map is as large as a window of {s}x{s}')
+    return torch.cat(parts)[:count]
+
+
+def fit_matrix(dataset: Any, scale_factor: int, channels: int, count: int, seed: int = 0) -> Tensor:
+    """Fit ``W``, ``(num_classes*s*s, channels)``; see :func:`~mmdysample.functional.label_windows.fit_codes`."""
+    windows = sample_windows(dataset, scale_factor, count, seed)
+    torch.manual_seed(seed)
+    return fit_codes(window_matrix(windows, scale_factor, len(dataset.metainfo['classes'])), channels)
+
+
+def reconstruction_miou(dataset: Any, matrix: Tensor, scale_factor: int) -> dict[str, float]:
+    """Code and decode every label map, and compare with what nearest neighbours keep of it.
+
+    Args:
+        dataset: As of :func:`label_dataset`.
+        matrix: ``W``.
+        scale_factor: The ratio ``s``.
+
+    Returns:
+        The mIoU in percent of ``argmax(W P v)``, of sampling every ``s``-th label and repeating it (``'nearest'``), and of taking the
+        mean of each window's one-hot labels and interpolating bilinearly (``'bilinear'``), all against the labels.
+    """
+    num_classes = len(dataset.metainfo['classes'])
+    decoders = {
+        'argmax(W P v)': lambda labels: reconstruct(labels, matrix, scale_factor),
+        'nearest': lambda labels: _nearest(labels, scale_factor),
+        'bilinear': lambda labels: _bilinear(labels, scale_factor, num_classes),
+    }
+    areas = {name: torch.zeros(2, num_classes, dtype=torch.float64) for name in decoders}
+    for labels in label_maps(dataset, 'decoding label maps'):
+        labels = labels[: labels.shape[0] // scale_factor * scale_factor, : labels.shape[1] // scale_factor * scale_factor]
+        for name, decode in decoders.items():
+            intersection, union, _, _ = IoUMetric.intersect_and_union(decode(labels), labels, num_classes, IGNORED)
+            areas[name] += torch.stack((intersection, union))
+    return {name: float(100 * (area[0] / area[1])[area[1] > 0].mean()) for name, area in areas.items()}
+
+
+def _nearest(labels: Tensor, s: int) -> Tensor:
+    middle = labels[s // 2 :: s, s // 2 :: s]
+    return middle.repeat_interleave(s, 0).repeat_interleave(s, 1)
+
+
+def _bilinear(labels: Tensor, s: int, num_classes: int) -> Tensor:
+    one_hot = torch.stack([labels == i for i in range(num_classes)]).float()[None]
+    return F.interpolate(F.avg_pool2d(one_hot, s), scale_factor=s, mode='bilinear', align_corners=False).argmax(1)[0]

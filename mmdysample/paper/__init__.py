@@ -1,0 +1,1 @@
+"""The published numbers, one YAML file per table, and their reader."""

@@ -1,0 +1,1 @@
+"""Draw predictions, feature maps and sampling points of a model."""

@@ -1,0 +1,145 @@
+"""A table of what is published beside what was measured."""
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+from typing import Optional
+
+from mmdysample.catalogue.model_flops import count_rest, count_upsamplers
+from mmdysample.catalogue.model_size import count_model, read_config
+from mmdysample.paper.tables import COSTS, Cell, Table
+from mmdysample.terminal.progress import progress
+from mmdysample.terminal.tables import Row as Line
+from mmdysample.terminal.tables import fold, render
+
+from .measured import KEYS, Measured, measured, seconds_per_step
+from .plan import Planned
+
+LEFT = ('row', 'note')
+
+
+def lines(table: Table, plans: Sequence[Planned], data: str) -> list[Line]:
+    """The table with a column for each published number, each measured one, and their difference: what CSV holds.
+
+    Args:
+        table: The table.
+        plans: Its rows.
+        data: One of ``DATA``. What is published on other data does not stand beside what is measured on Shapes.
+    """
+    result = []
+    for planned in progress(plans, 'counting parameters and FLOPs'):
+        row = planned.row
+        line = {'row': row.name}
+        for metric in table.metrics:
+            ours, cell = measured(metric, planned.trainings), row.cell(metric) if data != 'shapes' else None
+            digits = max(KEYS[metric].digits, table.digits(metric)) if metric in KEYS else table.digits(metric)
+            line[f'{metric}, published'] = cell.text() if cell else ''
+            line[f'{metric}, ours'] = ours.text(digits) if ours else ''
+            line[f'{metric}, difference'] = _difference(cell, ours, digits)
+        line |= _costs(planned, _image_of_shapes(planned) if data == 'shapes' else table.image)
+        line |= {f'{kind}, published': '' for kind in COSTS if data == 'shapes'}
+        step = seconds_per_step(planned.trainings)
+        line['ms a step'] = f'{1000 * step.mean:.0f}' if step else ''
+        line['seeds'] = str(sum(training.metrics is not None for training in planned.trainings))
+        line['note'] = planned.missing
+        result.append(line)
+    return result
+
+
+def _difference(cell: Optional[Cell], ours: Optional[Measured], digits: int) -> str:
+    return f'{ours.mean - float(cell.value):+.{digits}f}' if cell and ours else ''
+
+
+def _image_of_shapes(planned: Planned) -> Optional[tuple[int, int]]:
+    size = read_config(planned.config).shapes.size if planned.config else None
+    return (size, size) if size else None
+
+
+def _costs(planned: Planned, image: Optional[tuple[int, int]]) -> Line:
+    """Parameters and FLOPs: of the model with the interpolation that its stock form has, and what is added to it elsewhere."""
+    row = planned.row
+    published = {kind: row.text(kind) for kind in COSTS}
+    ours = {'parameters': '', 'flops': ''}
+    if planned.config and row.experiment and row.upsampler:
+        # As it is published: of the whole model, or what is added to the one with the stock interpolation.
+        whole = row.upsampler == row.experiment.baseline or (published['parameters'] and '+' not in published['parameters'])
+        count, base = (count_model(planned.config, name) for name in (row.upsampler, row.experiment.baseline))
+        ours['parameters'] = f'{count:,}' if whole else f'+{count - base:,}'
+        if image:
+            added = count_upsamplers(planned.config, row.upsampler, *image)
+            total = count_rest(planned.config, *image) + added
+            ours['flops'] = _flops(total) if whole else f'+{_flops(added)}'
+    return {f'{kind}, {whose}': text[kind] for kind in ours for whose, text in (('published', published), ('ours', ours))}
+
+
+def _flops(count: int) -> str:
+    return f'{count / 1e9:.2f}G' if count >= 1e8 else f'{count / 1e6:.2f}M'  # the small models of Shapes would be 0.00G
+
+
+def compact(table: Table, full: Sequence[Line], data: str) -> list[Line]:
+    """The table as people read it: a column a metric, with what is published, what was measured and the difference in one cell."""
+    rows = []
+    for line in full:
+        row = {'row': line['row']}
+        for metric in table.metrics:
+            row[metric] = _one_cell(data, *(line[f'{metric}, {part}'] for part in ('published', 'ours', 'difference')))
+        for kind in ('parameters', 'flops'):
+            row[kind] = _one_cell(data, line[f'{kind}, published'], line[f'{kind}, ours'])
+        row['ms a step'] = line['ms a step']
+        rows.append(row)
+    kept = [key for key in rows[0] if key == 'row' or any(row[key] not in ('', '-') for row in rows)]
+    return [{key: row[key] for key in kept} for row in rows]
+
+
+def _one_cell(data: str, published: str, ours: str, difference: str = '') -> str:
+    if data == 'shapes' or not (published or ours):
+        return ours or '-'
+    return ' / '.join((published or '-', ours or '-')) + (f' ({difference})' if difference else '')
+
+
+def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
+    """What stands below the table: its convention, what the cells mean, why counts differ, and why there are rows without a number."""
+    about = [table.miniature] if data == 'shapes' and table.miniature else []
+    about += [table.about] if data != 'shapes' or not table.miniature else []
+    if data != 'shapes':
+        about.append(
+            'A cell: published / ours (difference); "-" is nothing. ~ was read off a figure, (...) follows by arithmetic from code.'
+        )
+    about.append(
+        'Parameters and FLOPs (multiply-adds) are counted in the model: the whole one, or what is added to the stock interpolation (+).'
+    )
+    # Of those that found something: a detector that finds nothing is complete, and in no mean.
+    seeds = {
+        one.row.name: max(found.count if (found := measured(metric, one.trainings)) else 0 for metric in table.metrics)
+        for one in plans
+        if len(one.trainings) > 1
+    }
+    most = max(seeds.values(), default=0)
+    if most > 1:
+        fewer = [f'{name} {count}' for name, count in seeds.items() if count < most]
+        about.append(f'Mean ± standard deviation of {most} seeds{"; of fewer: " if fewer else ""}{", ".join(fewer)}.')
+    about += [f'{planned.row.name}: {planned.missing}.' for planned in plans if planned.missing and not planned.row.note]
+    for key, note in table.notes.items():
+        # On Shapes, there is nothing published to be explained.
+        named = [
+            planned.row.name
+            for planned in plans
+            if planned.row.note == key and (planned.missing or data != 'shapes' or not table.miniature)
+        ]
+        about += [f'{", ".join(named)}: {note}'] if named else []
+    return about
+
+
+def text(table: Table, full: Sequence[Line], plans: Sequence[Planned], data: str, form: str) -> str:
+    """The table in one of ``tables.FORMATS``, with its title and notes but in CSV."""
+    if form == 'csv':
+        return render(list(full), 'csv')
+    on = ': its miniature on Shapes' if data == 'shapes' and 'Shapes' not in table.title else ''
+    title = f'## {table.title}{on}' if form == 'markdown' else f'{table.title}{on}'
+    rows, below = compact(table, full, data), notes(table, plans, data)
+    if form == 'markdown':
+        return '\n\n'.join((title, render(rows, form, LEFT), *below))
+    width = shutil.get_terminal_size((140, 24)).columns
+    parts = '\n'.join(render(part, form, LEFT) for part in fold(rows, width))
+    lines = (line for note in below for line in textwrap.wrap(note, min(width, 140), break_long_words=False, break_on_hyphens=False))
+    return '\n\n'.join((title, parts, '\n'.join(lines)))

@@ -1,0 +1,1 @@
+"""Tables and progress bars for the command lines."""

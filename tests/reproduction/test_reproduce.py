@@ -1,0 +1,529 @@
+"""The paper's tables as a command: what it trains, tests, writes and prints."""
+
+import csv
+import io
+import json
+import os
+import shlex
+import statistics
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from processes import FOUND, Stub
+from rich.console import Console
+
+from mmdysample.benchmark.timing import Timing
+from mmdysample.benchmark.upsamplers import Cost, Measured
+from mmdysample.datasets.check import prepare_data
+from mmdysample.engine.config import load_config
+from mmdysample.paper.tables import TABLES, read_table
+from mmdysample.reproduction import command, complexity, measured, report
+from mmdysample.reproduction.plan import Settings, plan
+from mmdysample.reproduction.trainings import LOG, Training
+from mmdysample.terminal.progress import ProgressOverLines, long_progress
+from mmdysample.terminal.tables import fold
+
+pytestmark = pytest.mark.usefixtures('_frameworks', '_no_counting')
+
+
+@pytest.fixture
+def _frameworks():
+    pytest.importorskip('mmdet')
+    pytest.importorskip('mmseg')
+
+
+@pytest.fixture
+def _no_counting(monkeypatch):
+    """To count takes seconds a row; test_model_flops.py does."""
+    monkeypatch.setattr(report, 'count_model', lambda config, upsampler: 1000 + len(upsampler))
+    monkeypatch.setattr(report, 'count_upsamplers', lambda config, upsampler, *size: 2 * 10**9)
+    monkeypatch.setattr(report, 'count_rest', lambda config, *size: 10**10)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch):
+    for name in ('OMP_NUM_THREADS', 'CUDA_VISIBLE_DEVICES', 'SLURM_JOB_ID', 'COLUMNS'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 8)
+
+
+@pytest.fixture(autouse=True)
+def _no_measuring(monkeypatch):
+    """To measure takes minutes; test_complexity.py and test_benchmark.py are about that."""
+    costs = {'forward': Cost(Timing(1.0, 1.0, 1.0, 9), 2**20)}
+    monkeypatch.setattr(complexity, 'measure_upsamplers', lambda names, **_: [Measured(name, 1, 1, costs) for name in names])
+
+
+@pytest.fixture(autouse=True)
+def _data_is_there(monkeypatch):
+    monkeypatch.setattr(command, 'prepare_data', lambda config, splits: None)
+
+
+@pytest.fixture
+def call(tmp_path, capsys):
+    def run(stub, *arguments):
+        try:
+            code = command.main(ROOT, stub, [*arguments, '--out', str(tmp_path / 'out')])
+        except SystemExit as exit_:
+            code = exit_.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def planned(name, data, *rows, seeds=1):
+    return plan(read_table(name), Settings(data, seeds, ROOT / 'results', {}, ()), rows)
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+def rows_of(out):
+    return {row['row']: row for row in csv.DictReader(io.StringIO(out))}
+
+
+@pytest.mark.parametrize('data', ['coco', 'shapes'])
+@pytest.mark.parametrize('name', TABLES)
+def test_every_row_is_planned_or_says_why_not(name, data):
+    rows = planned(name, data)
+    assert [one.row.name for one in rows] == [row.name for row in read_table(name).rows]
+    assert all(bool(one.trainings) != bool(one.missing) for one in rows)
+    assert all(training.config.is_file() for one in rows for training in one.trainings)
+    experiments = {key for row in read_table(name).rows if row.experiment for key in row.experiment.configs}
+    assert any(one.trainings for one in rows) == (data in experiments)
+
+
+def test_a_training_of_two_rows_is_done_once_and_both_show_it(call):
+    stub = Stub()
+    rows = ('segformer_groups', 'segformer_LP', 'segformer_static_scope', 'segformer_scope_0.25')
+    code, out, _ = call(stub, 'ablation', '--data', 'shapes', '--format', 'csv', '--rows', *rows)
+    assert code == 0
+    assert sorted(stub.told) == [(tool, row, 'seed0') for tool in ('test', 'train') for row in ('DySample', 'segformer_static_scope')]
+    assert {name: row['mIoU, ours'] for name, row in rows_of(out).items()} == dict.fromkeys(rows, '68.75')
+    again = Stub(fail=['.'])
+    assert call(again, 'segformer', '--data', 'shapes', '--rows', 'DySample')[0] == 0
+    assert again.commands == []
+
+
+def test_a_model_is_tested_alike_in_all_of_its_rows():
+    """SegFormer by its best checkpoint, in the ablation too, which is first of all about a detector."""
+    rows = ('faster_rcnn_naive', 'segformer_naive', 'segformer_groups')
+    by_name = {one.row.name: one.trainings[0].best for one in planned('ablation', 'coco', *rows)}
+    assert by_name == {name: name.startswith('segformer') for name in by_name}
+
+
+@pytest.mark.parametrize(('table', 'name'), [('segformer', 'best_mIoU_iter_1.pth'), ('boundary', 'iter_2.pth')])
+def test_the_convention_of_the_table_is_what_is_tested(call, table, name):
+    stub = Stub()
+    assert call(stub, table, '--data', 'shapes', '--seeds', '1', '--rows', 'nearest')[0] == 0
+    assert stub.tested == {name}
+
+
+def test_the_newest_best_is_tested(tmp_path):
+    training = Training(ROOT / 'a.py', 'nearest', (), tmp_path, '', best=True)
+    for time, name in ((200, 'best_mIoU_iter_9.pth'), (300, 'best_mIoU_iter_10.pth'), (400, 'iter_12.pth'), (100, 'best_mIoU_iter_8.pth')):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time, time))
+    assert training.checkpoint().name == 'best_mIoU_iter_10.pth'
+
+
+@pytest.mark.parametrize('text', ['', 'out/iter_900.pth'])
+def test_the_last_is_tested_whatever_its_note_says(tmp_path, text):
+    """A training that is killed between the two is complete when it is resumed, and writes neither again."""
+    training = Training(ROOT / 'a.py', 'nearest', (), tmp_path, '')
+    for name in ('iter_900.pth', 'iter_1000.pth'):
+        (tmp_path / name).touch()
+    (tmp_path / 'last_checkpoint').write_text(text)
+    assert training.checkpoint() == tmp_path / 'iter_1000.pth'
+
+
+def test_what_has_no_model_keeps_its_published_cells_and_says_why(call):
+    code, out, _ = call(Stub(), 'segformer', '--rows', 'SAPA-G', 'SAPA-B', '--format', 'csv')
+    assert code == 0
+    row = rows_of(out)['SAPA-G']
+    assert (row['mIoU, published'], row['mIoU, ours'], row['flops, published'], row['note']) == (
+        '44.39',
+        '',
+        '+1.02G',
+        'nothing to train here',
+    )
+    for data in ('coco', 'shapes'):
+        text = call(Stub(), 'segformer', '--data', data, '--rows', 'SAPA-G', 'SAPA-B')[1]
+        assert 'SAPA-G: It is not among the upsamplers here.' in text
+
+
+def test_cells(call):
+    found = lambda work: {'mIoU': 43.0, 'aAcc': 80.0}  # noqa: E731
+    rows = ('bilinear', 'DySample', 'DySample-S+', 'FADE')
+    out = call(Stub(find=found), 'segformer', '--format', 'csv', '--rows', *rows)[1]
+    cells = rows_of(out)
+    assert [cells[name]['mIoU, difference'] for name in rows] == ['+1.32', '-0.21', '-0.58', '-0.06']
+    assert [cells[name]['mIoU, published'] for name in rows] == ['41.68', '~43.21', '~43.58', '43.06']
+    assert [cells['DySample'][f'bIoU, {part}'] for part in ('published', 'ours', 'difference')] == ['', '', '']
+    assert cells['DySample']['parameters, published'] == '(+49.2K)'
+    assert (cells['bilinear']['parameters, ours'], cells['bilinear']['flops, ours']) == ('1008', '12.00G')
+    assert (cells['DySample-S+']['parameters, ours'], cells['DySample-S+']['flops, ours']) == ('+3', '+2.00G')
+    text = call(Stub(), 'segformer', '--rows', *rows)[1]
+    assert '~43.21 / 43.00 (-0.21)' in text
+    assert 'DySample, DySample-S+: In brackets, the weights of six upsamplers' in text
+    shapes = call(Stub(find=found), 'segformer', '--data', 'shapes', '--format', 'csv', '--rows', 'bilinear')[1]
+    beside = {key: cell for key, cell in rows_of(shapes)['bilinear'].items() if key.endswith((', published', ', difference'))}
+    assert len(beside) == 2 * 2 + 2
+    assert not any(beside.values())  # of another model on other data
+    assert (rows_of(shapes)['bilinear']['mIoU, ours'], rows_of(shapes)['bilinear']['parameters, ours']) == ('43.00', '1008')
+
+
+def test_mean_and_sample_deviation_over_the_seeds(call):
+    values = {'seed0': 70.0, 'seed1': 71.0, 'seed2': 75.0}
+    stub = Stub(find=lambda work: {'mIoU': values[work.name]})
+    code, out, _ = call(stub, 'boundary', '--seeds', '3', '--rows', 'nearest', 'CARAFE', '--format', 'csv')
+    assert code == 0
+    # Mean 72, squares of the deviations 4 + 1 + 9, halved: 7.
+    assert rows_of(out)['CARAFE']['mIoU, ours'] == f'72.00 ± {7**0.5:.2f}' == '72.00 ± 2.65'
+    assert statistics.stdev(values.values()) == pytest.approx(7**0.5)
+    trained = [c for c in stub.commands if 'train.py' in ' '.join(c)]
+    assert [c[-1] for c in trained] == [f'randomness.seed={seed}' for seed in (0, 0, 1, 1, 2, 2)]
+    assert 'Mean ± standard deviation of 3 seeds.' in call(Stub(), 'boundary', '--seeds', '3', '--rows', 'CARAFE')[1]
+
+
+def test_a_row_of_fewer_seeds_is_named(call):
+    stub = Stub(fail=['CARAFE.*randomness.seed=1'])
+    code, out, _ = call(stub, 'boundary', '--seeds', '2', '--rows', 'nearest', 'CARAFE')
+    assert code == 1
+    assert 'Mean ± standard deviation of 2 seeds; of fewer: CARAFE 1.' in out
+
+
+def test_what_was_not_found_is_no_number(tmp_path):
+    assert measured.summary([]) is None
+    assert measured.summary([3.0]).deviation is None
+    training = Training(Path('config.py'), 'nearest', (), tmp_path, 'digest')
+
+    def ap(**found):
+        training.write_note(metrics={f'coco/{name}': value for name, value in found.items()})
+        summary = measured.measured('AP', [training])
+        return summary and summary.mean
+
+    assert [ap(bbox_mAP=value) for value in (0.375, -1.0, float('nan'))] == [37.5, None, None]
+    assert ap(bbox_mAP_s=0.2) is None  # another metric, whose name begins alike
+
+
+def test_a_seed_that_found_nothing_is_in_no_mean_and_is_not_counted(call):
+    stub = Stub(find=lambda work: {} if work.parts[-2:] == ('CARAFE', 'seed1') else {'coco/bbox_mAP': 0.5})
+    out = call(stub, 'faster_rcnn', '--data', 'shapes', '--seeds', '3', '--rows', 'nearest', 'CARAFE')[1]
+    assert 'Mean ± standard deviation of 3 seeds; of fewer: CARAFE 2.' in out
+
+
+def test_nothing_is_said_of_seeds_before_there_are_two(call):
+    dry = call(Stub(), 'boundary', '--dry-run', '--rows', 'CARAFE')[1]
+    one = call(Stub(fail=['seed=[12]']), 'boundary', '--rows', 'CARAFE')[1]
+    assert 'seeds' not in one + '\n'.join(line for line in dry.splitlines() if not line.startswith('env '))
+
+
+def test_every_column_is_found_in_what_a_test_writes():
+    """By the names that the metrics give, as far as they say so without data."""
+    from mmdet.evaluation.metrics.coco_panoptic_metric import parse_pq_results
+    from mmseg.evaluation.metrics import DepthMetric
+
+    from mmdysample.evaluation.boundary_iou import FORMS
+
+    sizes = ('', '_50', '_75', '_s', '_m', '_l')
+    coco = [f'{kind}_mAP{size}' for kind in ('bbox', 'segm') for size in sizes]
+    quality = parse_pq_results({group: dict(pq=0.0, sq=0.0, rq=0.0) for group in ('All', 'Things', 'Stuff')})
+    written = {*coco, *quality, 'mIoU', *FORMS, *DepthMetric.METRICS}
+    assert {key.name for key in measured.KEYS.values()} <= written
+    trained = [read_table(name) for name in TABLES if read_table(name).experiments]
+    assert {metric for table in trained for metric in table.metrics} <= measured.KEYS.keys()
+
+
+def test_interrupted_and_called_again(call, tmp_path):
+    arguments = ('segformer', '--data', 'shapes', '--rows', 'nearest', 'bilinear', 'CARAFE')
+    code, _, err = call(Stub(die=['--upsampler bilinear']), *arguments)
+    assert code == 130
+    assert err.endswith('interrupted: the same command goes on from here\n')
+    done = content(tmp_path / 'out/segformer_shapes/nearest')
+    stub = Stub()
+    code, out, _ = call(stub, *arguments, '--format', 'csv')
+    assert code == 0
+    assert ('train', 'bilinear', 'seed0', 'resumed') in stub.told
+    assert not [told for told in stub.told if told[1] == 'nearest']
+    assert content(tmp_path / 'out/segformer_shapes/nearest') == done
+    assert [row['mIoU, ours'] for row in rows_of(out).values()] == ['68.75'] * 3
+    assert json.loads((tmp_path / 'out/segformer_shapes/bilinear/seed0/training.json').read_text())['metrics'] == FOUND
+
+
+def test_a_row_that_fails_is_named_and_the_others_go_on(call, tmp_path):
+    arguments = ('segformer', '--data', 'shapes', '--rows', 'nearest', 'bilinear', 'CARAFE', '--format', 'csv')
+    code, out, err = call(Stub(fail=['train.py.*--upsampler bilinear']), *arguments)
+    assert code == 1
+    log = tmp_path / 'out/segformer_shapes/bilinear/seed0/output.log'
+    assert err.splitlines()[-1] == f'failed: segformer_shapes/bilinear/seed0: exit code 2: ValueError: no luck (all of it: {log})'
+    assert {name: row['mIoU, ours'] for name, row in rows_of(out).items()} == {'nearest': '68.75', 'bilinear': '', 'CARAFE': '68.75'}
+    stub = Stub()
+    assert call(stub, *arguments)[0] == 0
+    assert {told[1] for told in stub.told} == {'bilinear'}
+
+
+def environment(stub):
+    return [{part.partition('=')[0]: part.partition('=')[2] for part in c[1:] if '=' in part} for c in stub.commands]
+
+
+def test_two_gpus_are_two_lanes(call, monkeypatch):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: set(range(6)), raising=False)
+    rows = [row.name for row in read_table('boundary').rows][:6]
+    stub = Stub()
+    assert call(stub, 'boundary', '--seeds', '1', '--rows', *rows, '--gpus', '0', '1')[0] == 0
+    assert {e['CUDA_VISIBLE_DEVICES'] for e in environment(stub)} <= {'0', '1'}
+    assert {e['OMP_NUM_THREADS'] for e in environment(stub)} == {'3'}
+    lanes = command.make_lanes(ROOT / 'tools', [0, 1], 1, 1)
+    assert [lane.gpus for lane in lanes] == [(0,), (1,)]
+
+
+def test_several_gpus_for_a_row(call, monkeypatch):
+    lanes = command.make_lanes(ROOT / 'tools', [0, 1, 2, 3], 2, 1)
+    one = planned('boundary', 'shapes', 'CARAFE')[0].trainings[0]
+    commands = [dict(part.split('=', 1) for part in lane.train(one) if part.startswith(('CUDA', 'PORT'))) for lane in lanes]
+    assert commands == [{'CUDA_VISIBLE_DEVICES': '0,1', 'PORT': '29500'}, {'CUDA_VISIBLE_DEVICES': '2,3', 'PORT': '29502'}]
+    line = lanes[1].train(one)
+    assert line[line.index('bash') + 1].endswith('tools/dist_train.sh')
+    assert line[line.index('bash') + 3] == '2'
+    assert 'CUDA_VISIBLE_DEVICES=2' in lanes[1].test(one)
+    # In a job, the GPUs are counted among those of the job, and the jobs of a machine have ports of their own.
+    monkeypatch.setenv('SLURM_JOB_ID', '7001')
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,GPU-5')
+    (lane,) = command.make_lanes(ROOT / 'tools', [0, 1], 2, 1)
+    assert {'CUDA_VISIBLE_DEVICES=4,GPU-5', 'PORT=29516'} <= set(lane.train(one))
+    stub = Stub()
+    assert call(stub, 'boundary', '--seeds', '1', '--rows', 'CARAFE', '--gpus', '0', '1', '--gpus-per-row', '2')[0] == 0
+    assert stub.told == [('dist_train', 'CARAFE', 'seed0'), ('test', 'CARAFE', 'seed0')]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--gpus', '0', '0'], '--gpus takes distinct numbers, 1 for each row at a time, got 0 0'),
+        (['--gpus', '0', '-1'], '--gpus takes distinct numbers'),
+        (['--gpus', '0', '1', '2', '--gpus-per-row', '2'], '--gpus takes distinct numbers, 2 for each row at a time, got 0 1 2'),
+        (['--gpus-per-row', '2'], '--gpus-per-row goes with --gpus'),
+        (['--rows', 'FPN'], "segformer has no row 'FPN'; there are nearest"),
+        (['--rows', 'SAPA-G'], 'nothing of segformer can be trained with --data coco: It is not among the upsamplers here'),
+        (['--cfg-options', 'modle.x=1'], 'did you mean model?'),
+    ],
+)
+def test_wrong_use_is_one_line(call, tmp_path, arguments, message):
+    stub = Stub()
+    code, out, err = call(stub, 'segformer', *arguments)
+    assert (code, out, stub.commands, len(err.splitlines())) == (2, '', [], 1)
+    assert message in err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_wrong_names_data_and_paths(call, tmp_path, monkeypatch):
+    for arguments in (['fcos'], ['segformer', '--data', 'cityscapes']):
+        code, _, err = call(Stub(), *arguments)
+        assert (code, 'Traceback' in err, 'invalid choice' in err) == (2, False, True)
+    assert 'nothing of boundary can be trained with --data coco: no config for --data coco' in call(Stub(), 'boundary', '--data', 'coco')[2]
+    assert '--rows go with one table' in call(Stub(), 'all', '--rows', 'CARAFE')[2]
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3')
+    assert '--gpus counts from 0 what CUDA_VISIBLE_DEVICES=3 names, got 3' in call(Stub(), 'boundary', '--gpus', '3')[2]
+    (tmp_path / 'out').touch()
+    code, _, err = call(Stub(), 'segformer', '--rows', 'CARAFE')
+    assert (code, err) == (2, f'error: --out takes a folder, got the file {tmp_path / "out"}\n')
+
+
+@pytest.mark.parametrize(
+    ('there', 'sees'),
+    [(0, 'no GPU, and trains on the CPU without --gpus'), (1, 'the GPU 0'), (4, 'the GPUs 0 to 3'), (5, None)],
+)
+def test_gpus_that_are_not_there(call, tmp_path, monkeypatch, there, sees):
+    """torch would train on the CPU, for weeks."""
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: there)
+    stub, arguments = Stub(), ('segformer', '--rows', 'CARAFE', '--gpus', '0', '4')
+    assert call(Stub(), *arguments, '--dry-run')[0] == 0  # for another machine
+    code, _, err = call(stub, *arguments)
+    assert (code, bool(stub.commands)) == ((2, False) if sees else (0, True))
+    assert not sees or err == f'error: --gpus 0 4: torch sees {sees}\n'
+
+
+def test_without_data_nothing_starts(call, tmp_path, monkeypatch):
+    monkeypatch.setenv('ADE20K_ROOT', str(tmp_path / 'no-ade'))
+    monkeypatch.setattr(command, 'prepare_data', prepare_data)
+    stub = Stub()
+    code, out, err = call(stub, 'segformer', '--data', 'coco')
+    assert (code, out, stub.commands, (tmp_path / 'out').exists()) == (2, '', [], False)
+    assert err.count('there is no data folder') == 1
+    assert str(tmp_path / 'no-ade') in err
+
+
+def test_what_has_data_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setenv('ADE20K_ROOT', str(tmp_path / 'no-ade'))
+    monkeypatch.setattr(command, 'prepare_data', prepare_data)
+    with_it, *without = (
+        one.trainings[0]
+        for data, rows in (('shapes', ['CARAFE']), ('coco', ['CARAFE', 'FADE', 'A2U']))
+        for one in planned('segformer', data, *rows)
+    )
+    trainings, (line,) = command.with_data([without[0], with_it, *without[1:]], {})
+    assert trainings == [with_it]
+    assert line.startswith('not trained: 3 of segformer_b1_dysample.py: there is no data folder')
+
+
+def test_slurm(call, tmp_path):
+    arguments = ('ablation', '--data', 'shapes', '--rows', 'segformer_LP+', 'segformer_static_scope', 'segformer_scope_0.25')
+    stub = Stub()
+    code, out, _ = call(stub, *arguments, '--slurm', 'gpu', '--gpus-per-row', '2', '--gpus', '0', '1', '--seeds', '2')
+    assert (code, stub.commands, (tmp_path / 'out').exists()) == (0, [], False)
+    jobs = [shlex.split(line) for line in out.splitlines()]
+    assert [job[2] for job in jobs] == ['--job-name=ablation_shapes-segformer_LP+', '--job-name=ablation_shapes-segformer_static_scope']
+    assert (jobs[0][1], jobs[0][3], jobs[0][-2]) == ('--partition=gpu', '--gres=gpu:2', '--wrap')
+    inner = shlex.split(jobs[0][-1])
+    args = command.make_parser().parse_args(inner[4:])
+    assert (args.table, args.data, args.rows, args.seeds, args.gpus, args.gpus_per_row) == (
+        'ablation',
+        'shapes',
+        ['segformer_LP+'],
+        2,
+        [0, 1],
+        2,
+    )
+    assert args.out == str(tmp_path / 'out')
+
+
+def test_slurm_needs_no_gpus_here(call):
+    code, out, err = call(Stub(), 'segformer', '--rows', 'CARAFE', '--slurm', 'gpu', '--gpus-per-row', '8')
+    assert (code, err) == (0, 'when the jobs have ended, the same command without --slurm writes the whole table\n')
+    assert '--gpus 0 1 2 3 4 5 6 7 --gpus-per-row 8' in out
+
+
+def test_the_job_does_what_the_row_does(tmp_path, capsys):
+    """Its trainings are complete for the whole table, which then prints no job."""
+    options = ('--out', str(tmp_path / "a user's"), '--slurm', 'gpu', '--cfg-options', 'shapes.train=16')
+    row = ('segformer', '--data', 'shapes', '--rows', 'CARAFE', *options)
+    assert command.main(ROOT, Stub(fail=['.']), row) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert command.main(ROOT, Stub(), shlex.split(shlex.split(line)[-1])[4:]) == 0
+    capsys.readouterr()
+    assert command.main(ROOT, Stub(fail=['.']), row) == 0
+    assert capsys.readouterr().out == ''
+
+
+def test_dry_run(call, tmp_path):
+    rows = ('faster_rcnn_naive', 'segformer_naive')
+    stub = Stub()
+    code, out, _ = call(stub, 'ablation', '--data', 'shapes', '--dry-run', '--rows', *rows, '--gpus', '0', '1', '--gpus-per-row', '2')
+    assert (code, stub.commands, (tmp_path / 'out').exists()) == (0, [], False)
+    lines = [line for line in out.splitlines() if line.startswith('env ')]
+    assert len(lines) == 4
+    subprocess.run(['bash', '-n'], input='\n'.join(lines), text=True, check=True)
+    assert (
+        shlex.split(lines[0])[shlex.split(lines[0]).index('--upsampler') + 1] == read_table('ablation').row('faster_rcnn_naive').upsampler
+    )
+    assert lines[1].endswith('/last_checkpoint)')
+    assert lines[3].endswith('/best_*.pth')
+    assert '37.9' not in out  # Shapes is compared with nothing
+
+
+def test_files(call, tmp_path, monkeypatch):
+    table = read_table('boundary')
+    stub = Stub(find=lambda work: {'mIoU': 60.0 + len(work.parent.name)})
+    assert call(stub, 'boundary', '--seeds', '1')[0] == 0
+    folder = tmp_path / 'out'
+    whole = {name: (folder / name).read_bytes() for name in ('boundary.md', 'boundary.csv', 'boundary.png')}
+    assert whole['boundary.png'].startswith(b'\x89PNG')
+    assert list(rows_of(whole['boundary.csv'].decode())) == [row.name for row in table.rows]
+    assert whole['boundary.md'].decode().startswith('## ')
+    # Some rows, one of them so often that their number is that of the whole table.
+    assert call(Stub(), 'boundary', '--seeds', '1', '--rows', *['CARAFE'] * len(table.rows))[0] == 0
+    assert {name: (folder / name).read_bytes() for name in whole} == whole
+    assert list(rows_of((folder / 'boundary_rows.csv').read_text())) == ['CARAFE']
+    # All tables on other data than the one of this table: it stays.
+    monkeypatch.setattr(command, 'TABLES', ('boundary', 'complexity'))
+    assert call(Stub(fail=['.']), 'all', '--data', 'coco')[0] == 0
+    assert {name: (folder / name).read_bytes() for name in whole} == whole
+    assert call(Stub(fail=['.']), 'all', '--data', 'shapes', '--seeds', '1')[0] == 0
+    assert '12.6' in (folder / 'complexity.md').read_text()
+
+
+def test_predictions_are_drawn_of_segmenters_alone(call, monkeypatch):
+    """In the ablation, the rows of a detector stand beside them."""
+    drawn = []
+    monkeypatch.setattr(command, 'draw_gallery', lambda plans: drawn.extend(one.row.name for one in plans))
+    stub = Stub(find=lambda work: {'coco/bbox_mAP': 0.4} if 'faster_rcnn' in str(work) else {'mIoU': 40.0})
+    assert call(stub, 'ablation', '--data', 'shapes', '--rows', 'faster_rcnn_naive', 'segformer_naive')[0] == 0
+    assert drawn == ['segformer_naive']
+
+
+def test_a_table_whose_checkpoints_were_removed_stands(call, tmp_path):
+    arguments = ('segformer', '--data', 'shapes', '--rows', 'CARAFE')
+    assert call(Stub(), *arguments)[0] == 0
+    folder = tmp_path / 'out/segformer_shapes/CARAFE/seed0'
+    load_config('configs/shapes/segformer_b1_dysample_shapes.py').dump(str(folder / 'segformer_b1_dysample_shapes.py'))
+    (folder / 'best_mIoU_iter_1.pth').unlink()
+    code, out, err = call(Stub(fail=['.']), *arguments)
+    assert (code, '68.75' in out) == (0, True)
+    assert err.splitlines()[-1] == f'no picture of predictions: {folder} holds no best_*.pth, which train.py should have left'
+
+
+def test_the_table_fits_the_terminal(call, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '80')
+    out = call(Stub(), 'faster_rcnn', '--dry-run', '--rows', 'DySample')[1]
+    shown = [line for line in out.splitlines() if not line.startswith('env ')]
+    assert max(map(len, shown)) <= 80
+    assert all(f' {metric} ' in out for metric in read_table('faster_rcnn').metrics)
+    rows = [{'row': 'a', 'x': '1' * 30, 'y': '2' * 30, 'z': '3'}]
+    assert [list(part[0]) for part in fold(rows, 50)] == [['row', 'x'], ['row', 'y', 'z']]
+    assert fold(rows, 200) == [rows]
+    assert [list(part[0]) for part in fold(rows, 5)] == [['row', 'x'], ['row', 'y'], ['row', 'z']]
+
+
+@pytest.mark.parametrize(('table', 'row', 'counted'), [('ablation', 'faster_rcnn_naive', False), ('faster_rcnn', 'DySample', True)])
+def test_columns_with_nothing_in_them_are_left_out(call, table, row, counted):
+    out = call(Stub(), table, '--dry-run', '--rows', row)[1]
+    assert (' parameters ' in out, ' flops ' in out, ' ms a step ' in out) == (True, counted, False)
+
+
+@pytest.mark.parametrize(
+    ('line', 'state'),
+    [
+        ('Iter(train) [ 350/2000]  lr: 1.0e-03  eta: 0:03:10  time: 0.1  loss: 1.0', 'iter 350/2000, 0:03:10 left'),
+        ('Epoch(train)  [3][ 350/7330]  lr: 1.0e-03  eta: 1 day, 2:03:10  time: 0.1', 'epoch 3, 1 day, 2:03:10 left'),
+        ('Iter(train) [ 350/2000]  lr: 1.0e-03  eta: 12 days, 2:03:10  time', 'iter 350/2000, 12 days, 2:03:10 left'),
+        ('Iter(train) [ 350/2000]  eta: 0:03:10\n$ env python test.py', ''),
+        ('Iter(train) [ 350/2000]  eta: 0:03:10\n$ env python test.py\nIter(test) [ 50/100]    eta: 0:00:09', 'test 50/100, 0:00:09 left'),
+        ('nothing yet', ''),
+    ],
+)
+def test_state(tmp_path, line, state):
+    training = Training(ROOT / 'a.py', 'nearest', (), tmp_path, '')
+    assert training.state() == ''
+    (tmp_path / LOG).write_text(f'$ env python train.py\n{"x" * 5000}\n{line}\n')
+    assert training.state() == state
+
+
+def test_seconds_per_step(tmp_path):
+    training = Training(ROOT / 'a.py', 'nearest', (), tmp_path, '')
+    assert training.seconds_per_step() is None
+    runs = {
+        '1': ['{"loss": 1.0, "time": 0.2}', '{"loss": 1.0, "time": 0.4}', '{"loss": 1.0, "ti'],
+        '2': ['{"mIoU": 1.0, "time": 9.0}', '{"loss": 1.0, "time": 0.3}'],
+    }
+    for name, lines in runs.items():
+        (tmp_path / name / 'vis_data').mkdir(parents=True)
+        (tmp_path / name / 'vis_data/scalars.json').write_text('\n'.join(lines))
+    assert training.seconds_per_step() == 0.3
+
+
+def test_progress_says_what_is_being_done_in_lines_of_its_own(monkeypatch, capsys):
+    monkeypatch.setenv('COLUMNS', '80')
+    with long_progress('training segformer', 17, lambda: f'one{"x" * 90}\ntwo') as ended:
+        ended('done: three')
+        bar = ProgressOverLines(console=Console(width=80))
+        bar.now = lambda: f'one{"x" * 90}\ntwo'
+        with bar.console.capture() as captured:
+            bar.console.print(bar.get_renderable())
+    lines = captured.get().splitlines()
+    assert [line for line in lines if line.startswith(('one', 'two'))] == [f'one{"x" * 76}…', 'two']
+    assert 'done: three' in capsys.readouterr().err
