@@ -7,7 +7,7 @@ import torch
 from conftest import ROOT
 
 from mmdysample import build_upsampler, list_upsamplers
-from mmdysample.catalogue import capabilities
+from mmdysample.catalogue import capabilities, command
 from mmdysample.catalogue.flops import count_multiplications
 from mmdysample.functional import tiles
 
