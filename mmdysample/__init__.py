@@ -1,17 +1,12 @@
-"""mmdysample makes the upsampler of an OpenMMLab model a config value."""
+"""Learned upsampling: a config value in OpenMMLab models, a module or one call in any other PyTorch model."""
 
 from importlib import import_module
 from typing import Any
 
 from .frameworks import require
-from .version import __version__
-
-require('mmengine', 'mmdysample')
-require('mmcv', 'mmdysample')
-
-from .registry import LOCATIONS  # noqa: E402
-from .replacement import UpsampleReport, replace_upsample, restore_upsample  # noqa: E402
-from .upsamplers import (  # noqa: E402
+from .locations import LOCATIONS
+from .replacement import UpsampleReport, replace_upsample, restore_upsample
+from .upsamplers import (
     A2U,
     CARAFE,
     FADE,
@@ -27,7 +22,9 @@ from .upsamplers import (  # noqa: E402
     IndexNet,
     build_upsampler,
     list_upsamplers,
+    register_upsampler,
 )
+from .version import __version__
 
 __all__ = [
     'A2U',
@@ -47,13 +44,15 @@ __all__ = [
     '__version__',
     'build_upsampler',
     'list_upsamplers',
+    'register_upsampler',
     'replace_upsample',
     'restore_upsample',
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a neck or head when it is first used: each needs a framework that may not be installed."""
+    """Import a neck, head or other class of a framework when it is first used, because the framework may not be installed."""
     if name in LOCATIONS:
+        require('mmengine', f'mmdysample.{name}')
         return getattr(import_module(LOCATIONS[name]), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,4 +1,4 @@
-"""The scope ``mmdysample`` of mmengine's registries: what extends a stock class, and keeps its name.
+"""The scope ``mmdysample`` of mmengine's registries, for classes that extend a stock class and keep its name.
 
 Upsamplers are registered in mmengine's root registry instead, which every framework sees. mmengine imports this file by itself when it
 meets the prefix in ``type='mmdysample.FPN'``, so a config needs no ``custom_imports``.
@@ -13,27 +13,7 @@ from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import VISUALIZERS as ROOT_VISUALIZERS
 from mmengine.registry import Registry
 
-# What stands where. mmengine's own ``locations`` would import all of it at the first look-up, and so make a detector need mmseg.
-LOCATIONS = {
-    'BoundaryIoUMetric': 'mmdysample.evaluation.boundary_metric',
-    'CoarseHead': 'mmdysample.models.heads.coarse_head',
-    'CocoPanopticMetric': 'mmdysample.evaluation.coco_panoptic_metric',
-    'DenseDepthHead': 'mmdysample.models.heads.dense_depth_head',
-    'DepthMetric': 'mmdysample.evaluation.depth_metric',
-    'DetLocalVisualizer': 'mmdysample.pictures.visualizer',
-    'DUpsampleHead': 'mmdysample.models.heads.dupsample_head',
-    'FCNMaskHead': 'mmdysample.models.heads.fcn_mask_head',
-    'FPN': 'mmdysample.models.necks.fpn',
-    'LoadPanopticAnnotations': 'mmdysample.datasets.panoptic',
-    'PixelDecoder': 'mmdysample.models.necks.pixel_decoder',
-    'RTDETR': 'mmdysample.models.detectors.rtdetr',
-    'RTDETRFusion': 'mmdysample.models.necks.rtdetr_fusion',
-    'SegformerHead': 'mmdysample.models.heads.segformer_head',
-    'TransformerEncoderPixelDecoder': 'mmdysample.models.necks.pixel_decoder',
-    'FullResNet': 'mmdysample.models.backbones.full_resnet',
-    'UPerHead': 'mmdysample.models.heads.uper_head',
-    'Upsampled': 'mmdysample.replacement.upsampled',
-}
+from .locations import LOCATIONS
 
 
 class LazyRegistry(Registry):

@@ -11,8 +11,9 @@ from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor
 
 from mmdysample.frameworks import require
-from mmdysample.functional.label_windows import fit_codes, reconstruct, window_matrix
 from mmdysample.terminal.progress import progress
+
+from .label_windows import fit_codes, reconstruct, window_matrix
 
 require('mmseg', 'fitting DUpsample')
 

@@ -8,7 +8,8 @@ from typing import Any, Optional
 
 from mmengine.config import Config, ConfigDict
 
-from mmdysample.registry import LOCATIONS, MODELS
+from mmdysample.locations import LOCATIONS
+from mmdysample.registry import MODELS
 from mmdysample.upsamplers.builder import UpsampleConfig, resolve
 
 SCOPE = 'mmdysample.'

@@ -1,10 +1,10 @@
 """The mathematics of the upsamplers: no parameters, torch only."""
 
-from .bilinear import sample_bilinear, without_grid_sample
+from .bilinear import sample_bilinear
 from .deformable import deformable_attention
 from .dysample import dysample, initial_position, sampling_grid, sampling_offset
 from .operators import sample
-from .paths import choose_path
+from .paths import choose_path, explain_path
 from .reassembly import reassemble, similarity
 from .shuffle import pixel_shuffle
 
@@ -12,6 +12,7 @@ __all__ = [
     'choose_path',
     'deformable_attention',
     'dysample',
+    'explain_path',
     'initial_position',
     'pixel_shuffle',
     'reassemble',
@@ -20,5 +21,4 @@ __all__ = [
     'sampling_grid',
     'sampling_offset',
     'similarity',
-    'without_grid_sample',
 ]

@@ -3,31 +3,13 @@
 Points are in normalised coordinates, x before y: the map reaches from -1 to 1 (``align_corners=False``).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .capture import gathers_only
+
 PADDING_MODES = ('border', 'zeros')
-
-_without_grid_sample = ContextVar('without_grid_sample', default=False)
-
-
-@contextmanager
-def without_grid_sample() -> Iterator[None]:
-    """Let what an exporter records be made of gathers, for runtimes whose GridSample is wrong or missing.
-
-    For this thread, and for exporters that run the model; ``torch.compile``, and ``torch.export`` where it reads the code
-    (``strict=True``), do not see it.
-    """
-    token = _without_grid_sample.set(True)
-    try:
-        yield
-    finally:
-        _without_grid_sample.reset(token)
 
 
 def sample_bilinear(maps: Tensor, grid: Tensor, padding_mode: str = 'border') -> Tensor:
@@ -47,7 +29,7 @@ def sample_bilinear(maps: Tensor, grid: Tensor, padding_mode: str = 'border') ->
     """
     if padding_mode not in PADDING_MODES:
         raise ValueError(f"padding_mode must be 'border' or 'zeros', got {padding_mode!r}")
-    if not torch.compiler.is_dynamo_compiling() and _without_grid_sample.get():
+    if gathers_only():
         return sample_by_gathers(maps, grid, padding_mode)
     if has_no_deterministic_backward(maps.device) and torch.are_deterministic_algorithms_enabled():
         return sample_by_gathers(maps, grid, padding_mode)

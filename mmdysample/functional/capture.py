@@ -1,16 +1,26 @@
-"""Whether the operations are carried out, or recorded."""
+"""Whether the operations are executed, or recorded by an exporter or a compiler, and in which form."""
+
+from contextvars import ContextVar
 
 import torch
 
-# Before torch could tell the two apart, compiling was taken for exporting.
+# torch < 2.7 cannot tell exporting from compiling, so compiling counts as exporting there.
 _is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
+
+#: True while samples must consist of gathers; set by :func:`mmdysample.export.without_grid_sample`.
+GATHERS_ONLY: ContextVar[bool] = ContextVar('gathers_only', default=False)
 
 
 def exporting() -> bool:
-    """Whether an exporter records the operations: sizes may change later, and only its own operators will do."""
+    """Return True while an exporter records the operations: sizes may change later, and runtimes know PyTorch's operators only."""
     return _is_exporting() or torch.jit.is_tracing()
 
 
 def captured() -> bool:
-    """Whether an exporter or a compiler records the operations."""
+    """Return True while an exporter or a compiler records the operations."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def gathers_only() -> bool:
+    """Return True while samples must consist of gathers. Dynamo cannot read the variable, so its graphs never do."""
+    return not torch.compiler.is_dynamo_compiling() and GATHERS_ONLY.get()

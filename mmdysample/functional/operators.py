@@ -48,7 +48,9 @@ def sample(
         from mmdysample.functional.kernels.launch import sample_fused
 
         return sample_fused(x, offset, scope, position, scope_factor, s, groups)
-    return dysample(x, sampling_offset(offset, scope, position, scope_factor), s, groups)
+    y = dysample(x, sampling_offset(offset, scope, position, scope_factor), s, groups)
+    # Autograd forbids in-place changes of an output that is a view, and y is a view of what grid_sample returned.
+    return torch.ops.aten._unsafe_view(y, y.shape)
 
 
 @custom_op('mmdysample::sample_backward', mutates_args=())

@@ -6,10 +6,10 @@ from fnmatch import fnmatchcase
 from typing import Any, Optional, Union
 
 import torch
-from mmengine.model import Sequential
 from torch import Tensor, nn
 
 from mmdysample.upsamplers.builder import UpsampleConfig, build_upsampler, resolve
+from mmdysample.upsamplers.containers import Sequential
 
 from .calls import ExampleError, as_it_was, run_once
 from .example import Example, as_example

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from prettytable import PrettyTable
 from torch import nn
 
 from .calls import Size
@@ -61,11 +60,15 @@ class UpsampleReport:
         restore_upsample(self.model)
 
     def __str__(self) -> str:
-        table = PrettyTable(['site', 'channels', 'from', 'to', 'was', 'is now', 'parameters'], align='l')
+        """Return the sites as a Markdown table, in columns of equal width."""
+        rows: list[tuple[str, ...]] = [('site', 'channels', 'from', 'to', 'was', 'is now', 'parameters')]
         for site in self.sites:
-            put = [site.upsampler, f'{site.parameters:,}'] if site.upsampler else [f'left: {site.reason}', '']
-            table.add_row([site.name, site.channels or '', _by(site.size), _by(site.target), site.mode, *put])
-        return table.get_string()
+            now = (site.upsampler, f'{site.parameters:,}') if site.upsampler else (f'left: {site.reason}', '')
+            rows.append((site.name, f'{site.channels or ""}', _by(site.size), _by(site.target), site.mode, *now))
+        # Nothing but torch may be needed here, so no library prints this one table.
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        rows.insert(1, tuple('-' * width for width in widths))
+        return '\n'.join(f'| {" | ".join(cell.ljust(width) for cell, width in zip(row, widths))} |' for row in rows)
 
 
 def _by(size: Size) -> str:

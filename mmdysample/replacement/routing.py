@@ -11,11 +11,11 @@ from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import ModuleList
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mmdysample.upsamplers.base import ShapeError, Upsampler
+from mmdysample.upsamplers.containers import ModuleList
 from mmdysample.upsamplers.fit import crop
 
 from .calls import SMOOTH, Size, fits, target_size
@@ -132,7 +132,6 @@ def routed_class(base: Any) -> Any:
                 if not done_before and not _is_pretrained(self):
                     for module in self.modules():
                         if isinstance(module, Upsampler):
-                            module.is_init = False  # or its init_cfg, which was applied before, would not be again
                             module.init_weights()
 
         def __reduce_ex__(self, protocol: Any) -> tuple:

@@ -1,4 +1,4 @@
-"""Upsamplers, one paper per file, and the one door to all of them."""
+"""Upsamplers, one paper per file, and the function that builds any of them by name."""
 
 from .a2u import A2U
 from .base import GuidedUpsampler, Upsampler
@@ -8,6 +8,8 @@ from .dupsample import DUpsample
 from .dysample import DySample, DySamplePlus, DySampleS, DySampleSPlus
 from .fade import FADE, FADELite
 from .indexnet import IndexNet
+from .interpolation import PixelShuffle
+from .registration import register_upsampler
 from .sapa import SAPAB, SAPAD, SAPAI
 
 __all__ = [
@@ -25,7 +27,9 @@ __all__ = [
     'FADELite',
     'GuidedUpsampler',
     'IndexNet',
+    'PixelShuffle',
     'Upsampler',
     'build_upsampler',
     'list_upsamplers',
+    'register_upsampler',
 ]

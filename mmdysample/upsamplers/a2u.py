@@ -6,21 +6,21 @@ from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import xavier_init
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmdysample.functional import pixel_shuffle, reassemble
 from mmdysample.functional.capture import exporting
 
 from .base import GuidedUpsampler
+from .initialisation import xavier_uniform
+from .registration import register_upsampler
 
 UP_KERNEL = 3
 WINDOW = 6  # of the guide, at stride 2: 3 x 3 pixels of the map
 NORM_GROUPS = 32
 
 
-@MODELS.register_module()
+@register_upsampler()
 class A2U(GuidedUpsampler):
     """Upsample ``(B, C, H, W)`` to ``(B, C, 2*H, 2*W)`` with kernels that a second-order form of the guide predicts.
 
@@ -53,7 +53,7 @@ class A2U(GuidedUpsampler):
     def reset_parameters(self) -> None:
         """Initialise the convolutions by Xavier, the norms to the identity."""
         for conv in (self.u, self.v, self.spread):
-            xavier_init(conv, distribution='uniform')
+            xavier_uniform(conv)
         for norm in (self.norm_u, self.norm_v):
             norm.reset_parameters()
 

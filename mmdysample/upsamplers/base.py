@@ -1,40 +1,47 @@
-"""What every upsampler of this package is."""
+"""The base classes of all upsamplers."""
 
+import copy
 from abc import abstractmethod
 from typing import Any, Optional
 
-from mmengine.model import BaseModule
-from mmengine.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
+
+from mmdysample.frameworks import require
+
+from .registration import UPSAMPLERS
 
 
 class ShapeError(ValueError):
-    """Maps do not fit the modules of a model; found out when it first runs."""
+    """Feature maps do not fit the modules of a model; raised when the model first runs."""
 
 
-class Upsampler(BaseModule):
+class Upsampler(nn.Module):
     """A module from ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``.
 
-    What it cannot do is declared on its class; by default there is no limit.
+    A class declares its limits in the attributes below; by default it has none.
 
     Args:
         in_channels: Channels ``C`` of the map.
         scale_factor: Integer ratio ``s``.
-        init_cfg: mmengine's initialisation, in place of the upsampler's own.
+        init_cfg: mmengine's initialisation, which overrides the upsampler's own. It needs mmengine.
 
     Raises:
-        ValueError: ``in_channels`` or ``scale_factor`` is no positive integer, or one that the class cannot have.
+        ValueError: ``in_channels`` or ``scale_factor`` is not a positive integer, or is outside the limits of the class.
+        ImportError: ``init_cfg`` is given, and mmengine is not installed.
     """
 
-    #: Whether ``forward`` takes a guide, the finer map that the result will be joined with.
+    #: Whether ``forward`` takes a guide: the finer map that the result will be joined with.
     guided = False
-    #: The ratios that it can have; None for any.
+    #: The ratios that the class supports; None for any.
     scale_factors: Optional[tuple[int, ...]] = None
-    #: What ``in_channels``, and ``guide_channels`` where there is a guide, must be divisible by.
+    #: ``in_channels``, and ``guide_channels`` of a guided upsampler, must be divisible by this number.
     channel_divisor = 1
 
     def __init__(self, in_channels: int, scale_factor: int = 2, init_cfg: Any = None) -> None:
-        super().__init__(init_cfg=init_cfg)
+        super().__init__()
+        if init_cfg:
+            require('mmengine', 'init_cfg')
+        self.init_cfg = copy.deepcopy(init_cfg)
         check_positive(in_channels=in_channels, scale_factor=scale_factor)
         if self.scale_factors and scale_factor not in self.scale_factors:
             allowed = ' or '.join(map(str, self.scale_factors))
@@ -45,24 +52,29 @@ class Upsampler(BaseModule):
 
     @property
     def name(self) -> str:
-        """The name in the registry."""
-        names = (name for name, cls in MODELS.module_dict.items() if cls is type(self))
+        """The name in configs; that of the class, if it is not registered."""
+        names = (name for name, cls in UPSAMPLERS.items() if cls is type(self))
         return next(names, type(self).__name__)
 
     def reset_parameters(self) -> None:
         """Initialise as the paper or its published implementation does."""
 
     def init_weights(self) -> None:
-        """Initialise when mmengine initialises the model.
+        """Initialise the upsampler when mmengine initialises the model.
 
-        A neck's Xavier reaches every convolution below it; mmengine then calls this, which takes them back.
+        A neck's Xavier reaches every convolution below it. mmengine calls this method afterwards, which restores the upsampler's own
+        initialisation and then applies ``init_cfg``.
         """
         self.reset_parameters()
         if self.init_cfg:
-            super().init_weights()
+            from mmengine.model import initialize
+
+            configs = [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg
+            # Weights from a file come last, or the other entries would overwrite them.
+            initialize(self, sorted(configs, key=lambda cfg: cfg['type'] == 'Pretrained'))
 
     def check_map(self, x: Tensor) -> None:
-        """Raise a :class:`ShapeError` for a map that is not ``(B, C, H, W)``."""
+        """Raise a :class:`ShapeError` unless a map is ``(B, C, H, W)``."""
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ShapeError(f'{self.name}: expected a map (B, {self.in_channels}, H, W), got the shape {tuple(x.shape)}')
 
@@ -82,10 +94,10 @@ class GuidedUpsampler(Upsampler):
         in_channels: Channels ``C`` of the map.
         guide_channels: Channels ``C_g`` of the guide; by default those of the map.
         scale_factor: Integer ratio ``s``.
-        init_cfg: mmengine's initialisation, in place of the upsampler's own.
+        init_cfg: mmengine's initialisation, which overrides the upsampler's own.
 
     Raises:
-        ValueError: An argument is no positive integer, or one that the class cannot have.
+        ValueError: An argument is not a positive integer, or is outside the limits of the class.
     """
 
     guided = True
@@ -114,7 +126,7 @@ class GuidedUpsampler(Upsampler):
 
     @abstractmethod
     def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
-        """What :meth:`forward` does once map and guide are checked."""
+        """Upsample a map and a guide whose shapes have been checked."""
 
     def _check_guide(self, x: Tensor, guide: Optional[Tensor]) -> Tensor:
         self.check_map(x)
@@ -133,21 +145,21 @@ class GuidedUpsampler(Upsampler):
 
 
 def check_positive(**values: int) -> None:
-    """Raise a ValueError for what is no positive integer."""
+    """Raise a ValueError unless every value is a positive integer."""
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f'{name} must be a positive integer, got {value!r}')
 
 
 def check_bool(**values: bool) -> None:
-    """Raise a ValueError for what is neither True nor False; ``'no'`` would count as true."""
+    """Raise a ValueError unless every value is True or False: the string ``'no'`` would count as true."""
     for name, value in values.items():
         if not isinstance(value, bool):
             raise ValueError(f'{name} must be True or False, got {value!r}')
 
 
 def check_odd(**values: int) -> None:
-    """Raise a ValueError for what is no positive odd integer, as the size of a neighbourhood is."""
+    """Raise a ValueError unless every value is a positive odd integer, as the size of a neighbourhood must be."""
     check_positive(**values)
     for name, value in values.items():
         if value % 2 == 0:

@@ -1,25 +1,29 @@
-"""The one door to every upsampler, whatever its own arguments are called."""
+"""Build any upsampler by name, whatever its constructor's arguments are called."""
 
 import inspect
 from difflib import get_close_matches
 from typing import Any, Optional, Union
 
-from mmcv.cnn import build_upsample_layer
-from mmengine.registry import MODELS
 from torch import nn
 
-# mmcv registers its upsamplers under these names, and declares nothing on them.
-MMCV_UPSAMPLERS = ('nearest', 'bilinear', 'deconv', 'pixel_shuffle')
-# mmcv's module runs on CUDA alone; ours has its arguments, its weights and, there, its operator.
+from .interpolation import BASELINES
+from .registration import UPSAMPLERS, mmengine_registry
+
+# mmcv's module runs on CUDA only; ours has the same arguments and weights, and uses mmcv's operator on CUDA.
 ALIASES = {'carafe': 'CARAFE'}
 
 UpsampleConfig = Union[str, dict, type]
 
 
 def list_upsamplers() -> list[str]:
-    """The names that :func:`build_upsampler` takes: mmcv's, and every class in the root registry that declares ``guided``."""
-    ours = (name for name, cls in MODELS.module_dict.items() if hasattr(cls, 'guided'))
-    return [*MMCV_UPSAMPLERS, *sorted(ours)]
+    """Return the names that :func:`build_upsampler` takes: the baselines, then all others in alphabetical order.
+
+    A class in mmengine's root registry that declares ``guided`` counts as an upsampler.
+    """
+    registry = mmengine_registry()
+    in_mmengine = {} if registry is None else registry.module_dict
+    others = {**UPSAMPLERS, **{name: cls for name, cls in in_mmengine.items() if hasattr(cls, 'guided')}}
+    return [*BASELINES, *sorted(others.keys() - BASELINES.keys())]
 
 
 def named_config(cfg: Optional[UpsampleConfig]) -> Optional[dict[str, Any]]:
@@ -83,7 +87,11 @@ def build_upsampler(
     config, cls, accepted = resolve(cfg)
     inferred = _infer_arguments(cls, accepted, config, channels, scale_factor, guide_channels)
     suits = {name: value for name, value in (preferred or {}).items() if name in (accepted or ())}
-    return build_upsample_layer({**inferred, **suits, **config})
+    arguments = {**inferred, **suits, **config}
+    kind = arguments.pop('type')
+    if cls is nn.Upsample and isinstance(kind, str):
+        arguments['mode'] = kind
+    return cls(**arguments)
 
 
 def resolve(cfg: UpsampleConfig) -> tuple[dict[str, Any], type, Optional[list[str]]]:
@@ -117,18 +125,26 @@ def _find_class(kind: Union[str, type]) -> type:
         return kind
     if not isinstance(kind, str):
         raise ValueError(f'an upsampler is given by its name, its class or a config, got {kind!r}')
-    try:
-        # Where mmcv's build_upsample_layer looks: the current scope, then the root.
-        with MODELS.switch_scope_and_registry(None) as registry:
-            cls = registry.get(kind)
-    except (RuntimeError, TypeError):  # what mmengine raises in place of answering None, by version and name
-        cls = None
-    if not inspect.isclass(cls):
+    cls = BASELINES.get(kind) or _find_in_mmengine(kind) or UPSAMPLERS.get(kind)
+    if cls is None:
         known = list_upsamplers()
         raise ValueError(f'unknown upsampler {kind!r}{_suggest(kind, known)}; registered are {", ".join(known)}')
-    if kind not in MMCV_UPSAMPLERS and not hasattr(cls, 'guided'):
+    if kind not in BASELINES and not hasattr(cls, 'guided'):
         raise ValueError(f'{kind!r} is no upsampler: its class {cls.__name__} does not declare `guided` (True or False)')
     return cls
+
+
+def _find_in_mmengine(name: str) -> Optional[type]:
+    """Return the class that mmengine knows under a name, in the current scope or else in the root, as for every other part of a model."""
+    registry = mmengine_registry()
+    if registry is None:
+        return None
+    try:
+        with registry.switch_scope_and_registry(None) as scoped:
+            cls = scoped.get(name)
+    except (RuntimeError, TypeError):  # raised for an unknown name, by some versions of mmengine
+        return None
+    return cls if inspect.isclass(cls) else None
 
 
 def _parameters(cls: type) -> Optional[list[str]]:

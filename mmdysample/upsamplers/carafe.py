@@ -4,17 +4,17 @@ from functools import cache
 from typing import Any
 
 import torch
-from mmengine.model import normal_init, xavier_init
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmdysample.functional import pixel_shuffle, reassemble
 from mmdysample.functional.capture import captured
 
 from .base import Upsampler, check_odd, check_positive
+from .initialisation import normal, xavier_uniform
+from .registration import register_upsampler
 
 
-@MODELS.register_module()
+@register_upsampler()
 class CARAFE(Upsampler):
     """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)`` with a kernel for each output pixel, predicted from the map.
 
@@ -65,8 +65,8 @@ class CARAFE(Upsampler):
 
     def reset_parameters(self) -> None:
         """Initialise as the published implementation does."""
-        xavier_init(self.channel_compressor, distribution='uniform')
-        normal_init(self.content_encoder, std=0.001)
+        xavier_uniform(self.channel_compressor)
+        normal(self.content_encoder, std=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
         """Upsample.

@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmdysample.functional import pixel_shuffle
 
 from .base import Upsampler, check_bool, check_positive
+from .registration import register_upsampler
 
 
-@MODELS.register_module()
+@register_upsampler()
 class DUpsample(Upsampler):
     """Upsample ``(B, C, H, W)`` to ``(B, K, s*H, s*W)`` by one matrix: a 1x1 convolution to ``K*s*s`` channels, and pixel shuffle.
 

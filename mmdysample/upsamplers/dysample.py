@@ -9,17 +9,18 @@ from functools import partialmethod
 from typing import Any, Optional
 
 import torch
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmdysample.functional import choose_path, dysample, initial_position, sample, sampling_offset
+from mmdysample.functional.capture import captured
 from mmdysample.functional.learned import LearnedSampling, pointwise
 from mmdysample.functional.paths import PATHS
 
 from .base import Upsampler, check_bool, check_positive
+from .registration import register_upsampler
 
 
-@MODELS.register_module()
+@register_upsampler()
 class DySample(Upsampler):
     """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)`` by sampling it at learned points.
 
@@ -47,7 +48,8 @@ class DySample(Upsampler):
     """
 
     init_pos: Tensor
-    path: Optional[str] = None  # of modules that were pickled before there was a choice, too
+    # Class default, so that modules pickled before this attribute existed still load.
+    path: Optional[str] = None
 
     def __init__(
         self,
@@ -115,19 +117,24 @@ class DySample(Upsampler):
             ValueError: ``x`` has another number of dimensions or channels.
         """
         self.check_map(x)
-        training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.parameters()))
-        path = choose_path(x, scale_factor=self.scale_factor, training=training, path=self.path)
-        options = (self.scope_factor, self.scale_factor, self.groups, path == 'fused')
-        if path == 'plain' or type(self).predict_offset is not DySample.predict_offset:  # whoever says where to sample is asked
+        needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.parameters()))
+        path = choose_path(x, scale_factor=self.scale_factor, training=needs_grad, path=self.path)
+        if path == 'plain' or self._overrides_offset:
             return dysample(x, self.predict_offset(x), self.scale_factor, self.groups)
-        if training and _is_bare(self.offset) and (self.scope is None or _is_bare(self.scope)):
-            weights = (
-                self.offset.weight,
-                self.offset.bias,
-                *((None, None) if self.scope is None else (self.scope.weight, self.scope.bias)),
-            )
-            return LearnedSampling.apply(x, *weights, self.init_pos, *options)
-        return sample(x, *self._predict(x), self.init_pos, *options)
+        options = (self.init_pos, self.scope_factor, self.scale_factor, self.groups, path == 'fused')
+        if needs_grad and self._has_bare_layers and not captured():
+            return LearnedSampling.apply(x, *_weights(self.offset), *_weights(self.scope), *options)
+        return sample(x, *self._predict(x), *options)
+
+    @property
+    def _overrides_offset(self) -> bool:
+        """Whether a subclass overrides :meth:`predict_offset`, which must then be called."""
+        return type(self).predict_offset is not DySample.predict_offset
+
+    @property
+    def _has_bare_layers(self) -> bool:
+        """Whether the layers' weights may be used without calling the layers."""
+        return _is_bare(self.offset) and (self.scope is None or _is_bare(self.scope))
 
     def predict_offset(self, x: Tensor) -> Tensor:
         """Where to sample.
@@ -194,26 +201,30 @@ class DySample(Upsampler):
 
 
 def _is_bare(conv: nn.Module) -> bool:
-    """Whether a layer is what it was built as: nothing was put in its place, and nobody wants to see it called."""
+    """Return True for an unmodified ``nn.Conv2d`` without hooks: only then may its weights be used directly."""
     hooks = (conv._forward_hooks, conv._forward_pre_hooks, conv._backward_hooks, conv._backward_pre_hooks)
     return type(conv) is nn.Conv2d and 'forward' not in conv.__dict__ and not any(hooks)
 
 
-@MODELS.register_module('DySample+')
+def _weights(conv: Optional[nn.Conv2d]) -> tuple[Optional[Tensor], Optional[Tensor]]:
+    return (None, None) if conv is None else (conv.weight, conv.bias)
+
+
+@register_upsampler('DySample+')
 class DySamplePlus(DySample):
     """:class:`DySample` with dynamic scope; arguments after ``scale_factor`` by keyword."""
 
     __init__ = partialmethod(DySample.__init__, dyscope=True)
 
 
-@MODELS.register_module('DySample-S')
+@register_upsampler('DySample-S')
 class DySampleS(DySample):
     """:class:`DySample` with offsets predicted at the output's resolution; arguments after ``scale_factor`` by keyword."""
 
     __init__ = partialmethod(DySample.__init__, style='pl', groups=8)
 
 
-@MODELS.register_module('DySample-S+')
+@register_upsampler('DySample-S+')
 class DySampleSPlus(DySample):
     """:class:`DySampleS` with dynamic scope; arguments after ``scale_factor`` by keyword."""
 

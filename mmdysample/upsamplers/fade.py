@@ -7,16 +7,16 @@ from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import normal_init, xavier_init
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmdysample.functional import pixel_shuffle, reassemble
 
 from .base import GuidedUpsampler, check_bool, check_odd, check_positive
+from .initialisation import normal, xavier_uniform
+from .registration import register_upsampler
 
 
-@MODELS.register_module()
+@register_upsampler()
 class FADE(GuidedUpsampler):
     """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)`` with kernels predicted from the map and from a guide.
 
@@ -80,10 +80,10 @@ class FADE(GuidedUpsampler):
     def reset_parameters(self) -> None:
         """Initialise as CARAFE does."""
         for compressor in (self.guide_compressor, self.map_compressor):
-            xavier_init(compressor, distribution='uniform')
+            xavier_uniform(compressor)
         for conv in (self.content_encoder, self.gate):
             if conv is not None:
-                normal_init(conv, std=0.001)
+                normal(conv, std=0.001)
 
     def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
         """Upsample a map by its guide."""
@@ -118,7 +118,7 @@ class FADE(GuidedUpsampler):
         return pixel_shuffle(torch.stack(parts, dim=2).flatten(1, 2), 2)
 
 
-@MODELS.register_module('FADE-Lite')
+@register_upsampler('FADE-Lite')
 class FADELite(FADE):
     """:class:`FADE` with one compressed channel for each place of the kernel, and a depthwise convolution in place of the full one."""
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 import torch.nn.functional as F
-from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from .base import ShapeError
 from .builder import build_upsampler
+from .containers import ModuleList
 
 
 def build_steps(

@@ -3,16 +3,16 @@
 from typing import Any, Optional
 
 import torch.nn.functional as F
-from mmengine.model import constant_init, kaiming_init, xavier_init
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmdysample.functional import pixel_shuffle
 
 from .base import GuidedUpsampler
+from .initialisation import constant, kaiming_normal, xavier_uniform
+from .registration import register_upsampler
 
 
-@MODELS.register_module()
+@register_upsampler()
 class IndexNet(GuidedUpsampler):
     """Upsample ``(B, C, H, W)`` to ``(B, C, 2*H, 2*W)``: nearest neighbours, times an index map in [0, 1] that the guide predicts.
 
@@ -44,9 +44,9 @@ class IndexNet(GuidedUpsampler):
     def reset_parameters(self) -> None:
         """Initialise the convolutions by Kaiming and Xavier, the batch norm to the identity."""
         context, norm, _, project = self.index_block
-        kaiming_init(context)
-        constant_init(norm, 1)
-        xavier_init(project, distribution='uniform')
+        kaiming_normal(context)
+        constant(norm, 1)
+        xavier_uniform(project)
 
     def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
         """Upsample a map by its guide."""

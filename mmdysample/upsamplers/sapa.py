@@ -7,18 +7,18 @@ from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import constant_init, xavier_init
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmdysample.functional import deformable_attention, pixel_shuffle, reassemble, similarity
 
 from .base import GuidedUpsampler, check_odd, check_positive
+from .initialisation import constant, xavier_uniform
+from .registration import register_upsampler
 
 NORM_GROUPS = 32
 
 
-@MODELS.register_module('SAPA-I')
+@register_upsampler('SAPA-I')
 class SAPAI(GuidedUpsampler):
     """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``: each pixel of the guide attends to the neighbourhood of its place in the map.
 
@@ -78,7 +78,7 @@ class SAPAI(GuidedUpsampler):
         return F.group_norm(x, NORM_GROUPS), F.group_norm(guide, NORM_GROUPS)
 
 
-@MODELS.register_module('SAPA-B')
+@register_upsampler('SAPA-B')
 class SAPAB(SAPAI):
     """:class:`SAPAI` with a bilinear form for the similarity: the inner product of two learned embeddings.
 
@@ -119,14 +119,14 @@ class SAPAB(SAPAI):
         for norm in (self.norm_x, self.norm_y):
             norm.reset_parameters()
         for conv in (self.q, self.k):
-            xavier_init(conv, distribution='uniform')
+            xavier_uniform(conv)
 
     def embed(self, x: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
         """Make key ``(B, D, H, W)`` and query ``(B, D, s*H, s*W)`` of map and guide."""
         return self.k(self.norm_x(x)), self.q(self.norm_y(guide))
 
 
-@MODELS.register_module('SAPA-D')
+@register_upsampler('SAPA-D')
 class SAPAD(GuidedUpsampler):
     """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``: each pixel of the guide attends to learned points of the map.
 
@@ -168,9 +168,9 @@ class SAPAD(GuidedUpsampler):
     def reset_parameters(self) -> None:
         """Initialise the embeddings by Xavier; the points start apart, on a grid, because equal points would stay equal."""
         for conv in (self.q, self.k):
-            xavier_init(conv, distribution='uniform')
+            xavier_uniform(conv)
         points = _nearest_grid_points(self.num_points).view(1, self.num_points, 2, 1)
-        constant_init(self.offset, 0)
+        constant(self.offset, 0)
         with torch.no_grad():
             self.offset.get_parameter('bias').copy_(points.expand(self.groups, -1, -1, self.scale_factor**2).flatten())
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmdysample.functional import bilinear, deformable_attention, dysample, sample_bilinear, without_grid_sample
+from mmdysample.export import without_grid_sample
+from mmdysample.functional import bilinear, deformable_attention, dysample, sample_bilinear
 from mmdysample.functional.bilinear import PADDING_MODES, sample_by_gathers, sample_clamped
 
 SIZES = [(1, 1), (1, 5), (7, 4), (13, 30)]

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from mmdysample import DySample
-from mmdysample.functional import choose_path, paths
+from mmdysample.functional import choose_path, explain_path, paths
 from mmdysample.upsamplers import dysample as upsampler
 
 
@@ -14,11 +14,14 @@ def x():
 
 @pytest.fixture(autouse=True)
 def _nothing_is_forced(monkeypatch):
-    monkeypatch.delenv('MMDYSAMPLE_PATH', raising=False)
-    monkeypatch.delenv('TRITON_INTERPRET', raising=False)
+    monkeypatch.setattr(paths, 'FORCED', None)
+    monkeypatch.setattr(paths, 'INTERPRETED', False)
+    paths.why_no_kernels.cache_clear()
+    yield
+    paths.why_no_kernels.cache_clear()
 
 
-WITHOUT_KERNELS = 'there is a backward pass to keep things for, and the kernels cannot be had: '
+WITHOUT_KERNELS = 'there is a backward pass to keep tensors for, and the kernels are not available: '
 
 
 def gpu_map(dtype=torch.float32, size=(3, 5)):
@@ -41,9 +44,9 @@ def a_gpu(monkeypatch):
 def test_training_and_inference_on_a_cpu(x):
     assert choose_path(x) == 'lean'
     assert choose_path(x, training=False) == 'plain'
-    path, why = choose_path(x, explain=True)
+    path, why = explain_path(x)
     assert path == 'lean'
-    assert why.startswith('there is a backward pass to keep things for')
+    assert why == WITHOUT_KERNELS + 'the map is on cpu, not on a GPU'
 
 
 def test_other_devices_take_operations_of_torch():
@@ -52,20 +55,22 @@ def test_other_devices_take_operations_of_torch():
 
 @pytest.mark.usefixtures('a_gpu')
 def test_a_gpu_takes_the_kernels(monkeypatch):
-    assert choose_path(gpu_map(), explain=True) == ('fused', 'the map is on a GPU, and Triton is installed')
+    assert explain_path(gpu_map()) == ('fused', 'the map is on a GPU, and Triton is installed')
     assert choose_path(gpu_map(torch.bfloat16), training=False) == 'fused'
     for case, s, reason in (
         (gpu_map(torch.float64), 2, 'they compute in float32, and the map is of float64'),
         (gpu_map(size=(2**15, 2**14)), 2, 'they count up to 2147479552 output pixels'),
         (gpu_map(size=(1, 2**31 - 1)), 1, 'they count up to 2147479552 output pixels'),  # of whose last block some have no number
     ):
-        path, why = choose_path(case, scale_factor=s, explain=True)
+        path, why = explain_path(case, scale_factor=s)
         assert path == 'lean'
         assert reason in why
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (6, 1))
-    assert 'compute capability 7.0' in choose_path(gpu_map(), explain=True)[1]
+    paths.why_no_kernels.cache_clear()
+    assert 'compute capability 7.0' in explain_path(gpu_map())[1]
     monkeypatch.setattr(paths, 'WHY_NO_TRITON', 'Triton is not installed')
-    assert choose_path(gpu_map(), explain=True) == ('lean', WITHOUT_KERNELS + 'Triton is not installed')
+    paths.why_no_kernels.cache_clear()
+    assert explain_path(gpu_map()) == ('lean', WITHOUT_KERNELS + 'Triton is not installed')
 
 
 def test_what_triton_needs(monkeypatch, tmp_path):
@@ -74,35 +79,35 @@ def test_what_triton_needs(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, 'which', lambda name: name if name == 'gcc' else None)
     monkeypatch.setattr(paths.sysconfig, 'get_path', lambda name, scheme: tmp_path)
     monkeypatch.delenv('CPATH', raising=False)
-    assert 'no Python.h' in paths._why_no_triton()
+    assert 'no Python.h' in paths._find_obstacle()
     (tmp_path / 'Python.h').touch()
-    assert paths._why_no_triton() == ''
+    assert paths._find_obstacle() == ''
     monkeypatch.setattr(paths, 'which', lambda name: None)
-    assert 'needs a C compiler' in paths._why_no_triton()
+    assert 'needs a C compiler' in paths._find_obstacle()
     monkeypatch.setenv('CC', 'cc')
-    assert paths._why_no_triton() == ''
+    assert paths._find_obstacle() == ''
     monkeypatch.setattr(paths, 'find_spec', lambda name: None)
-    assert paths._why_no_triton() == 'Triton is not installed'
+    assert paths._find_obstacle() == 'Triton is not installed'
 
 
 @pytest.mark.usefixtures('a_gpu')
 def test_a_gpu_without_kernels_is_deterministic_if_asked_to_be():
     torch.use_deterministic_algorithms(True)
     try:
-        path, why = choose_path(gpu_map(torch.float64), explain=True)
+        path, why = explain_path(gpu_map(torch.float64))
         assert choose_path(gpu_map()) == 'fused'
     finally:
         torch.use_deterministic_algorithms(False)
     assert path == 'plain'
-    assert why.startswith('deterministic algorithms are asked for')
+    assert why.startswith('deterministic algorithms are on')
 
 
 def test_the_environment_and_the_argument_force_one(x, monkeypatch):
-    monkeypatch.setenv('MMDYSAMPLE_PATH', 'plain')
-    assert choose_path(x, explain=True) == ('plain', 'MMDYSAMPLE_PATH says so')
-    assert choose_path(x, path='lean', explain=True) == ('lean', 'the argument path says so')
+    monkeypatch.setattr(paths, 'FORCED', 'plain')
+    assert explain_path(x) == ('plain', 'MMDYSAMPLE_PATH says so')
+    assert explain_path(x, path='lean') == ('lean', 'the argument path says so')
     assert DySample(4, path='lean').path == 'lean'
-    monkeypatch.setenv('MMDYSAMPLE_PATH', '')
+    monkeypatch.setattr(paths, 'FORCED', None)
     assert choose_path(x, training=False) == 'plain'
 
 
@@ -122,7 +127,7 @@ def test_the_module_says_whether_there_will_be_a_backward_pass(x, monkeypatch):
     ('path', 'message'),
     [
         ('fast', "the argument path must be one of plain, lean, fused, got 'fast'"),
-        ('fused', r"the argument path is 'fused', which cannot be had here: .*; leave it out, or take 'lean'"),
+        ('fused', r"the argument path is 'fused', which is not available here: .*; leave it out, or take 'lean'"),
     ],
 )
 def test_what_cannot_be_had(x, path, message):
@@ -131,7 +136,7 @@ def test_what_cannot_be_had(x, path, message):
 
 
 def test_names_what_is_wrong_in_the_environment(x, monkeypatch):
-    monkeypatch.setenv('MMDYSAMPLE_PATH', 'best')
+    monkeypatch.setattr(paths, 'FORCED', 'best')
     with pytest.raises(ValueError, match="MMDYSAMPLE_PATH must be one of plain, lean, fused, got 'best'"):
         DySample(4)(x)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmdysample.functional.label_windows import fit_codes, reconstruct, window_matrix
+from mmdysample.engine.label_windows import fit_codes, reconstruct, window_matrix
 
 
 def test_window_matrix_by_hand():

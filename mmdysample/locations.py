@@ -1,0 +1,26 @@
+"""The module of every class that needs mmdet, mmseg or mmengine.
+
+Each is imported when its name is first used, because importing all of them would make a detector need mmseg. Nothing is imported here, so
+that the table can be read where no framework is installed.
+"""
+
+LOCATIONS = {
+    'BoundaryIoUMetric': 'mmdysample.evaluation.boundary_metric',
+    'CoarseHead': 'mmdysample.models.heads.coarse_head',
+    'CocoPanopticMetric': 'mmdysample.evaluation.coco_panoptic_metric',
+    'DenseDepthHead': 'mmdysample.models.heads.dense_depth_head',
+    'DepthMetric': 'mmdysample.evaluation.depth_metric',
+    'DetLocalVisualizer': 'mmdysample.pictures.visualizer',
+    'DUpsampleHead': 'mmdysample.models.heads.dupsample_head',
+    'FCNMaskHead': 'mmdysample.models.heads.fcn_mask_head',
+    'FPN': 'mmdysample.models.necks.fpn',
+    'LoadPanopticAnnotations': 'mmdysample.datasets.panoptic',
+    'PixelDecoder': 'mmdysample.models.necks.pixel_decoder',
+    'RTDETR': 'mmdysample.models.detectors.rtdetr',
+    'RTDETRFusion': 'mmdysample.models.necks.rtdetr_fusion',
+    'SegformerHead': 'mmdysample.models.heads.segformer_head',
+    'TransformerEncoderPixelDecoder': 'mmdysample.models.necks.pixel_decoder',
+    'FullResNet': 'mmdysample.models.backbones.full_resnet',
+    'UPerHead': 'mmdysample.models.heads.uper_head',
+    'Upsampled': 'mmdysample.replacement.upsampled',
+}

@@ -1,0 +1,64 @@
+"""The baselines that mmcv calls ``nearest``, ``bilinear``, ``deconv`` and ``pixel_shuffle``, without mmcv.
+
+Names, arguments, state dicts and outputs are those of mmcv's ``build_upsample_layer``. They are not put into mmengine's registry,
+where mmcv registers its own under the same names.
+"""
+
+from typing import Any, Optional
+
+from torch import Tensor, nn
+
+from mmdysample.functional import pixel_shuffle
+
+from .base import Upsampler, check_odd, check_positive
+from .initialisation import xavier_uniform
+from .registration import UPSAMPLERS
+
+
+class PixelShuffle(Upsampler):
+    """Predict the ``s*s`` pixels of each input pixel by a convolution (Shi et al., `CVPR 2016 <https://arxiv.org/abs/1609.05158>`_).
+
+    Args:
+        in_channels: Channels ``C`` of the map.
+        out_channels: Channels of the result; by default ``C``.
+        scale_factor: Integer ratio ``s``.
+        upsample_kernel: Kernel size of the convolution, odd.
+        init_cfg: mmengine's initialisation, which replaces Xavier's.
+
+    Raises:
+        ValueError: An argument is not a positive integer, or the kernel size is even.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: Optional[int] = None,
+        scale_factor: int = 2,
+        upsample_kernel: int = 3,
+        init_cfg: Any = None,
+    ) -> None:
+        super().__init__(in_channels, scale_factor, init_cfg)
+        out_channels = in_channels if out_channels is None else out_channels
+        check_positive(out_channels=out_channels)
+        check_odd(upsample_kernel=upsample_kernel)
+        self.out_channels = out_channels
+        self.upsample_conv = nn.Conv2d(in_channels, out_channels * scale_factor**2, upsample_kernel, padding=upsample_kernel // 2)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise by Xavier's uniform distribution, as mmcv does."""
+        xavier_uniform(self.upsample_conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upsample ``(B, C, H, W)`` to ``(B, out_channels, s*H, s*W)``.
+
+        Raises:
+            ValueError: ``x`` has another number of dimensions or channels.
+        """
+        self.check_map(x)
+        return pixel_shuffle(self.upsample_conv(x), self.scale_factor)
+
+
+#: What builds each, in the order of the tables.
+BASELINES: dict[str, type] = {'nearest': nn.Upsample, 'bilinear': nn.Upsample, 'deconv': nn.ConvTranspose2d, 'pixel_shuffle': PixelShuffle}
+UPSAMPLERS.update(BASELINES)
