@@ -14,7 +14,7 @@ help:
 	@echo 'make tasks   train and test every experiment on Shapes with interpolation, DySample and DySample+, and print one table'
 	@echo 'make test    the whole test suite, by JOBS=2 processes'
 	@echo 'make foreign, make test-foreign    models from outside OpenMMLab (transformers, Ultralytics), in an environment of their own'
-	@echo 'make lint    ruff and mypy'
+	@echo 'make lint    ruff, mypy, and the floors of CONTRIBUTING.md'
 	@echo 'make pictures    the pictures of the README'
 	@echo 'make bench   time and memory: every upsampler, and every formulation of DySample'
 	@echo 'make clean   remove build products (environments, data, work_dirs and results stay)'
@@ -91,6 +91,7 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 .PHONY: bench
 bench: env

@@ -3,7 +3,7 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from mmdysample.frameworks import install_command, require
+from mmdysample.frameworks import explain_missing, install_command, require
 
 
 def test_what_is_here_passes():
@@ -52,5 +52,24 @@ def test_a_framework_that_refuses_its_neighbour(monkeypatch, tmp_path):
 def test_what_mmsegmentation_forgot_to_ask_for(monkeypatch):
     pytest.importorskip('mmseg')
     monkeypatch.setitem(sys.modules, 'ftfy', None)
-    with pytest.raises(ImportError, match=r'which imports ftfy without asking for it\. Run: pip install ftfy'):
+    with pytest.raises(ImportError, match=r'which imports ftfy without declaring it\. Run: pip install ftfy'):
         require('mmseg', 'the test')
+
+
+@pytest.mark.parametrize(
+    ('name', 'sentence'),
+    [
+        ('mmengine.config', 'mmengine is not installed. Run: pip install mmengine==0.10.7'),
+        ('matplotlib', "matplotlib is not installed. Run: pip install 'mmdysample[tools]'"),
+        ('onnx', "onnx is not installed. Run: pip install 'mmdysample[export]'"),
+        ('mmcv._ext', 'the installed mmcv has no compiled operators (No module named), Run: '),
+        ('somebody_s', 'No module named. Run: pip install somebody_s'),
+    ],
+)
+def test_a_module_that_is_missing_is_named_with_the_command(monkeypatch, name, sentence):
+    def distribution(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr('mmdysample.frameworks.distribution', distribution)
+    said = explain_missing(ModuleNotFoundError('No module named', name=name))
+    assert said.startswith(sentence.replace('),', ').'))

@@ -90,6 +90,21 @@ class UpsamplerTests:
         module.train()(x, *guide).sum().backward()
         assert x.grad.shape == x.shape
 
+    @pytest.mark.parametrize('frozen', [False, True])
+    def test_output_can_be_changed_in_place(self, frozen):
+        """As ``y += skip`` and ``nn.ReLU(inplace=True)`` do after an upsampler, whether the map or only the weights are trained."""
+        module = self.randomised()
+        x, *guide = self.inputs(module)
+        x.requires_grad_(not frozen)
+        trained = [t for t in (x, *module.parameters()) if t.requires_grad]
+        if not trained:
+            return
+        skip = torch.randn_like(module(x, *guide))
+        expected = torch.autograd.grad((module(x, *guide) + skip).relu().square().sum(), trained)
+        y = module(x, *guide)
+        y += skip
+        torch.testing.assert_close(torch.autograd.grad(y.relu_().square().sum(), trained), expected)
+
     def test_any_memory_layout(self):
         module = self.randomised().double()
         inputs = self.inputs(module, dtype=torch.float64)

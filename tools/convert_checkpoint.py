@@ -3,19 +3,21 @@
 import argparse
 from pathlib import Path
 
-import torch
-
-from mmdysample.engine.checkpoint import TRUST_FLAG, check_checkpoint, secure_loading
-from mmdysample.engine.config import load_config
-from mmdysample.engine.conversion import check_output, convert_checkpoint
 from mmdysample.engine.errors import exit_on_error
-from mmdysample.engine.files import whole_file
-from mmdysample.engine.model import build_model
-from mmdysample.engine.options import Options
-from mmdysample.engine.stock import use_stock_modules
-from mmdysample.engine.upsampler import use_upsampler
-from mmdysample.frameworks import require
-from mmdysample.terminal.tables import render
+
+with exit_on_error():
+    import torch
+
+    from mmdysample.engine.checkpoint import TRUST_FLAG, check_checkpoint, secure_loading
+    from mmdysample.engine.config import load_config
+    from mmdysample.engine.conversion import check_output, convert_checkpoint
+    from mmdysample.engine.files import whole_file
+    from mmdysample.engine.model import build_model
+    from mmdysample.engine.options import Options
+    from mmdysample.engine.stock import use_stock_modules
+    from mmdysample.engine.upsampler import use_upsampler
+    from mmdysample.frameworks import require
+    from mmdysample.terminal.tables import render
 
 
 def main() -> None:

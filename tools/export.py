@@ -3,13 +3,15 @@
 import argparse
 from pathlib import Path
 
-from mmdysample.engine.checkpoint import TRUST_FLAG, secure_loading
-from mmdysample.engine.config import load_config
 from mmdysample.engine.errors import exit_on_error
-from mmdysample.engine.launch import set_work_dir
-from mmdysample.engine.options import Options
-from mmdysample.engine.upsampler import use_upsampler
-from mmdysample.frameworks import require
+
+with exit_on_error():
+    from mmdysample.engine.checkpoint import TRUST_FLAG, secure_loading
+    from mmdysample.engine.config import load_config
+    from mmdysample.engine.launch import set_work_dir
+    from mmdysample.engine.options import Options
+    from mmdysample.engine.upsampler import use_upsampler
+    from mmdysample.frameworks import require
 
 
 def main() -> None:

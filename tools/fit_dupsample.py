@@ -3,16 +3,18 @@
 import argparse
 from pathlib import Path
 
-import torch
-from rich.console import Console
-from rich.table import Table
-
-from mmdysample.datasets.check import prepare_data
-from mmdysample.engine.config import load_config
 from mmdysample.engine.errors import exit_on_error
-from mmdysample.engine.files import new_file
-from mmdysample.engine.options import Options
-from mmdysample.frameworks import require
+
+with exit_on_error():
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from mmdysample.datasets.check import prepare_data
+    from mmdysample.engine.config import load_config
+    from mmdysample.engine.files import new_file
+    from mmdysample.engine.options import Options
+    from mmdysample.frameworks import require
 
 
 def main() -> None:

@@ -6,7 +6,10 @@ import os
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')
 os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
 
-from mmdysample.catalogue.command import main
+from mmdysample.engine.errors import exit_on_error
+
+with exit_on_error():
+    from mmdysample.catalogue.command import main
 
 if __name__ == '__main__':
     main()

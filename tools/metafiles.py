@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from mmdysample.reproduction.metafiles import main
+from mmdysample.engine.errors import exit_on_error
+
+with exit_on_error():
+    from mmdysample.reproduction.metafiles import main
 
 if __name__ == '__main__':
     main(Path(__file__).parents[1])

@@ -8,7 +8,10 @@ from pathlib import Path
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')
 os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
 
-from mmdysample.reproduction.command import main
+from mmdysample.engine.errors import exit_on_error
+
+with exit_on_error():
+    from mmdysample.reproduction.command import main
 
 if __name__ == '__main__':
     sys.exit(main(Path(__file__).parents[1]))

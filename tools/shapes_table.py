@@ -3,7 +3,10 @@
 import sys
 from pathlib import Path
 
-from mmdysample.reproduction.shapes_table import main
+from mmdysample.engine.errors import exit_on_error
+
+with exit_on_error():
+    from mmdysample.reproduction.shapes_table import main
 
 if __name__ == '__main__':
     sys.exit(main(Path(__file__).parents[1]))

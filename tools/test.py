@@ -1,11 +1,13 @@
 """Evaluate a checkpoint."""
 
-from mmdysample.engine.checkpoint import check_checkpoint, check_fit
 from mmdysample.engine.errors import exit_on_error
-from mmdysample.engine.launch import build_runner, draw_into, save_predictions
-from mmdysample.engine.options import make_parser, read_config
-from mmdysample.engine.report import print_metrics
-from mmdysample.upsamplers.base import ShapeError
+
+with exit_on_error():
+    from mmdysample.engine.checkpoint import check_checkpoint, check_fit
+    from mmdysample.engine.launch import build_runner, draw_into, save_predictions
+    from mmdysample.engine.options import make_parser, read_config
+    from mmdysample.engine.report import print_metrics
+    from mmdysample.upsamplers.base import ShapeError
 
 
 def main() -> None:

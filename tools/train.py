@@ -3,16 +3,19 @@
 from pathlib import Path
 from urllib.error import URLError
 
-from mmengine.runner import Runner
-
-from mmdysample.engine.checkpoint import check_fit
 from mmdysample.engine.errors import exit_on_error
-from mmdysample.engine.files import hold
-from mmdysample.engine.launch import build_runner, set_amp, set_deterministic, set_resume
-from mmdysample.engine.options import make_parser, read_config
-from mmdysample.engine.report import LastMetrics, print_metrics
-from mmdysample.engine.resume import EvaluateFirst
-from mmdysample.upsamplers.base import ShapeError
+
+with exit_on_error():
+    from mmengine.runner import Runner
+
+    from mmdysample.engine.checkpoint import check_fit
+    from mmdysample.engine.files import hold
+    from mmdysample.engine.launch import build_runner, set_amp, set_deterministic, set_resume
+    from mmdysample.engine.options import make_parser, read_config
+    from mmdysample.engine.report import LastMetrics, print_metrics
+    from mmdysample.engine.resume import EvaluateFirst
+    from mmdysample.upsamplers.base import ShapeError
+
 
 # As torch says it of an operation that the model uses.
 NOT_DETERMINISTIC = 'does not have a deterministic implementation'

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmdysample.engine.errors import exit_on_error
-from mmdysample.engine.options import add_options, read_config
+
+with exit_on_error():
+    from mmdysample.engine.options import add_options, read_config
 
 if TYPE_CHECKING:
     from mmdysample.pictures.loaded_model import LoadedModel

@@ -1,34 +1,36 @@
-"""Mistakes of a user end in one line."""
+"""Turn the mistakes of a user into one line."""
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mmdysample.frameworks import explain_missing
+
 
 @contextmanager
 def exit_on_error(kinds: tuple[type[Exception], ...] = (ValueError, ImportError, OSError)) -> Iterator[None]:
     """Turn an error that names a rule, a value and a remedy into one line on stderr and exit code 2.
 
-    Anything but these ``kinds`` is a fault of ours and keeps its traceback;
-    ``MMDYSAMPLE_TRACEBACK=1`` keeps every one.
+    Errors of other ``kinds`` are faults of this package and keep their traceback. ``MMDYSAMPLE_TRACEBACK=1`` keeps every traceback.
     """
     try:
         yield
     except kinds as error:
         if show_traceback():
             raise
-        print(f'error: {one_line(error)}', file=sys.stderr)
+        text = explain_missing(error) if isinstance(error, ModuleNotFoundError) else one_line(error)
+        print(f'error: {text}', file=sys.stderr)
         sys.exit(2)
 
 
 def show_traceback() -> bool:
-    """Whether the user wants tracebacks."""
+    """Return True if the user asks for tracebacks."""
     return os.environ.get('MMDYSAMPLE_TRACEBACK') == '1'
 
 
 def one_line(error: BaseException) -> str:
-    """The text of an error without line breaks; of one that a data loader's worker raised, its last line."""
+    """Return the text of an error without line breaks; of an error in a data loader's worker, its last line."""
     text = str(error)
     if 'Original Traceback' in text:
         text = text.strip().splitlines()[-1]
