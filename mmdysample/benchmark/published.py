@@ -2,7 +2,8 @@
 
 from typing import Optional
 
-from mmdysample.paper.tables import Cell, read_table
+from mmdysample.paper.reader import read_table
+from mmdysample.paper.table import Cell
 
 from .upsamplers import REFERENCE, SCALE_FACTOR, SIZE
 

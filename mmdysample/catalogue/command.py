@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 
 from mmdysample.engine.errors import exit_on_error
-from mmdysample.paper.tables import read_table
+from mmdysample.paper.reader import read_table
 from mmdysample.terminal.progress import progress
 from mmdysample.terminal.tables import FORMATS, Row, render
 from mmdysample.upsamplers import build_upsampler, list_upsamplers

@@ -19,7 +19,8 @@ from mmdysample.datasets.check import prepare_data
 from mmdysample.engine.config import load_config
 from mmdysample.engine.errors import exit_on_error, one_line
 from mmdysample.engine.options import KeptOptions, positive
-from mmdysample.paper.tables import TABLES, Table, read_table
+from mmdysample.paper.reader import TABLES, read_table
+from mmdysample.paper.table import Table
 from mmdysample.terminal.tables import FORMATS
 
 from . import report

@@ -11,7 +11,7 @@ from mmdysample.benchmark.figure import draw_figure, figure_points
 from mmdysample.benchmark.published import published_miou
 from mmdysample.benchmark.report import FIGURE_NOTE, UPSAMPLERS_NOTE, explanation, upsampler_table
 from mmdysample.benchmark.upsamplers import SCALE_FACTOR, SIZE, measure_upsamplers
-from mmdysample.paper.tables import Table
+from mmdysample.paper.table import Table
 from mmdysample.terminal.tables import Row as Line
 from mmdysample.terminal.tables import render
 

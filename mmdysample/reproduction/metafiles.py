@@ -10,7 +10,8 @@ from mmengine.config import Config
 
 from mmdysample.catalogue.model_size import count_model, read_config
 from mmdysample.engine.errors import exit_on_error
-from mmdysample.paper.tables import Row, Table, read_table
+from mmdysample.paper.reader import read_table
+from mmdysample.paper.table import Row, Table
 from mmdysample.terminal.progress import progress
 
 INDEX = 'model-index.yml'

@@ -6,7 +6,7 @@ from typing import Optional
 
 from matplotlib.figure import Figure
 
-from mmdysample.paper.tables import Table
+from mmdysample.paper.table import Table
 from mmdysample.pictures.log_axis import use_log_axis
 from mmdysample.pictures.point_names import name_points
 

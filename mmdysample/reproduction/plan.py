@@ -9,7 +9,8 @@ from typing import Any, Optional
 from mmdysample.catalogue.model_size import configs_folder
 from mmdysample.engine.config import load_config
 from mmdysample.engine.upsampler import use_upsampler
-from mmdysample.paper.tables import TABLES, Row, Table, read_table
+from mmdysample.paper.reader import TABLES, read_table
+from mmdysample.paper.table import Row, Table
 
 from .trainings import Training, digest
 

@@ -7,7 +7,7 @@ from typing import Optional
 
 from mmdysample.catalogue.model_flops import count_rest, count_upsamplers
 from mmdysample.catalogue.model_size import count_model, read_config
-from mmdysample.paper.tables import COSTS, Cell, Table
+from mmdysample.paper.table import COSTS, Cell, Table
 from mmdysample.terminal.progress import progress
 from mmdysample.terminal.tables import Row as Line
 from mmdysample.terminal.tables import fold, render

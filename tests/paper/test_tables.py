@@ -9,8 +9,9 @@ from conftest import ROOT
 
 from mmdysample import build_upsampler, list_upsamplers
 from mmdysample.engine.upsampler import parse_upsampler
-from mmdysample.paper import tables as paper_tables
-from mmdysample.paper.tables import FOLDER, TABLES, parse_table, read_table
+from mmdysample.paper.parser import parse_table
+from mmdysample.paper.reader import FOLDER, TABLES, read_table
+from mmdysample.paper.table import MARKS
 from mmdysample.upsamplers.builder import resolve
 
 ROWS = [(table, row) for table in TABLES for row in read_table(table).rows]
@@ -196,5 +197,5 @@ def test_nothing_but_the_four_marks_is_written_down():
     """Nor in a comment: what has no public source is not there."""
     for path in FOLDER.glob('*.yaml'):
         text = path.read_text(encoding='utf-8')
-        assert set(re.findall(r'\{mark: (\w+)', text)) <= set(paper_tables.MARKS)
+        assert set(re.findall(r'\{mark: (\w+)', text)) <= set(MARKS)
         assert len(re.findall(r'\{mark: ', text)) == sum(len(row.get('published', ())) for row in yaml.safe_load(text)['rows'])

@@ -6,7 +6,7 @@ import pytest
 from mmdysample.benchmark.environment import Environment
 from mmdysample.benchmark.timing import Timing
 from mmdysample.benchmark.upsamplers import Cost, Measured
-from mmdysample.paper.tables import read_table
+from mmdysample.paper.reader import read_table
 from mmdysample.reproduction import complexity
 from mmdysample.reproduction.plan import Settings, plan
 

@@ -6,7 +6,7 @@ from conftest import ROOT
 
 from mmdysample.engine.config import load_config
 from mmdysample.engine.upsampler import use_upsampler
-from mmdysample.paper.tables import read_table
+from mmdysample.paper.reader import read_table
 from mmdysample.pictures.loaded_model import load_model
 from mmdysample.reproduction.gallery import draw_gallery
 from mmdysample.reproduction.plan import Settings, plan

@@ -7,7 +7,7 @@ import yaml
 from conftest import ROOT
 
 from mmdysample.catalogue.model_size import count_model
-from mmdysample.paper.tables import read_table
+from mmdysample.paper.reader import read_table
 from mmdysample.reproduction.metafiles import COLLECTIONS, INDEX, metafiles
 
 

@@ -19,7 +19,7 @@ from mmdysample.benchmark.timing import Timing
 from mmdysample.benchmark.upsamplers import Cost, Measured
 from mmdysample.datasets.check import prepare_data
 from mmdysample.engine.config import load_config
-from mmdysample.paper.tables import TABLES, read_table
+from mmdysample.paper.reader import TABLES, read_table
 from mmdysample.reproduction import command, complexity, measured, report
 from mmdysample.reproduction.plan import Settings, plan
 from mmdysample.reproduction.trainings import LOG, Training
