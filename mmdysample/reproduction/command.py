@@ -5,15 +5,12 @@ What is complete is not trained again, and what was interrupted goes on: after a
 
 import argparse
 import os
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Optional
-
-import torch
 
 from mmdysample.datasets.check import prepare_data
 from mmdysample.engine.config import load_config
@@ -26,11 +23,14 @@ from mmdysample.terminal.tables import FORMATS
 from . import report
 from .complexity import show_complexity
 from .gallery import draw_gallery
+from .lanes import check_gpus, make_lanes
 from .measured import measured
 from .picture import save_picture
 from .plan import DATA, Planned, Settings, folder_name, plan
+from .processes import Execute, execute
+from .slurm import print_jobs
 from .train_all import print_commands, train_all
-from .trainings import Execute, Tools, Training, TrainingError, execute, visible_gpus
+from .training import Training, TrainingError
 
 EPILOG = """\
 examples:
@@ -149,38 +149,6 @@ def _distinct(plans: dict[Table, tuple[str, list[Planned]]]) -> list[Training]:
     return list(unique.values())
 
 
-def make_lanes(tools: Path, gpus: Sequence[int], per_row: int, jobs: int) -> list[Tools]:
-    """The commands for each training that runs at a time.
-
-    Raises:
-        ValueError: The GPUs cannot be shared out.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    if not gpus:
-        if per_row > 1:
-            raise ValueError('--gpus-per-row goes with --gpus, which says which')
-        return [Tools(tools, max(1, cores // jobs))] * jobs
-    if len(set(gpus)) < len(gpus) or min(gpus) < 0 or len(gpus) % per_row:
-        raise ValueError(f'--gpus takes distinct numbers, {per_row} for each row at a time, got {" ".join(map(str, gpus))}')
-    given = visible_gpus()
-    if given and max(gpus) >= len(given):
-        raise ValueError(f'--gpus counts from 0 what CUDA_VISIBLE_DEVICES={",".join(given)} names, got {" ".join(map(str, gpus))}')
-    groups = [gpus[first : first + per_row] for first in range(0, len(gpus), per_row)]
-    return [Tools(tools, max(1, cores // len(gpus)), group) for group in groups]
-
-
-def check_gpus(gpus: Sequence[int]) -> None:
-    """Check that there are such GPUs: with the number of another, torch would train on the CPU and say nothing.
-
-    Raises:
-        ValueError: There are not.
-    """
-    there = torch.cuda.device_count()
-    if gpus and max(gpus) >= there:
-        numbers = f'the GPUs 0 to {there - 1}' if there > 1 else 'the GPU 0' if there else 'no GPU, and trains on the CPU without --gpus'
-        raise ValueError(f'--gpus {" ".join(map(str, gpus))}: torch sees {numbers}')
-
-
 def with_data(trainings: Sequence[Training], options: Mapping[str, object]) -> tuple[list[Training], list[str]]:
     """Leave out the trainings whose data is not there.
 
@@ -208,25 +176,6 @@ def with_data(trainings: Sequence[Training], options: Mapping[str, object]) -> t
     counts = Counter(training.config for training in trainings)
     lines = [f'not trained: {counts[path]} of {path.name}: {why}' for path, why in missing.items()]
     return [training for training in trainings if training.config not in missing], lines
-
-
-def print_jobs(plans: dict[Table, tuple[str, list[Planned]]], args: argparse.Namespace) -> None:
-    """Print a line for SLURM for each row that is not complete; each runs this command for its row. What two rows share is in one job."""
-    count = args.gpus_per_row
-    taken: set[Path] = set()
-    for table, (data, planned) in plans.items():
-        for one in planned:
-            if all(training.metrics is not None or training.folder in taken for training in one.trainings):
-                continue
-            taken.update(training.folder for training in one.trainings)
-            command = [sys.executable, '-W', 'ignore', sys.argv[0], table.name, '--data', data, '--rows', one.row.name]
-            command += ['--seeds', str(len(one.trainings)), '--out', args.out]
-            command += ['--gpus', *map(str, range(count)), '--gpus-per-row', str(count)]
-            command += ['--cfg-options', *args.raw_options] if args.raw_options else []
-            job = f'{folder_name(table, data)}-{one.row.name}'
-            options = [f'--partition={args.slurm}', f'--job-name={job}', f'--gres=gpu:{count}', f'--cpus-per-task={5 * count}']
-            print(shlex.join(['sbatch', *options, '--wrap', shlex.join(command)]))
-    print('when the jobs have ended, the same command without --slurm writes the whole table', file=sys.stderr)
 
 
 def show(table: Table, planned: list[Planned], data: str, out: Path, form: str, write: bool) -> None:

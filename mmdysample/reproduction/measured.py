@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
-from .trainings import Training
+from .training import Training
 
 
 class Key(NamedTuple):

@@ -12,7 +12,7 @@ from mmdysample.engine.upsampler import use_upsampler
 from mmdysample.paper.reader import TABLES, read_table
 from mmdysample.paper.table import Row, Table
 
-from .trainings import Training, digest
+from .training import Training, digest
 
 DATA = ('coco', 'shapes')
 

@@ -16,8 +16,10 @@ from mmdysample.engine.errors import exit_on_error
 from mmdysample.engine.options import KeptOptions, positive
 from mmdysample.terminal.tables import FORMATS, Row, render
 
+from .processes import Execute, execute
+from .tools import Tools
 from .train_all import print_commands, train_all
-from .trainings import Execute, Tools, Training, digest, execute
+from .training import Training, digest
 
 UPSAMPLERS = (BASELINE, 'DySample', 'DySample+')
 LEFT = ('name', 'task', 'metric')

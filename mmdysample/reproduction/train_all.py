@@ -1,13 +1,19 @@
-"""Trainings, done one after the other or several at a time, with a word on the screen about each; or printed for a shell."""
+"""Train one after the other or several at a time, and say on the screen how it goes; or print the commands for a shell."""
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from queue import SimpleQueue
+from threading import Event
+from typing import Optional
 
 from mmdysample.engine.errors import one_line
 from mmdysample.terminal.progress import long_progress
 
-from .trainings import LOG, Execute, Tools, Training, complete_all, execute
+from .processes import Execute, complete, execute
+from .tools import Tools
+from .training import LOG, Training, TrainingError
 
 
 def train_all(
@@ -37,6 +43,54 @@ def train_all(
                 failures.append(f'failed: {training.name}: {one_line(error)}')
                 ended(f'failed: {training.name}')
     return failures
+
+
+def complete_all(
+    trainings: Sequence[Training],
+    lanes: Sequence[Tools],
+    execute: Execute = execute,
+    running: Optional[list[Training]] = None,
+    began: Callable[[Training], None] = lambda training: None,
+) -> Iterator[tuple[Training, Optional[Exception]]]:
+    """Train and test each, one at a time in each lane; one that fails keeps no other from going on.
+
+    Args:
+        trainings: What to train.
+        lanes: The commands, as many as there shall be trainings at a time.
+        execute: What runs the commands.
+        running: A list that shall hold those that have begun and not ended.
+        began: Is told of each that begins.
+
+    Yields:
+        Each when it has ended, with what went wrong.
+    """
+    running = [] if running is None else running
+    free: SimpleQueue[Tools] = SimpleQueue()
+    stopped = Event()
+    for tools in lanes:
+        free.put(tools)
+
+    def complete_one(training: Training) -> None:
+        tools = free.get()
+        running.append(training)
+        began(training)
+        try:
+            complete(training, tools, execute, stopped)
+        finally:
+            running.remove(training)
+            free.put(tools)
+
+    pool = ThreadPoolExecutor(len(lanes))
+    try:
+        futures: dict[Future, Training] = {pool.submit(complete_one, training): training for training in trainings}
+        for future in as_completed(futures):
+            error = future.exception()
+            if error is not None and not isinstance(error, (TrainingError, ValueError, OSError)):
+                raise error
+            yield futures[future], error
+    finally:
+        stopped.set()
+        pool.shutdown(cancel_futures=True)
 
 
 def print_commands(training: Training, tools: Tools) -> None:

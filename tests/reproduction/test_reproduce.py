@@ -21,8 +21,9 @@ from mmdysample.datasets.check import prepare_data
 from mmdysample.engine.config import load_config
 from mmdysample.paper.reader import TABLES, read_table
 from mmdysample.reproduction import command, complexity, measured, report
+from mmdysample.reproduction.lanes import make_lanes
 from mmdysample.reproduction.plan import Settings, plan
-from mmdysample.reproduction.trainings import LOG, Training
+from mmdysample.reproduction.training import LOG, Training
 from mmdysample.terminal.progress import ProgressOverLines, long_progress
 from mmdysample.terminal.tables import fold
 
@@ -278,12 +279,12 @@ def test_two_gpus_are_two_lanes(call, monkeypatch):
     assert call(stub, 'boundary', '--seeds', '1', '--rows', *rows, '--gpus', '0', '1')[0] == 0
     assert {e['CUDA_VISIBLE_DEVICES'] for e in environment(stub)} <= {'0', '1'}
     assert {e['OMP_NUM_THREADS'] for e in environment(stub)} == {'3'}
-    lanes = command.make_lanes(ROOT / 'tools', [0, 1], 1, 1)
+    lanes = make_lanes(ROOT / 'tools', [0, 1], 1, 1)
     assert [lane.gpus for lane in lanes] == [(0,), (1,)]
 
 
 def test_several_gpus_for_a_row(call, monkeypatch):
-    lanes = command.make_lanes(ROOT / 'tools', [0, 1, 2, 3], 2, 1)
+    lanes = make_lanes(ROOT / 'tools', [0, 1, 2, 3], 2, 1)
     one = planned('boundary', 'shapes', 'CARAFE')[0].trainings[0]
     commands = [dict(part.split('=', 1) for part in lane.train(one) if part.startswith(('CUDA', 'PORT'))) for lane in lanes]
     assert commands == [{'CUDA_VISIBLE_DEVICES': '0,1', 'PORT': '29500'}, {'CUDA_VISIBLE_DEVICES': '2,3', 'PORT': '29502'}]
@@ -294,7 +295,7 @@ def test_several_gpus_for_a_row(call, monkeypatch):
     # In a job, the GPUs are counted among those of the job, and the jobs of a machine have ports of their own.
     monkeypatch.setenv('SLURM_JOB_ID', '7001')
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,GPU-5')
-    (lane,) = command.make_lanes(ROOT / 'tools', [0, 1], 2, 1)
+    (lane,) = make_lanes(ROOT / 'tools', [0, 1], 2, 1)
     assert {'CUDA_VISIBLE_DEVICES=4,GPU-5', 'PORT=29516'} <= set(lane.train(one))
     stub = Stub()
     assert call(stub, 'boundary', '--seeds', '1', '--rows', 'CARAFE', '--gpus', '0', '1', '--gpus-per-row', '2')[0] == 0

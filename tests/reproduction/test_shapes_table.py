@@ -15,7 +15,9 @@ from processes import FOUND, Stub
 
 from mmdysample.catalogue.twins import SUFFIX, find_twins, judged_by
 from mmdysample.reproduction import shapes_table
-from mmdysample.reproduction.trainings import LOCK, NOTE, Tools, Training, complete
+from mmdysample.reproduction.processes import complete
+from mmdysample.reproduction.tools import Tools
+from mmdysample.reproduction.training import LOCK, NOTE, Training
 
 SHAPES = ROOT / 'configs/shapes'
 FASTER, MASK, SEGFORMER = (f'{name}_dysample_shapes' for name in ('faster_rcnn', 'mask_rcnn', 'segformer_b1'))
@@ -206,7 +208,7 @@ def test_a_process_that_outlived_its_parent_is_waited_for(call, tmp_path, held, 
         told.append(list(stub.told))
         held.stdin.close()
 
-    monkeypatch.setattr('mmdysample.reproduction.trainings.POLL', 0.01)
+    monkeypatch.setattr('mmdysample.reproduction.processes.POLL', 0.01)
     threading.Timer(2.0, release).start()
     code, _, err = call(stub, '--only', SEGFORMER, '--upsamplers', 'DySample')
     assert code == 0
@@ -227,7 +229,7 @@ def test_waiting_can_be_interrupted(call, held, monkeypatch):
     def interrupted(futures):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr('mmdysample.reproduction.trainings.as_completed', interrupted)
+    monkeypatch.setattr('mmdysample.reproduction.train_all.as_completed', interrupted)
     stub = Stub()
     assert call(stub, '--only', SEGFORMER, '--upsamplers', 'DySample')[0] == 130
     assert stub.told == []

@@ -1,0 +1,101 @@
+"""Train and test in separate processes. A killed run resumes when the same command is called again."""
+
+import fcntl
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Optional
+
+from mmdysample.engine.files import take_lock
+
+from .tools import Tools
+from .training import LOCK, LOG, Training, TrainingError
+
+POLL = 1.0  # seconds
+
+# From a command, the file that takes its output, and a file to be held open while it runs, to the exit code.
+Execute = Callable[[Sequence[str], Path, int], int]
+
+
+def execute(command: Sequence[str], log: Path, held: int) -> int:
+    """Run a command with its output in a file."""
+    with log.open('a') as file:
+        print(f'$ {shlex.join(command)}', file=file, flush=True)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, pass_fds=[held], check=False)
+    return done.returncode
+
+
+def complete(training: Training, tools: Tools, execute: Execute = execute, stopped: Optional[Event] = None) -> dict[str, float]:
+    """Train and test, as far as that has not been done.
+
+    A process that is at it already, as one whose parent was killed, is waited for.
+
+    Args:
+        training: What to train.
+        tools: The commands.
+        execute: What runs them.
+        stopped: What ends the waiting, if anything does.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        TrainingError: A command failed, or the waiting was ended.
+        ValueError: The folder holds something else.
+    """
+    training.folder.mkdir(parents=True, exist_ok=True)
+    with _alone(training, stopped or Event()) as held:
+        note = training.note()
+        if not note:
+            training.write_note()
+        if 'seconds' not in note:
+            resumed = training.has_checkpoints
+            note = {'seconds': _run(training, tools.train(training), execute, held), 'resumed': resumed}
+            training.write_note(**note)
+        if 'metrics' not in note:
+            _run(training, [*tools.test(training), str(training.checkpoint())], execute, held)
+            note = {'seconds': note['seconds'], 'resumed': note['resumed'], 'metrics': _tested(training.folder)}
+            training.write_note(**note)
+    return note['metrics']
+
+
+@contextmanager
+def _alone(training: Training, stopped: Event) -> Iterator[int]:
+    """Hold a lock, which the processes inherit: one that outlives a killed parent goes on writing to the folder."""
+    with (training.folder / LOCK).open('w') as file:
+        if not take_lock(file, fcntl.flock):
+            print(f'waiting: another process is writing to {training.folder}', file=sys.stderr)
+        while not take_lock(file, fcntl.flock):
+            if stopped.wait(POLL):
+                raise TrainingError(f'another process is writing to {training.folder}')
+        yield file.fileno()
+
+
+def _run(training: Training, command: list[str], execute: Execute, held: int) -> float:
+    """Run a command, and return how many seconds it took."""
+    log = training.folder / LOG
+    start = time.perf_counter()
+    code = execute(command, log, held)
+    if code != 0:
+        raise TrainingError(f'exit code {code}: {_last_words(log)} (all of it: {log})')
+    return time.perf_counter() - start
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(errors='replace').splitlines() if log.is_file() else []
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1] if said else 'it printed nothing'
+
+
+def _tested(folder: Path) -> dict[str, float]:
+    """What mmengine wrote down of the last test."""
+    files = sorted(folder.glob('test/*/*.json'), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise TrainingError(f'test.py left no metrics in {folder / "test"}')
+    return {key: value for key, value in json.loads(files[-1].read_text()).items() if isinstance(value, (int, float))}

@@ -1,0 +1,29 @@
+"""Job lines for SLURM, one for each row of a table."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from mmdysample.paper.table import Table
+
+from .plan import Planned, folder_name
+
+
+def print_jobs(plans: dict[Table, tuple[str, list[Planned]]], args: argparse.Namespace) -> None:
+    """Print a line for SLURM for each row that is not complete; each runs this command for its row. What two rows share is in one job."""
+    count = args.gpus_per_row
+    taken: set[Path] = set()
+    for table, (data, planned) in plans.items():
+        for one in planned:
+            if all(training.metrics is not None or training.folder in taken for training in one.trainings):
+                continue
+            taken.update(training.folder for training in one.trainings)
+            command = [sys.executable, '-W', 'ignore', sys.argv[0], table.name, '--data', data, '--rows', one.row.name]
+            command += ['--seeds', str(len(one.trainings)), '--out', args.out]
+            command += ['--gpus', *map(str, range(count)), '--gpus-per-row', str(count)]
+            command += ['--cfg-options', *args.raw_options] if args.raw_options else []
+            job = f'{folder_name(table, data)}-{one.row.name}'
+            options = [f'--partition={args.slurm}', f'--job-name={job}', f'--gres=gpu:{count}', f'--cpus-per-task={5 * count}']
+            print(shlex.join(['sbatch', *options, '--wrap', shlex.join(command)]))
+    print('when the jobs have ended, the same command without --slurm writes the whole table', file=sys.stderr)
