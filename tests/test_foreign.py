@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from mmdysample.catalogue.any_model import FOREIGN, available, distribution, examine_apart
+from mmdysample.catalogue.any_model import examine_apart
+from mmdysample.catalogue.foreign_models import FOREIGN, available, distribution
 
 # name: what is replaced, what is left, parameters
 EXPECTED = {

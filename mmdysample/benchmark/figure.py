@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from mmdysample.catalogue.command import segformer_multiplications
+from mmdysample.catalogue.flops import segformer_multiplications
 from mmdysample.paper.table import Cell
 from mmdysample.pictures.log_axis import use_log_axis
 from mmdysample.pictures.point_names import name_points

@@ -1,8 +1,6 @@
-"""Models that know nothing of mmdysample, with learned upsampling: what is replaced, what it adds, and whether it trains and exports.
+"""Replace the upsampling of models of other libraries, train each for a step and export it; the command of ``tools/any_model.py``.
 
-Each runs in a process of its own, because their libraries do not bear each other: transformers cannot be imported beside a torchvision that
-does not match torch, and Ultralytics asks for torchvision's metadata. So Ultralytics lies in a folder of its own, ``ultralytics`` in the
-environment that ``make foreign`` makes.
+Each model runs in a separate process, because the libraries cannot be imported together.
 """
 
 import argparse
@@ -11,13 +9,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,117 +22,9 @@ from mmdysample.replacement import UpsampleReport, replace_upsample
 from mmdysample.terminal.progress import progress
 from mmdysample.terminal.tables import Row, render
 
-HEIGHT, WIDTH = 160, 224
+from .foreign_models import FOREIGN, Example, available, distribution, flat_tensors
+
 UPSAMPLER = 'DySample'
-
-
-class Example(NamedTuple):
-    """A model, what it is called with, and its loss on a batch."""
-
-    model: nn.Module
-    inputs: Any
-    loss: Callable[[nn.Module], Tensor]
-
-
-def rt_detr() -> Example:
-    """RT-DETR of transformers, with a ResNet-18."""
-    from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrResNetConfig
-
-    stages = ['stage2', 'stage3', 'stage4']
-    backbone = RTDetrResNetConfig(hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type='basic', out_features=stages)
-    config = RTDetrConfig(
-        backbone_config=backbone, encoder_in_channels=[128, 256, 512], decoder_layers=3, freeze_backbone_batch_norms=False
-    )
-    image = torch.randn(1, 3, HEIGHT, WIDTH)
-    labels = [{'class_labels': torch.tensor([1]), 'boxes': torch.tensor([[0.5, 0.5, 0.2, 0.3]])}]
-    model = RTDetrForObjectDetection(config)
-    nn.init.normal_(model.model.enc_score_head.weight)
-    return _normalise(Example(model, {'pixel_values': image}, lambda model: model(pixel_values=image, labels=labels).loss))
-
-
-def _names(names: list[str]) -> str:
-    return ', '.join(names) if len(names) < 4 else f'{len(names)}, {names[0]} and the like'
-
-
-def _normalise(example: Example) -> Example:
-    """Take the statistics of a batch: untrained, this image all but vanishes, and leaves equals among which each runtime chooses others."""
-    norms = [module for module in example.model.modules() if isinstance(module, nn.BatchNorm2d)]
-    before = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-    example.model.train()
-    with torch.no_grad():
-        example.loss(example.model)
-    for norm, momentum in zip(norms, before):
-        norm.momentum = momentum
-    return example
-
-
-def ultralytics(name: str) -> Example:
-    """A model of Ultralytics by the name of its configuration."""
-    from ultralytics.nn import tasks
-    from ultralytics.utils import DEFAULT_CFG
-
-    model = (tasks.RTDETRDetectionModel if name.startswith('rtdetr') else tasks.DetectionModel)(name, verbose=False)
-    model.args, model.nc = DEFAULT_CFG, 80  # as its trainer sets them
-    batch = {
-        'img': torch.rand(2, 3, HEIGHT, WIDTH),
-        'batch_idx': torch.tensor([0.0, 1.0]),
-        'cls': torch.tensor([[1.0], [2.0]]),
-        'bboxes': torch.tensor([[0.5, 0.5, 0.2, 0.3], [0.4, 0.5, 0.2, 0.3]]),
-    }
-    return Example(model, torch.randn(1, 3, HEIGHT, WIDTH), lambda model: model(batch)[0].sum())
-
-
-def openmmlab(framework: str, kind: str, in_channels: Sequence[int] = (), **arguments: Any) -> Example:
-    """A neck or head of mmdet or mmseg, called with maps of these channels, or a backbone, called with an image."""
-    from mmengine.model import revert_sync_batchnorm
-    from mmengine.registry import MODELS, init_default_scope
-
-    import_module(f'{framework}.models')
-    init_default_scope(framework)
-    channels = {'in_channels': in_channels} if in_channels else {}
-    model = revert_sync_batchnorm(MODELS.build({'type': kind, **channels, **arguments}))
-    maps = [torch.randn(2, c, HEIGHT // 2 ** (i + 2), WIDTH // 2 ** (i + 2)) for i, c in enumerate(sorted(in_channels))]
-    inputs = (maps,) if maps else (torch.randn(2, 3, HEIGHT, WIDTH),)
-
-    def loss(model: nn.Module) -> Tensor:
-        return torch.stack([out.square().mean() for out in _tensors(model(*inputs))]).sum()
-
-    return Example(model, inputs, loss)
-
-
-class Foreign(NamedTuple):
-    """A model, and the distributions that it comes from."""
-
-    packages: tuple[str, ...]
-    build: Callable[[], Example]
-
-
-MMDET, MMSEG = ('mmdet', 'onedl-mmdetection'), ('mmsegmentation', 'onedl-mmsegmentation')
-SEMANTIC_FPN: dict[str, Any] = {'in_index': [0, 1, 2, 3], 'feature_strides': [4, 8, 16, 32], 'channels': 128, 'num_classes': 19}
-FOREIGN = {
-    'RTDetrForObjectDetection': Foreign(('transformers',), rt_detr),
-    'yolo11n.yaml': Foreign(('ultralytics',), lambda: ultralytics('yolo11n.yaml')),
-    'rtdetr-resnet50.yaml': Foreign(('ultralytics',), lambda: ultralytics('rtdetr-resnet50.yaml')),
-    'PAFPN': Foreign(MMDET, lambda: openmmlab('mmdet', 'PAFPN', [64, 128, 256], out_channels=256, num_outs=4)),
-    'YOLOXPAFPN': Foreign(MMDET, lambda: openmmlab('mmdet', 'YOLOXPAFPN', [96, 192, 384], out_channels=96, num_csp_blocks=1)),
-    'CSPNeXtPAFPN': Foreign(MMDET, lambda: openmmlab('mmdet', 'CSPNeXtPAFPN', [96, 192, 384], out_channels=96, num_csp_blocks=1)),
-    # which names the channels of the coarsest map first, and takes the finest first
-    'YOLOV3Neck': Foreign(MMDET, lambda: openmmlab('mmdet', 'YOLOV3Neck', [512, 256, 128], num_scales=3, out_channels=[256, 128, 64])),
-    'FPNHead': Foreign(MMSEG, lambda: openmmlab('mmseg', 'FPNHead', [256] * 4, **SEMANTIC_FPN)),
-    'UNet': Foreign(MMSEG, lambda: openmmlab('mmseg', 'UNet')),
-}
-
-
-def distribution(packages: tuple[str, ...]) -> str:
-    """Name and version of the first distribution that is installed; nothing if none is."""
-    for package in packages:
-        try:
-            return f'{package} {version(package)}'
-        except PackageNotFoundError:
-            continue
-    return ''
 
 
 def examine(name: str) -> Row:
@@ -160,6 +47,10 @@ def examine(name: str) -> Row:
         'a training step': _train(example, report),
         'ONNX': exported,
     }
+
+
+def _names(names: list[str]) -> str:
+    return ', '.join(names) if len(names) < 4 else f'{len(names)}, {names[0]} and the like'
 
 
 def _train(example: Example, report: UpsampleReport) -> str:
@@ -193,7 +84,7 @@ def _export(example: Example) -> str:
             expected = model(*args)
             torch.onnx.export(model, args, path, opset_version=16, dynamo=False)
             session = onnxruntime.InferenceSession(path)
-            feed = {node.name: tensor.numpy() for node, tensor in zip(session.get_inputs(), _tensors(args))}
+            feed = {node.name: tensor.numpy() for node, tensor in zip(session.get_inputs(), flat_tensors(args))}
             got = session.run(None, feed)
         worst = max(
             float((torch.from_numpy(ours) - wanted).abs().max() / wanted.abs().max()) for ours, wanted in zip(got, expected, strict=True)
@@ -212,14 +103,7 @@ class Plain(nn.Module):
 
     def forward(self, *args: Any) -> tuple[Tensor, ...]:
         """Run the model."""
-        return tuple(tensor for tensor in _tensors(self.model(*args)) if tensor.is_floating_point())
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
-    return [tensor for child in children for tensor in _tensors(child)]
+        return tuple(tensor for tensor in flat_tensors(self.model(*args)) if tensor.is_floating_point())
 
 
 def examine_apart(name: str) -> Row:
@@ -237,18 +121,6 @@ def examine_apart(name: str) -> Row:
     if done.returncode:
         raise ValueError(f'{name}: {(done.stderr or done.stdout).strip().splitlines()[-1]}')
     return json.loads(done.stdout)
-
-
-def available() -> list[str]:
-    """The models whose library is installed here."""
-    beside = Path(sys.prefix) / 'ultralytics'
-    if beside.is_dir():
-        sys.path.append(str(beside))
-    try:
-        return [name for name, foreign in FOREIGN.items() if distribution(foreign.packages)]
-    finally:
-        if beside.is_dir():
-            sys.path.remove(str(beside))
 
 
 def main() -> None:

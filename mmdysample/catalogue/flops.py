@@ -12,6 +12,13 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmdysample.upsamplers import build_upsampler
+from mmdysample.upsamplers.builder import UpsampleConfig
+
+CHANNELS = 256
+# Low-resolution sizes of the six steps of SegFormer-B1 at 512x512, and how many steps start at each.
+SEGFORMER_STEPS = {16: 1, 32: 2, 64: 3}
+
 # torch's counter takes a multiply-add for two operations; so must what is added to it.
 FLOPS_PER_MULTIPLICATION = 2
 
@@ -33,7 +40,7 @@ FORMULAS = {
 }
 
 
-def count_multiplications(module: nn.Module, height: int, width: int, channels: int = 256, scale_factor: int = 2) -> int:
+def count_multiplications(module: nn.Module, height: int, width: int, channels: int = CHANNELS, scale_factor: int = 2) -> int:
     """Count the multiplications of an upsampler for one map.
 
     Args:
@@ -50,3 +57,8 @@ def count_multiplications(module: nn.Module, height: int, width: int, channels: 
     with torch.no_grad(), counter:
         module.to('meta').eval()(*inputs)
     return counter.get_total_flops() // FLOPS_PER_MULTIPLICATION
+
+
+def segformer_multiplications(cfg: UpsampleConfig) -> int:
+    """Multiplications of the six steps of SegFormer-B1 at 512x512, of 256 channels, by an upsampler."""
+    return sum(steps * count_multiplications(build_upsampler(cfg, CHANNELS), size, size) for size, steps in SEGFORMER_STEPS.items())

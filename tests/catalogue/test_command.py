@@ -1,34 +1,40 @@
 import csv
 import io
 import re
+import sys
 
 import pytest
 import torch
 from conftest import ROOT
+from torch import nn
 
 from mmdysample import build_upsampler, list_upsamplers
-from mmdysample.catalogue import capabilities, command
-from mmdysample.catalogue.flops import count_multiplications
+from mmdysample.catalogue import capabilities
+from mmdysample.catalogue.command import main
+from mmdysample.catalogue.flops import SEGFORMER_STEPS, count_multiplications
+from mmdysample.catalogue.published_counts import published
+from mmdysample.catalogue.upsampler_tables import capability_table, parameters_table
 from mmdysample.functional import tiles
+from mmdysample.terminal.tables import render
 
 
 @pytest.mark.parametrize('name', ['pixel_shuffle', 'CARAFE', 'FADE', 'FADE-Lite', 'SAPA-I', 'SAPA-B', 'IndexNet', 'A2U'])
 def test_multiplications_are_the_published_flops(name):
     """In SegFormer-B1 at 512x512; the rows left out here are explained where the table is printed."""
     module = build_upsampler(name, 256)
-    total = sum(steps * count_multiplications(module, size, size) for size, steps in command.SEGFORMER_STEPS.items())
-    published = command.published('segformer', name, 'flops')
-    assert f'{total / 1e9:.{len(published.split(".")[1])}f}' == published
+    total = sum(steps * count_multiplications(module, size, size) for size, steps in SEGFORMER_STEPS.items())
+    printed = published('segformer', name, 'flops')
+    assert f'{total / 1e9:.{len(printed.split(".")[1])}f}' == printed
 
 
 def test_the_explained_rows_are_explained():
     """Of the table of FLOPs: the steps begin at 14,592 pixels."""
-    pixels = sum(steps * size**2 for size, steps in command.SEGFORMER_STEPS.items())
-    assert f'{4 * 9 * 256 * 256 * pixels / 1e9:.1f}' == command.published('segformer', 'deconv', 'flops')
+    pixels = sum(steps * size**2 for size, steps in SEGFORMER_STEPS.items())
+    assert f'{4 * 9 * 256 * 256 * pixels / 1e9:.1f}' == published('segformer', 'deconv', 'flops')
     module = build_upsampler('SAPA-D', 256)
-    counted = sum(steps * count_multiplications(module, size, size) for size, steps in command.SEGFORMER_STEPS.items())
+    counted = sum(steps * count_multiplications(module, size, size) for size, steps in SEGFORMER_STEPS.items())
     taps = 4 * 9 * 4 * (128 + 256) * pixels  # points x taps of a sample x channels of keys and values, at four output pixels
-    assert f'{(counted + taps) / 1e9:.1f}' == command.published('segformer', 'SAPA-D', 'flops')
+    assert f'{(counted + taps) / 1e9:.1f}' == published('segformer', 'SAPA-D', 'flops')
 
 
 def test_multiplications_by_hand():
@@ -43,22 +49,22 @@ def test_parameters_in_the_models_are_the_published_ones():
     """To the printed precision, with the biases or without; the differences are explained where the table is printed."""
     pytest.importorskip('mmdet')
     pytest.importorskip('mmseg')
-    rows = {row['name'].strip('`'): row for row in command.parameters_table()}
+    rows = {row['name'].strip('`'): row for row in parameters_table()}
     assert sorted(rows) == sorted(list_upsamplers())
     weights = {'DySample': 8192, 'DySample+': 16384, 'DySample-S+': 2048, 'A2U': 9728}  # without biases and norms
     count = {'faster_rcnn': 4, 'panoptic_fpn': 3, 'segformer': 6}
     compared = 0
     for name, row in rows.items():
         for model, modules in count.items():
-            published = row[f'{model}, published']
-            if not published or (name, model) in EXPLAINED:
+            printed = row[f'{model}, published']
+            if not printed or (name, model) in EXPLAINED:
                 continue
-            number, unit = re.fullmatch(r'([\d.]+)([KM]?)', published).groups()
+            number, unit = re.fullmatch(r'([\d.]+)([KM]?)', printed).groups()
             step = 10.0 ** -len(number.partition('.')[2])
             scale = {'': 1, 'K': 1e3, 'M': 1e6}[unit]
             counts = {int(row[model].replace(',', '')), modules * weights.get(name, -1)}
             # Rounded or cut.
-            assert any(-0.5 * step <= c / scale - float(number) < step for c in counts), (name, model, counts, published)
+            assert any(-0.5 * step <= c / scale - float(number) < step for c in counts), (name, model, counts, printed)
             compared += 1
     assert compared >= 28
 
@@ -76,11 +82,22 @@ def test_a_tick_is_what_happened(monkeypatch):
     assert not capabilities.exports('CARAFE')
 
 
+def test_names_come_at_once(capsys, monkeypatch):
+    """Without a table, nothing is built or tried."""
+    monkeypatch.setattr(sys, 'argv', ['list_upsamplers.py', '--format', 'csv'])
+    monkeypatch.setattr(nn.Module, '__init__', lambda self: pytest.fail('built'))
+    main()
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row['name'] for row in rows] == list_upsamplers()
+    guided = {row['name']: row['guided'] for row in rows}
+    assert (guided['bilinear'], guided['DySample'], guided['SAPA-B']) == ('no', 'no', 'yes')
+
+
 def test_rendering():
     rows = [{'name': '`a`', 'cost': '1,000'}, {'name': '`b+`', 'cost': '2'}]
-    assert list(csv.reader(io.StringIO(command.render(rows, 'csv')))) == [['name', 'cost'], ['a', '1000'], ['b+', '2']]
-    assert command.render(rows, 'markdown').splitlines()[2].replace(' ', '') == '|`a`|1,000|'
-    assert '`' not in command.render(rows, 'text')
+    assert list(csv.reader(io.StringIO(render(rows, 'csv')))) == [['name', 'cost'], ['a', '1000'], ['b+', '2']]
+    assert render(rows, 'markdown').splitlines()[2].replace(' ', '') == '|`a`|1,000|'
+    assert '`' not in render(rows, 'text')
 
 
 @pytest.mark.slow
@@ -89,4 +106,4 @@ def test_the_readmes_table_is_the_command_s():
         pytest.skip('onnxruntime is not installed, and the table has a column for it')
     if torch.cuda.is_available():
         pytest.skip('there is a GPU here, and the table was written without one')
-    assert command.render(command.capability_table(), 'markdown') in (ROOT / 'README.md').read_text()
+    assert render(capability_table(), 'markdown') in (ROOT / 'README.md').read_text()

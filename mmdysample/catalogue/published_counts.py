@@ -1,0 +1,37 @@
+"""The published parameters and FLOPs of an upsampler, and why some differ from the counts of this package."""
+
+from mmdysample.paper.reader import read_table
+
+# Rows of the paper's tables whose notes say why a published count is not the one here.
+EXPLAINED: dict[str, dict[str, tuple[str, ...]]] = {
+    'flops': {'segformer': ('bilinear', 'deconv', 'SAPA-D')},
+    'parameters': {'faster_rcnn': ('DySample', 'A2U'), 'panoptic': ('DySample-S+', 'A2U'), 'segformer': ('pixel_shuffle',)},
+}
+
+
+def published(table: str, name: str, column: str) -> str:
+    """What an upsampler adds to a model, as published.
+
+    Args:
+        table: One of the paper's tables.
+        name: An upsampler.
+        column: ``'parameters'``, or ``'flops'`` (in G).
+
+    Returns:
+        The count as it is printed, ``'0'`` for the interpolation of the stock model, or nothing where no count is public.
+    """
+    row = next((row for row in read_table(table).rows if row.name == name), None)
+    cell = row.cell(column) if row else None
+    if cell is None or cell.mark not in ('C2', '1S'):
+        return ''
+    count = cell.text()
+    return count.removeprefix('+').removesuffix('G') if count.startswith('+') else '0'
+
+
+def why_counts_differ(column: str) -> str:
+    """Why some of the published counts are not those here, in a line each."""
+    lines = []
+    for table, names in EXPLAINED[column].items():
+        notes = read_table(table).notes
+        lines += [f'{table}, {name}: {notes[read_table(table).row(name).note or ""]}' for name in names]
+    return '\n'.join(lines)
