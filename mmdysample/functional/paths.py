@@ -119,7 +119,9 @@ def _forced_by(path: Optional[str]) -> str:
 
 def why_not_fused(x: Tensor, scale_factor: int) -> str:
     """Return the reason the kernels cannot sample a map, or an empty string."""
-    if why_not := why_no_kernels(x.device, x.dtype):
+    # Dynamo warns of a cache that it cannot use.
+    settled = why_no_kernels.__wrapped__ if torch.compiler.is_compiling() else why_no_kernels
+    if why_not := settled(x.device, x.dtype):
         return why_not
     too_large = scale_factor**2 * x.shape[2] * x.shape[3] > MAX_PIXELS
     return 'they count up to 2147479552 output pixels in a map' if too_large else ''
