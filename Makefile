@@ -93,6 +93,16 @@ lint: env
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# The site, in site/. A dead link is an error.
+.PHONY: docs
+docs: env
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[docs]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mkdocs build --strict
+
+.PHONY: docs-serve
+docs-serve: docs
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mkdocs serve
+
 .PHONY: bench
 bench: env
 	$(BIN)/python tools/benchmark.py upsamplers

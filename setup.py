@@ -110,6 +110,7 @@ setup(
         **STACKS,
         'tools': TOOLS,
         'export': EXPORT,
+        'docs': ['markdown-exec', 'mkdocs-material', 'mkdocstrings[python]'],
         # Models from outside, for tests; Ultralytics comes beside them (Makefile).
         'foreign': [*TOOLS, *EXPORT, 'mmengine==0.10.7', 'transformers==5.23.0', 'scipy', 'pytest', 'pytest-timeout'],
         # triton: the kernels by its interpreter where there is no GPU; PyTorch's CUDA builds bring the one that they want.
