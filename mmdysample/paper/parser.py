@@ -13,10 +13,14 @@ OPTIONAL = ('less_is_better', 'best', 'image', 'seeds', 'miniature', 'sources', 
 
 
 def parse_table(name: str, text: str) -> Table:
-    """Read a table from YAML.
+    """Parse a table from YAML.
+
+    Args:
+        name: Name of the table, for the messages.
+        text: YAML with the keys of :class:`~mmdysample.paper.table.Table`.
 
     Raises:
-        ValueError: A key is missing, unknown or of the wrong kind, a name is used twice, or a cell has no known mark, source or column.
+        ValueError: A key is missing, unknown or of the wrong type, a name occurs twice, or a cell has no known mark, source or column.
     """
     try:
         data = yaml.load(text, Loader=Loader)
@@ -36,10 +40,10 @@ def parse_table(name: str, text: str) -> Table:
     names = [row.name for row in rows]
     for row_name in names:
         if names.count(row_name) > 1:
-            raise ValueError(f'{at} has two rows {row_name!r}; name one of them otherwise')
+            raise ValueError(f'{at} has two rows {row_name!r}; rename one of them')
     best, seeds = data.get('best', False), data.get('seeds', 1)
     if not isinstance(best, bool) or type(seeds) is not int or seeds < 1:
-        raise ValueError(f'{at}: best is true or false and seeds a positive number, got {best!r} and {seeds!r}')
+        raise ValueError(f'{at}: best must be true or false and seeds a positive integer, got {best!r} and {seeds!r}')
     image, miniature = _size(at, data.get('image')), read.text('miniature') if 'miniature' in data else ''
     return Table(
         name,
@@ -63,7 +67,7 @@ def _size(at: str, text: Any) -> Optional[tuple[int, int]]:
     if text is None:
         return None
     if not isinstance(text, str) or not re.fullmatch(r'\d+x\d+', text):
-        raise ValueError(f'{at}: image is height x width, as in 512x512, got {text!r}')
+        raise ValueError(f'{at}: image must be height x width, as in 512x512, got {text!r}')
     height, width = map(int, text.split('x'))
     return height, width
 
@@ -77,7 +81,7 @@ def _experiment(at: str, name: str, data: Any) -> Experiment:
     configs = {key: value for key, value in data.items() if key != 'baseline'} if isinstance(data, dict) else {}
     read = Fields(at, data, 'baseline', optional=tuple(configs))
     if not configs:
-        raise ValueError(f'{at} has no config; give one, as in shapes: shapes/faster_rcnn_dysample_shapes.py')
+        raise ValueError(f'{at} has no config; add one, as in shapes: shapes/faster_rcnn_dysample_shapes.py')
     return Experiment(name, {key: read.text(key) for key in configs}, read.text('baseline'))
 
 
@@ -93,7 +97,7 @@ def _row(
     name = read.text('name')
     at = f'{at}, row {name}'
     if not re.fullmatch(r'\w[\w.+=-]*', name):
-        raise ValueError(f'{at}: a name may hold letters, digits and _.+=-')
+        raise ValueError(f'{at}: a name may hold only letters, digits and _.+=-')
     experiment, upsampler, note = (None if data.get(key) is None else read.text(key) for key in ('experiment', 'upsampler', 'note'))
     if experiment is not None and experiment not in experiments:
         raise ValueError(f'{at}: there is no experiment {experiment!r}; there are {", ".join(experiments) or "none"}')
@@ -102,7 +106,7 @@ def _row(
     if experiment is None and note is None:
         raise ValueError(f'{at} has no experiment; say why in a note')
     if experiment is not None and upsampler is None:
-        raise ValueError(f'{at} has an experiment, and no upsampler for it; name one')
+        raise ValueError(f'{at} has an experiment but no upsampler; name one')
     published = tuple(_group(at, group, metrics, sources) for group in read.sequence('published'))
     return Row(name, experiments[experiment] if experiment is not None else None, upsampler, published, note)
 
@@ -112,16 +116,16 @@ def _group(at: str, data: Any, metrics: tuple[str, ...], sources: Mapping[str, S
     read = Fields(f'{at}, published', data, 'mark', 'source', optional=columns)
     mark, source = read.text('mark'), read.text('source')
     if mark not in MARKS:
-        raise ValueError(f'{at}: the mark {mark!r} is none of {", ".join(MARKS)}; leave out what has no public source')
+        raise ValueError(f'{at}: the mark {mark!r} is none of {", ".join(MARKS)}; leave out a number without a public source')
     if source not in sources:
         raise ValueError(f'{at}: there is no source {source!r}; there are {", ".join(sources) or "none"}')
     values = {key: value for key, value in data.items() if key in columns}
     if not values:
-        raise ValueError(f'{at}: a group of published cells holds none')
+        raise ValueError(f'{at}: a group under published holds no cell')
     for key, value in values.items():
         if key in COSTS:
             if not isinstance(value, str) or not re.fullmatch(COSTS[key], value):
-                raise ValueError(f"{at}: {key} is a text such as '+32.7K' or '15.9G', got {value!r}")
+                raise ValueError(f"{at}: {key} must be a text such as '+32.7K' or '15.9G', got {value!r}")
         elif not isinstance(value, Printed):
-            raise ValueError(f'{at}: {key} is a number with a point, as it is printed, got {value!r}')
+            raise ValueError(f'{at}: {key} must be a number with a decimal point, as published, got {value!r}')
     return Group(mark, sources[source], values)

@@ -23,10 +23,10 @@ TABLES = (
 
 @lru_cache
 def read_table(name: str) -> Table:
-    """Read a table.
+    """Read a table by its name, one of ``TABLES``.
 
     Raises:
-        ValueError: There is no such table, or its file is not as it should be.
+        ValueError: There is no such table, or its file has a mistake.
     """
     if name not in TABLES:
         raise ValueError(f'there is no table {name!r}; there are {", ".join(TABLES)}')

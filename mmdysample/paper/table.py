@@ -19,24 +19,25 @@ from dataclasses import dataclass
 from typing import Optional, Union
 
 MARKS = {'C2': '{}', '1S': '{}', 'FIG': '~{}', 'ARITH': '({})'}
-COSTS = {'parameters': r'\+?\d+(\.\d+)?[KM]?', 'flops': r'\+?\d+(\.\d+)?G?'}  # beside the metrics, as they are printed
+# The two columns that every table has beside its metrics, and how their cells are printed.
+COSTS = {'parameters': r'\+?\d+(\.\d+)?[KM]?', 'flops': r'\+?\d+(\.\d+)?G?'}
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where numbers are published; without an address where none is known."""
+    """Where numbers are published: a name and an address, which is empty if none is known."""
 
     name: str
     url: str = ''
 
 
 class Printed(float):
-    """A number that remembers how many digits after the point it is printed with."""
+    """A number that keeps the count of digits after its decimal point, so that it prints as published."""
 
     digits: int
 
     def __new__(cls, text: str) -> 'Printed':
-        """Read a number such as ``'53.90'``."""
+        """Parse a number such as ``'53.90'``."""
         number = super().__new__(cls, text)
         number.digits = len(text.partition('.')[2])
         return number
@@ -47,14 +48,18 @@ class Printed(float):
 
 @dataclass(frozen=True)
 class Cell:
-    """A published value: a number, or parameters and FLOPs as they are printed (``'+32.7K'``, ``'15.9G'``)."""
+    """A published value: a number, or the text of parameters or FLOPs as printed (``'+32.7K'``, ``'15.9G'``)."""
 
     value: Union[Printed, str]
     mark: str
     source: Source
 
     def text(self, digits: Optional[int] = None) -> str:
-        """The cell in a table, its mark as in ``MARKS``; a number as it is printed, or with at most that many digits after the point."""
+        """Return the text of the cell with its mark as in ``MARKS``.
+
+        Args:
+            digits: The most digits after the decimal point; by default, as many as published.
+        """
         if isinstance(self.value, str):
             return MARKS[self.mark].format(self.value)
         kept = self.value.digits if digits is None else min(digits, self.value.digits)
@@ -63,7 +68,7 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Cells of a row that share a mark and a source, by the names of their columns."""
+    """The cells of a row that share a mark and a source, by column."""
 
     mark: str
     source: Source
@@ -72,12 +77,13 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """What can be trained.
+    """A model that can be trained with any upsampler.
 
     Args:
         name: Its name in the table.
-        configs: Paths below ``configs/``, by what ``--data`` takes: ``'shapes'``, and ``'coco'`` for the paper's data, whichever they are.
-        baseline: The upsampler of the stock model.
+        configs: Paths below ``configs/``, by the value of ``--data``: ``'shapes'``, or ``'coco'`` for the paper's dataset (COCO, ADE20K
+            or NYU).
+        baseline: The interpolation that the stock model uses.
     """
 
     name: str
@@ -90,11 +96,11 @@ class Row:
     """A row of a table.
 
     Args:
-        name: Unique in the table, and fit for the name of a folder.
-        experiment: What to train, or None where this repository has no model for it.
-        upsampler: What ``tools/train.py --upsampler`` takes, or None where there is no such upsampler here.
-        published: Groups of cells; where two hold the same cell, the first is the one to print.
-        note: The key of a footnote of the table.
+        name: Unique in the table, and valid as the name of a folder.
+        experiment: The model to train, or None if this repository has no such model.
+        upsampler: The value for ``tools/train.py --upsampler``, or None if this package has no such upsampler.
+        published: Groups of cells. If two groups hold the same cell, the first is printed.
+        note: The key of the footnote in ``Table.notes``, if the row has one.
     """
 
     name: str
@@ -104,14 +110,14 @@ class Row:
     note: Optional[str]
 
     def cell(self, metric: str) -> Optional[Cell]:
-        """What is published for a metric, ``'parameters'`` or ``'flops'``; None where nothing is public."""
+        """Return the published cell of a metric, of ``'parameters'`` or of ``'flops'``; None if no source publishes it."""
         for group in self.published:
             if metric in group.values:
                 return Cell(group.values[metric], group.mark, group.source)
         return None
 
     def text(self, metric: str) -> str:
-        """The same as it is printed; empty where nothing is public."""
+        """Return the text of the published cell, or an empty string if no source publishes it."""
         cell = self.cell(metric)
         return cell.text() if cell else ''
 
@@ -122,19 +128,19 @@ class Table:
 
     Args:
         name: One of ``TABLES``.
-        title: A line above it.
-        about: The conventions of its numbers, to print below it.
-        metrics: Its columns, beside parameters and FLOPs.
-        main: The metric that stands for all in a picture.
-        less_is_better: Metrics of which less is better.
-        best: Whether its metrics are those of the best evaluation of a training, or of the last.
-        image: Height and width of the image that FLOPs are counted for, or None where they are not.
-        seeds: How many trainings a row gets.
-        miniature: What to know of the table on Shapes, to print below it.
-        sources: By short name.
-        experiments: By name.
+        title: The line printed above the table.
+        about: The conventions of its numbers, printed below the table.
+        metrics: The columns, without parameters and FLOPs.
+        main: The metric that the picture of the table shows.
+        less_is_better: The metrics of which a smaller value is better.
+        best: True if the metrics are those of the best checkpoint of a training, False if of the last.
+        image: Height and width in pixels of the image for which FLOPs are counted; None if they are not counted.
+        seeds: The number of trainings per row, each with another seed.
+        miniature: The note printed below the table when its rows are trained on Shapes.
+        sources: Sources by short name.
+        experiments: Experiments by name.
         notes: Footnotes by key.
-        rows: In the order to print.
+        rows: Rows in the order of printing.
     """
 
     name: str
@@ -153,10 +159,10 @@ class Table:
     rows: tuple[Row, ...]
 
     def row(self, name: str) -> Row:
-        """The row of that name.
+        """Return a row by its name.
 
         Raises:
-            ValueError: There is none.
+            ValueError: The table has no row of that name.
         """
         for row in self.rows:
             if row.name == name:
@@ -164,6 +170,6 @@ class Table:
         raise ValueError(f'table {self.name} has no row {name!r}; there are {", ".join(row.name for row in self.rows)}')
 
     def digits(self, metric: str) -> int:
-        """How many digits after the point the published numbers of a metric have, at most; one if none is published."""
+        """Return the largest number of digits after the decimal point among the published numbers of a metric; 1 if there are none."""
         values = (group.values.get(metric) for row in self.rows for group in row.published)
         return max((value.digits for value in values if isinstance(value, Printed)), default=1)

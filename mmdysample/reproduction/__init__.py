@@ -1,1 +1,1 @@
-"""The paper's tables, trained and tested anew: what to train, what came out, and how it is shown beside what is published."""
+"""Train and test the rows of the paper's tables, and print the results beside the published numbers."""

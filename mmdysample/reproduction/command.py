@@ -1,6 +1,6 @@
-"""Train and test the rows of the paper's tables, and print them with a column of your own.
+"""Train and test the rows of the paper's tables, and print your results beside the published ones.
 
-What is complete is not trained again, and what was interrupted goes on: after a failure, a crash or a new night, the same command again.
+Complete trainings are kept, and interrupted ones resume: after a failure or a crash, run the same command again.
 """
 
 import argparse
@@ -34,32 +34,32 @@ from .training import Training, TrainingError
 
 EPILOG = """\
 examples:
-  tools/reproduce.py faster_rcnn --dry-run                           the commands, and what needs no training
+  tools/reproduce.py faster_rcnn --dry-run                           print the commands and the table as it is
   tools/reproduce.py faster_rcnn --rows nearest DySample --gpus 0 1  two rows of the paper's table, a GPU each
   tools/reproduce.py mask_rcnn --gpus 0 1 2 3 4 5 6 7 --gpus-per-row 8
-                                                                     each training on eight GPUs: 2 images each, the paper's batch
-  tools/reproduce.py segformer --slurm gpu                           a job line for each row, to be submitted
-  tools/reproduce.py boundary --data shapes                          a ranking on a laptop
+                                                                     each training on eight GPUs with 2 images each: the paper's batch
+  tools/reproduce.py segformer --slurm gpu                           print a job line for each row, to submit
+  tools/reproduce.py boundary --data shapes                          rank the upsamplers on a laptop
 
-A batch is that of the config times the GPUs of a row: detectors have 2 images a GPU (and a learning rate that follows the batch), depth
-8 on two GPUs; segmenters have their whole batch of 16 on one.
+The batch size is that of the config times the GPUs of a row. Detectors have 2 images per GPU, and their learning rate scales with the
+batch; depth has 8 images on each of two GPUs; segmenters have their whole batch of 16 on one GPU.
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('table', choices=[*TABLES, 'all'], metavar='TABLE', help=f'{", ".join(TABLES)}, or all')
     parser.add_argument(
         '--data',
         choices=DATA,
-        help="coco: the paper's data, whichever they are (default); shapes: the built-in scenes, in minutes on a CPU",
+        help="coco: the paper's dataset, also where that is ADE20K or NYU (default); shapes: the built-in scenes, minutes on a CPU",
     )
     parser.add_argument('--rows', nargs='+', default=[], metavar='ROW', help='rows by name (default: all)')
-    parser.add_argument('--seeds', type=positive, metavar='N', help='trainings a row, with the seeds 0 to N - 1 (default: 1; boundary: 3)')
+    parser.add_argument('--seeds', type=positive, metavar='N', help='trainings per row, with seeds 0 to N - 1 (default: 1; boundary: 3)')
     parser.add_argument('--out', default='results', metavar='DIR', help='folder of the results (default: results)')
     parser.add_argument('--jobs', type=positive, default=1, metavar='N', help='trainings at a time without --gpus')
-    parser.add_argument('--gpus', nargs='+', type=int, default=[], metavar='I', help='numbers of the GPUs to split the rows over')
+    parser.add_argument('--gpus', nargs='+', type=int, default=[], metavar='I', help='indices of the GPUs to share among the rows')
     parser.add_argument(
         '--gpus-per-row',
         type=positive,
@@ -67,8 +67,8 @@ def make_parser() -> argparse.ArgumentParser:
         metavar='N',
         help='GPUs of each training, each with the batch of the config (default: 1)',
     )
-    parser.add_argument('--slurm', metavar='PARTITION', help='print a job line for each row that is not complete, and train nothing')
-    parser.add_argument('--dry-run', action='store_true', help='print the commands and the table as it is, and train nothing')
+    parser.add_argument('--slurm', metavar='PARTITION', help='print a job line for each row that is not complete, without training')
+    parser.add_argument('--dry-run', action='store_true', help='print the commands and the table as it is, without training')
     parser.add_argument(
         '--cfg-options', nargs='+', action=KeptOptions, metavar='KEY=VALUE', help='change every config, as in tools/train.py'
     )
@@ -78,33 +78,33 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[str]] = None) -> int:
-    """Do what the command line says.
+    """Run the command.
 
     Args:
-        root: The folder of ``tools``.
-        execute: What runs a command.
-        arguments: The command line; by default that of the process.
+        root: The folder that holds ``tools``.
+        execute: The function that runs a process.
+        arguments: The command line; by default, that of this process.
 
     Returns:
-        The exit code: 1 if a row failed, 130 if it was interrupted.
+        The exit code: 0, 1 if a row failed, or 130 if it was interrupted.
     """
     args = make_parser().parse_args(arguments)
     with exit_on_error():
         tables = [read_table(name) for name in (TABLES if args.table == 'all' else [args.table])]
         if args.rows and len(tables) > 1:
-            raise ValueError('--rows go with one table, not with all')
+            raise ValueError('--rows needs one table, not all')
         if Path(args.out).is_file():
             raise ValueError(f'--out takes a folder, got the file {args.out}')
         tools = Path(os.path.relpath(root)) / 'tools'
-        # A job of SLURM counts its own GPUs.
+        # A SLURM job shares out its own GPUs, so this machine needs none.
         lanes = [] if args.slurm and not args.gpus else make_lanes(tools, args.gpus, args.gpus_per_row, args.jobs)
         plans = {}
         for table in tables:
             data = args.data if args.data and table.experiments else 'coco' if _has(table, 'coco') or not table.experiments else 'shapes'
             if args.table == 'all' and table.experiments and not _has(table, data):
-                continue  # an empty table would be written over the one of its own data
+                continue  # its empty table would overwrite the table of the data that it has
             settings = Settings(data, args.seeds or table.seeds, Path(args.out), args.cfg_options or {}, tuple(args.raw_options))
-            with redirect_stdout(sys.stderr):  # mmengine prints which variables of the environment a config takes
+            with redirect_stdout(sys.stderr):  # mmengine prints the environment variables that a config reads
                 plans[table] = data, plan(table, settings, args.rows)
         for table, (data, planned) in plans.items():
             if args.table != 'all' and table.experiments and not any(one.trainings for one in planned):
@@ -125,7 +125,7 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
     try:
         failures = train_all(pending, lanes, execute, f'training {args.table}') if pending else []
     except KeyboardInterrupt:
-        print('interrupted: the same command goes on from here', file=sys.stderr)
+        print('interrupted: run the same command again to resume', file=sys.stderr)
         return 130
     with exit_on_error():
         for table, (data, planned) in plans.items():
@@ -143,30 +143,30 @@ def _has(table: Table, data: str) -> bool:
 
 
 def _distinct(plans: dict[Table, tuple[str, list[Planned]]]) -> list[Training]:
-    """Every training once. The first seed of all rows comes before the second of any, so that a table is there early."""
+    """Return each training once. The first seed of all rows precedes the second seed of any row, so that the table fills early."""
     trainings = [(seed, training) for _, planned in plans.values() for one in planned for seed, training in enumerate(one.trainings)]
     unique = {training.folder: training for _, training in sorted(trainings, key=lambda pair: pair[0])}
     return list(unique.values())
 
 
 def with_data(trainings: Sequence[Training], options: Mapping[str, object]) -> tuple[list[Training], list[str]]:
-    """Leave out the trainings whose data is not there.
+    """Leave out the trainings whose data is missing.
 
     Args:
-        trainings: What is to be trained.
-        options: What ``--cfg-options`` is given.
+        trainings: The trainings to run.
+        options: The values of ``--cfg-options``.
 
     Returns:
-        Those that have data, and a line about each config that has none.
+        The trainings that have data, and a line for each config whose data is missing.
 
     Raises:
-        ValueError: None has.
+        ValueError: The data of all trainings is missing.
     """
     missing: dict[Path, str] = {}
     for path in dict.fromkeys(training.config for training in trainings):
         with redirect_stdout(sys.stderr):
             config = load_config(str(path), dict(options))
-        if 'shapes' not in config:  # those are drawn when they are needed
+        if 'shapes' not in config:  # the scenes of Shapes are rendered on demand
             try:
                 prepare_data(config, ('train', 'val', 'test'))
             except ValueError as error:
@@ -179,7 +179,7 @@ def with_data(trainings: Sequence[Training], options: Mapping[str, object]) -> t
 
 
 def show(table: Table, planned: list[Planned], data: str, out: Path, form: str, write: bool) -> None:
-    """Print a table and, unless nothing is to be written, save it as Markdown, CSV and PNG."""
+    """Print a table and, if ``write``, save it as Markdown, CSV and PNG in the folder ``out``."""
     full = report.lines(table, planned, data)
     stem = out / folder_name(table, data)
     if write:
@@ -192,9 +192,9 @@ def show(table: Table, planned: list[Planned], data: str, out: Path, form: str, 
     print(report.text(table, full, planned, data, form), end='\n\n' if form != 'csv' else '\n')
     if write and data == 'shapes' and 'mIoU' in table.metrics:
         try:
-            # The ablation has detectors beside segmenters, which share neither an input nor classes.
+            # The ablation also has detectors, whose images and classes are not those of its segmenters.
             gallery = draw_gallery([one for one in planned if measured('mIoU', one.trainings)])
-        except (ValueError, OSError, TrainingError) as error:  # a checkpoint was removed, say: the table stands without it
+        except (ValueError, OSError, TrainingError) as error:  # for example, a checkpoint was removed; the table does not need it
             print(f'no picture of predictions: {one_line(error)}', file=sys.stderr)
         else:
             if gallery:

@@ -1,4 +1,4 @@
-"""The table of costs, for which nothing is trained: what the paper's figure shows, beside what this machine takes."""
+"""Measure the table of costs, which needs no training: the times of the paper's figure beside the times on this machine."""
 
 import textwrap
 from collections.abc import Sequence
@@ -21,14 +21,16 @@ LEFT = ('row', 'failed')
 
 
 def show_complexity(table: Table, plans: Sequence[Planned], out: Path, form: str, measure: bool) -> None:
-    """Measure the upsamplers of a table, print it, and save it as Markdown, CSV and PNG: some of its rows beside the whole.
+    """Measure the upsamplers of a table, print it, and save it as Markdown, CSV and PNG.
+
+    A selection of rows is saved under a name of its own, so that it does not overwrite the whole table.
 
     Args:
         table: The table.
-        plans: Its rows.
+        plans: The rows.
         out: The folder of all results.
-        form: One of ``tables.FORMATS``.
-        measure: Whether to measure, or to print what is published alone.
+        form: One of ``terminal.tables.FORMATS``.
+        measure: False to print only the published values.
     """
     published: dict[str, Line] = {
         one.row.upsampler: {
@@ -45,7 +47,7 @@ def show_complexity(table: Table, plans: Sequence[Planned], out: Path, form: str
     environment = Environment.here('cuda' if torch.cuda.is_available() else 'cpu')
     measured = measure_upsamplers(list(published), environment=environment)
     cells = upsampler_table(measured, SIZE, SCALE_FACTOR)
-    # bilinear, which the others are compared with, is measured even if its row is not asked for.
+    # bilinear is always measured, as the reference of the ratios; drop it if its row was not selected.
     shown = [(published[row.name], cell) for row, cell in zip(measured, cells) if row.name in published]
     lines = [{**line, **{key: value for key, value in cell.items() if key != 'name'}} for line, cell in shown]
     notes = f'{environment.sentence()} {explanation(environment)} {" ".join(UPSAMPLERS_NOTE.split())} {FIGURE_NOTE}\n{table.about}'

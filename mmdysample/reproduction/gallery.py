@@ -1,4 +1,4 @@
-"""What the rows of a table see in one image, side by side."""
+"""Draw the predictions of the rows of a table for one image, side by side."""
 
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -27,10 +27,10 @@ def draw_gallery(plans: Sequence[Planned], index: int = 0) -> Optional[Picture]:
 
     Args:
         plans: The rows.
-        index: Which image.
+        index: Index of the image in the test set.
 
     Returns:
-        The picture; None if no training is complete.
+        The picture, or None if no training is complete.
     """
     complete = {one.row.name: next((t for t in one.trainings if t.metrics is not None), None) for one in plans}
     done = {name: training for name, training in complete.items() if training is not None}

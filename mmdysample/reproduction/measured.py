@@ -1,4 +1,4 @@
-"""What a row's trainings came to."""
+"""Summarise the metrics of a row over its trainings."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from .training import Training
 
 
 class Key(NamedTuple):
-    """Where a metric of a table is found in what a test writes: the last part of its name, and the factor to the table's unit."""
+    """Where the test writes a metric of a table: the last part of its name, the factor to the table's unit, and the digits to print."""
 
     name: str
     factor: float = 1.0
@@ -18,7 +18,7 @@ class Key(NamedTuple):
 
 _COCO = {'AP': '', 'AP50': '_50', 'AP75': '_75', 'APS': '_s', 'APM': '_m', 'APL': '_l'}
 
-# By the names of the tables' columns. mmdet's AP is a share, all else is what the tables print.
+# By column of the tables. mmdet's AP is from 0 to 1; all other metrics already have the unit of the tables.
 KEYS: dict[str, Key] = {
     **{column: Key(f'bbox_mAP{part}', 100.0) for column, part in _COCO.items()},
     **{f'box {column}': Key(f'bbox_mAP{part}', 100.0) for column, part in _COCO.items()},
@@ -40,23 +40,23 @@ KEYS: dict[str, Key] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """A metric over the seeds: its mean, its standard deviation (None of one), and how many there are."""
+    """A metric over the seeds: mean, standard deviation (None for one seed) and number of seeds."""
 
     mean: float
     deviation: Optional[float]
     count: int
 
     def text(self, digits: int) -> str:
-        """The mean, with the deviation if there is one."""
+        """Return the mean, with the standard deviation if there is one, to that many digits after the decimal point."""
         spread = '' if self.deviation is None else f' ± {self.deviation:.{digits}f}'
         return f'{self.mean:.{digits}f}{spread}'
 
 
 def measured(metric: str, trainings: Sequence[Training]) -> Optional[Measured]:
-    """Summarise a metric of the table over the trainings that are complete.
+    """Summarise a metric of the table over the complete trainings.
 
     Returns:
-        None where none is complete, or none has found anything to score.
+        The summary; None if no training is complete, or none had anything to score.
     """
     key = KEYS.get(metric)
     values = [training.metric(key.name) for training in trainings] if key else []
@@ -64,12 +64,12 @@ def measured(metric: str, trainings: Sequence[Training]) -> Optional[Measured]:
 
 
 def seconds_per_step(trainings: Sequence[Training]) -> Optional[Measured]:
-    """Summarise the time of a step over the trainings that are complete."""
+    """Summarise the time of a training step, in seconds, over the complete trainings."""
     return summary([seconds for training in trainings if training.metrics is not None and (seconds := training.seconds_per_step())])
 
 
 def summary(values: Sequence[float]) -> Optional[Measured]:
-    """Mean and standard deviation (of a sample)."""
+    """Return mean and sample standard deviation; None without values."""
     if not values:
         return None
     return Measured(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))

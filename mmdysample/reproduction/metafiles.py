@@ -1,4 +1,4 @@
-"""The index of the models for MIM and other readers of ``model-index.yml``, from the paper's tables and the configs."""
+"""Write ``model-index.yml`` and its metafiles, which MIM reads, from the paper's tables and the configs."""
 
 import argparse
 from collections.abc import Iterator
@@ -26,12 +26,12 @@ INDEX_HEAD = """\
 
 
 class Collection(NamedTuple):
-    """What is said of all models of a table."""
+    """The entries that all models of a table share."""
 
     name: str
     dataset: str
     task: str
-    gpus: int = 1  # on which the recipe trains, where its config says the batch of one
+    gpus: int = 1  # number of GPUs of the recipe; the batch of the config is for one of them
 
 
 COLLECTIONS = {
@@ -46,7 +46,7 @@ COLLECTIONS = {
 
 
 def metafiles() -> dict[str, str]:
-    """The texts of all files, by their paths in the repository.
+    """Return the texts of all files, by path in the repository.
 
     Raises:
         ImportError: mmdet or mmseg is not installed.
@@ -74,13 +74,13 @@ def _collection(table: Table) -> dict[str, Any]:
 
 
 def _models(table: Table) -> Iterator[dict[str, Any]]:
-    """The models of a table that can be built here, one for each row."""
+    """Yield an entry for each row of a table whose model this repository can build."""
     collection = COLLECTIONS[table.name]
     for row in table.rows:
         if row.experiment is None or row.upsampler is None:
             continue
         config, results = row.experiment.configs['coco'], _results(table, row)
-        # MIM shows what stands in here, and leaves out what it does not know in results.
+        # MIM shows all of the metadata, but only the results that it knows, so the metadata name the publishers too.
         publishers = '; '.join(dict.fromkeys(result['Published By'] for result in results))
         model = {
             'Name': f'{Path(config).stem.removesuffix("_dysample")}_{row.upsampler}',
@@ -97,7 +97,7 @@ def _models(table: Table) -> Iterator[dict[str, Any]]:
 
 
 def _recipe(config: Config, gpus: int) -> dict[str, int]:
-    """How long, and with what batch over all GPUs, a config trains."""
+    """Return the length of a config's training and its batch size over all GPUs."""
     loop = config.train_cfg
     length = {'Epochs': loop.max_epochs} if 'max_epochs' in loop else {'Iterations': loop.max_iters}
     batch = config.get('auto_scale_lr', {}).get('base_batch_size', gpus * config.train_dataloader.batch_size)
@@ -105,7 +105,7 @@ def _recipe(config: Config, gpus: int) -> dict[str, int]:
 
 
 def _results(table: Table, row: Row) -> list[dict[str, Any]]:
-    """What is published of a row: an entry for each task and source."""
+    """Return the published results of a row, an entry for each task and source."""
     collection = COLLECTIONS[table.name]
     results: dict[tuple[str, str], dict[str, Any]] = {}
     for metric in table.metrics:
@@ -121,9 +121,9 @@ def _results(table: Table, row: Row) -> list[dict[str, Any]]:
 
 
 def main(root: Path) -> None:
-    """Write the files."""
+    """Run the command: write the files and print their paths."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--out', type=Path, default=root, help='where to write model-index.yml and configs/metafiles/ (default: here)')
+    parser.add_argument('--out', type=Path, default=root, help='repository for model-index.yml and configs/metafiles/ (default: this one)')
     args = parser.parse_args()
     with exit_on_error():
         for name, text in metafiles().items():

@@ -1,4 +1,4 @@
-"""Scores of a table's rows, as a picture."""
+"""Draw the scores of the rows of a table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,17 +17,17 @@ PUBLISHED, OURS = '#888888', '#c0392b'
 
 
 def save_picture(table: Table, plans: Sequence[Planned], data: str, path: Path) -> None:
-    """Save the picture of a table; nothing if there is nothing to show."""
+    """Save the picture of a table; write no file if there is no number to show."""
     figure = draw(table, plans, data)
     if figure is not None:
         figure.savefig(path, dpi=150)
 
 
 def draw(table: Table, plans: Sequence[Planned], data: str) -> Optional[Figure]:
-    """The main metric of each row, published and measured, and where there are several seeds, over the cost of a step, too.
+    """Draw the main metric of each row, published and measured; with several seeds, also over the time of a training step.
 
     Returns:
-        The figure; None if there is neither a published number nor a measured one.
+        The figure; None if there is neither a published nor a measured number.
     """
     published = {one.row.name: float(cell.value) for one in plans if data != 'shapes' and (cell := one.row.cell(table.main))}
     ours = {one.row.name: found for one in plans if (found := measured(table.main, one.trainings))}
@@ -40,7 +40,7 @@ def draw(table: Table, plans: Sequence[Planned], data: str) -> Optional[Figure]:
     axes = figure.subplots(1, 2 if over_cost else 1, squeeze=False)[0]
     _draw_scores(axes[0], table, names, published, ours)
     figure.suptitle(f'{table.title}{": its miniature on Shapes" if data == "shapes" and "Shapes" not in table.title else ""}', fontsize=11)
-    if over_cost:  # last: its names need the final size
+    if over_cost:  # drawn last, because the names of its points need the final size
         _draw_over_cost(axes[1], table, ours, costs)
     return figure
 
@@ -63,12 +63,12 @@ def _draw_scores(ax, table: Table, names: list[str], published: dict[str, float]
 
 def _draw_over_cost(ax, table: Table, ours: dict[str, Measured], costs: dict[str, float]) -> None:  # type: ignore[no-untyped-def]
     points = {name: (1000 * costs[name], ours[name].mean) for name in ours if name in costs}
-    drawn = []  # the markers: to keep off the whiskers, too, there is no room
+    drawn = []  # names avoid the markers only: there is no room to avoid the whiskers as well
     for name, (cost, mean) in points.items():
         drawn.append(ax.errorbar(cost, mean, yerr=ours[name].deviation, fmt='o', color=OURS, capsize=3).lines[0])
     use_log_axis(ax)
     ax.margins(x=0.15)
-    ax.set_xlabel('time of a training step (ms, as measured in these runs)')
+    ax.set_xlabel('time of a training step (ms, measured in these runs)')
     ax.set_ylabel(table.main)
     ax.grid(alpha=0.3)
     name_points(ax, list(points), list(points.values()), drawn)

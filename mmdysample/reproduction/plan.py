@@ -1,4 +1,4 @@
-"""What has to be trained for a table: each distinct training once, wherever it appears."""
+"""Plan the trainings of a table. A training that several rows or tables share is planned in one folder, so that it runs once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ DATA = ('coco', 'shapes')
 
 @dataclass(frozen=True, eq=False)
 class Planned:
-    """A row of a table, and its trainings, one for each seed; none where there is nothing to train."""
+    """A row of a table and its trainings, one per seed. A row that cannot be trained has none, and the reason in ``missing``."""
 
     row: Row
     config: str
@@ -29,14 +29,14 @@ class Planned:
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for every training.
+    """The settings of all trainings.
 
     Args:
         data: One of ``DATA``.
-        seeds: How many trainings a row gets, with the seeds from 0 on.
+        seeds: Number of trainings per row, with the seeds ``0`` to ``seeds - 1``.
         out: The folder of all results.
-        options: What was changed in every config.
-        raw_options: The same as it was written on the command line.
+        options: The parsed ``--cfg-options``.
+        raw_options: The same options as written on the command line.
     """
 
     data: str
@@ -51,15 +51,15 @@ def plan(table: Table, settings: Settings, rows: Sequence[str] = ()) -> list[Pla
 
     Args:
         table: The table.
-        settings: What holds for every training.
-        rows: Names of rows; all by default.
+        settings: The settings of all trainings.
+        rows: Names of rows; by default, all.
 
     Returns:
-        All of the rows asked for; one that cannot be trained says why.
+        The selected rows. A row that cannot be trained has the reason in ``missing``.
 
     Raises:
         ImportError: The framework of a config is not installed.
-        ValueError: There is no such row, or an option does not fit.
+        ValueError: There is no such row, or a config has no place for an option.
     """
     chosen = [table.row(name) for name in dict.fromkeys(rows)] if rows else table.rows
     return [_plan_row(row, settings) for row in chosen]
@@ -67,13 +67,13 @@ def plan(table: Table, settings: Settings, rows: Sequence[str] = ()) -> list[Pla
 
 def _plan_row(row: Row, settings: Settings) -> Planned:
     if row.experiment is None or row.upsampler is None:
-        return Planned(row, '', (), 'nothing to train here')
+        return Planned(row, '', (), 'there is no model to train')
     config = row.experiment.configs.get(settings.data)
     if config is None:
         return Planned(row, '', (), f'no config for --data {settings.data}')
     path = configs_folder() / config
     if not path.is_file():
-        return Planned(row, '', (), f'configs/{config} is not there yet')
+        return Planned(row, '', (), f'there is no configs/{config}')
     place = home(config, row.upsampler, settings.data)
     loaded = load_config(str(path), dict(settings.options))
     use_upsampler(loaded, row.upsampler, dict(settings.options))
@@ -92,18 +92,18 @@ def _relative(path: Path) -> Path:
 
 
 def home(config: str, upsampler: str, data: str) -> Path:
-    """Where a training lies: in the folder of the first row of all tables that asks for it, so that none is done twice."""
+    """Return the folder of a training below ``out``: that of the first row of all tables that needs it, so that it runs once."""
     table, row = _homes(data)[config, upsampler]
     return Path(folder_name(read_table(table), data)) / row
 
 
 def _tests_best(config: str, data: str) -> bool:
-    """The convention of the first table that trains the model, whatever the upsampler: the ablation holds models of two tables."""
+    """Return the ``best`` of the first table that trains the model, because the ablation has models of two tables."""
     return next(read_table(table).best for (other, _), (table, _) in _homes(data).items() if other == config)
 
 
 def folder_name(table: Table, data: str) -> str:
-    """The name of a table's results: those of the miniature lie beside those of the paper's data."""
+    """Return the name of the files and the folder of a table's results; results on Shapes have a name of their own."""
     both = any(len(experiment.configs) > 1 for experiment in table.experiments.values())
     return f'{table.name}_{data}' if both and data != 'coco' else table.name
 

@@ -19,12 +19,12 @@ from .training import LOCK, LOG, Training, TrainingError
 
 POLL = 1.0  # seconds
 
-# From a command, the file that takes its output, and a file to be held open while it runs, to the exit code.
+# Takes a command, the file for its output and the descriptor of a file to keep open while it runs; returns the exit code.
 Execute = Callable[[Sequence[str], Path, int], int]
 
 
 def execute(command: Sequence[str], log: Path, held: int) -> int:
-    """Run a command with its output in a file."""
+    """Run a command, append its output to a file and return the exit code; the process inherits the descriptor ``held``."""
     with log.open('a') as file:
         print(f'$ {shlex.join(command)}', file=file, flush=True)
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, pass_fds=[held], check=False)
@@ -32,22 +32,22 @@ def execute(command: Sequence[str], log: Path, held: int) -> int:
 
 
 def complete(training: Training, tools: Tools, execute: Execute = execute, stopped: Optional[Event] = None) -> dict[str, float]:
-    """Train and test, as far as that has not been done.
+    """Train and test, skipping the steps that are complete.
 
-    A process that is at it already, as one whose parent was killed, is waited for.
+    If another process works on the same training, such as one whose parent was killed, wait until it ends.
 
     Args:
-        training: What to train.
+        training: The training.
         tools: The commands.
-        execute: What runs them.
-        stopped: What ends the waiting, if anything does.
+        execute: The function that runs a command.
+        stopped: An event that ends the waiting.
 
     Returns:
-        The metrics.
+        The metrics of the test.
 
     Raises:
-        TrainingError: A command failed, or the waiting was ended.
-        ValueError: The folder holds something else.
+        TrainingError: A command failed, or ``stopped`` ended the waiting.
+        ValueError: The folder holds other files.
     """
     training.folder.mkdir(parents=True, exist_ok=True)
     with _alone(training, stopped or Event()) as held:
@@ -67,7 +67,7 @@ def complete(training: Training, tools: Tools, execute: Execute = execute, stopp
 
 @contextmanager
 def _alone(training: Training, stopped: Event) -> Iterator[int]:
-    """Hold a lock, which the processes inherit: one that outlives a killed parent goes on writing to the folder."""
+    """Hold the lock of a training. Its processes inherit the lock, because they outlive a killed parent and still write to the folder."""
     with (training.folder / LOCK).open('w') as file:
         if not take_lock(file, fcntl.flock):
             print(f'waiting: another process is writing to {training.folder}', file=sys.stderr)
@@ -78,7 +78,7 @@ def _alone(training: Training, stopped: Event) -> Iterator[int]:
 
 
 def _run(training: Training, command: list[str], execute: Execute, held: int) -> float:
-    """Run a command, and return how many seconds it took."""
+    """Run a command and return its duration in seconds."""
     log = training.folder / LOG
     start = time.perf_counter()
     code = execute(command, log, held)
@@ -94,7 +94,7 @@ def _last_words(log: Path) -> str:
 
 
 def _tested(folder: Path) -> dict[str, float]:
-    """What mmengine wrote down of the last test."""
+    """Return the metrics that mmengine wrote for the last test."""
     files = sorted(folder.glob('test/*/*.json'), key=lambda file: file.stat().st_mtime)
     if not files:
         raise TrainingError(f'test.py left no metrics in {folder / "test"}')

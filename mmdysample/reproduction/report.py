@@ -1,4 +1,4 @@
-"""A table of what is published beside what was measured."""
+"""Write a table with the published results beside the measured ones."""
 
 import shutil
 import textwrap
@@ -19,12 +19,12 @@ LEFT = ('row', 'note')
 
 
 def lines(table: Table, plans: Sequence[Planned], data: str) -> list[Line]:
-    """The table with a column for each published number, each measured one, and their difference: what CSV holds.
+    """Return the table as CSV holds it, with a column for each published number, each measured one and their difference.
 
     Args:
         table: The table.
-        plans: Its rows.
-        data: One of ``DATA``. What is published on other data does not stand beside what is measured on Shapes.
+        plans: The rows.
+        data: One of ``DATA``. With ``'shapes'`` the published columns are empty, because their numbers are from other data.
     """
     result = []
     for planned in progress(plans, 'counting parameters and FLOPs'):
@@ -56,12 +56,12 @@ def _image_of_shapes(planned: Planned) -> Optional[tuple[int, int]]:
 
 
 def _costs(planned: Planned, image: Optional[tuple[int, int]]) -> Line:
-    """Parameters and FLOPs: of the model with the interpolation that its stock form has, and what is added to it elsewhere."""
+    """Return parameters and FLOPs: of the whole model for its stock interpolation, otherwise those added to it."""
     row = planned.row
     published = {kind: row.text(kind) for kind in COSTS}
     ours = {'parameters': '', 'flops': ''}
     if planned.config and row.experiment and row.upsampler:
-        # As it is published: of the whole model, or what is added to the one with the stock interpolation.
+        # Count as published: the whole model, or the part added to the model with the stock interpolation.
         whole = row.upsampler == row.experiment.baseline or (published['parameters'] and '+' not in published['parameters'])
         count, base = (count_model(planned.config, name) for name in (row.upsampler, row.experiment.baseline))
         ours['parameters'] = f'{count:,}' if whole else f'+{count - base:,}'
@@ -73,11 +73,11 @@ def _costs(planned: Planned, image: Optional[tuple[int, int]]) -> Line:
 
 
 def _flops(count: int) -> str:
-    return f'{count / 1e9:.2f}G' if count >= 1e8 else f'{count / 1e6:.2f}M'  # the small models of Shapes would be 0.00G
+    return f'{count / 1e9:.2f}G' if count >= 1e8 else f'{count / 1e6:.2f}M'  # in G, the small models of Shapes would print as 0.00G
 
 
 def compact(table: Table, full: Sequence[Line], data: str) -> list[Line]:
-    """The table as people read it: a column a metric, with what is published, what was measured and the difference in one cell."""
+    """Return the table as people read it: a column per metric, each cell with the published value, the measured one and the difference."""
     rows = []
     for line in full:
         row = {'row': line['row']}
@@ -98,17 +98,15 @@ def _one_cell(data: str, published: str, ours: str, difference: str = '') -> str
 
 
 def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
-    """What stands below the table: its convention, what the cells mean, why counts differ, and why there are rows without a number."""
+    """Return the notes below the table: its conventions, the format of its cells, why counts differ, and why rows lack a number."""
     about = [table.miniature] if data == 'shapes' and table.miniature else []
     about += [table.about] if data != 'shapes' or not table.miniature else []
     if data != 'shapes':
-        about.append(
-            'A cell: published / ours (difference); "-" is nothing. ~ was read off a figure, (...) follows by arithmetic from code.'
-        )
+        about.append('Cells: published / ours (difference); "-" is no value. ~ was read off a figure; (...) was computed from public code.')
     about.append(
-        'Parameters and FLOPs (multiply-adds) are counted in the model: the whole one, or what is added to the stock interpolation (+).'
+        'Parameters and FLOPs (multiply-adds) are counted in the model: in the whole model, or (+) beyond the stock interpolation.'
     )
-    # Of those that found something: a detector that finds nothing is complete, and in no mean.
+    # Count the trainings with a value: a detector that finds nothing is complete, but has no value for the mean.
     seeds = {
         one.row.name: max(found.count if (found := measured(metric, one.trainings)) else 0 for metric in table.metrics)
         for one in plans
@@ -120,7 +118,7 @@ def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
         about.append(f'Mean ± standard deviation of {most} seeds{"; of fewer: " if fewer else ""}{", ".join(fewer)}.')
     about += [f'{planned.row.name}: {planned.missing}.' for planned in plans if planned.missing and not planned.row.note]
     for key, note in table.notes.items():
-        # On Shapes, there is nothing published to be explained.
+        # On Shapes there is no published number to explain.
         named = [
             planned.row.name
             for planned in plans
@@ -131,7 +129,7 @@ def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
 
 
 def text(table: Table, full: Sequence[Line], plans: Sequence[Planned], data: str, form: str) -> str:
-    """The table in one of ``tables.FORMATS``, with its title and notes but in CSV."""
+    """Return the table in one of ``terminal.tables.FORMATS``, with its title and notes unless that is CSV."""
     if form == 'csv':
         return render(list(full), 'csv')
     on = ': its miniature on Shapes' if data == 'shapes' and 'Shapes' not in table.title else ''

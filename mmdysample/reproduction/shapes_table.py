@@ -1,6 +1,6 @@
 """Train and test every experiment on Shapes with some upsamplers, and print one table.
 
-What is complete is not trained again, and what was interrupted goes on: after a failure or a crash, the same command again.
+Complete trainings are kept, and interrupted ones resume: after a failure or a crash, run the same command again.
 """
 
 import argparse
@@ -24,25 +24,25 @@ from .training import Training, digest
 UPSAMPLERS = (BASELINE, 'DySample', 'DySample+')
 LEFT = ('name', 'task', 'metric')
 NOTE = (
-    f'{BASELINE}: the interpolation of the stock model. Minutes: wall time of each training, in the order of the columns; >: it was '
-    'resumed, and only what came after is counted.\n'
-    'One seed. Detection on Shapes ranks nothing: the same model moves by several points of AP (±0.05 of 1) from seed to seed. The table '
+    f'{BASELINE}: the interpolation of the stock model. Minutes: wall time of each training, in the order of the columns; >: the '
+    'training was resumed, and only the time since then is counted.\n'
+    'One seed. Detection on Shapes ranks nothing: the AP of the same model differs by ±0.05 (five points) from seed to seed. The table '
     'shows that everything trains.'
 )
 
 
 def plan(twin: Twin, upsamplers: Iterable[str], options: dict[str, Any], raw_options: Sequence[str], out: Path) -> dict[str, Training]:
-    """The trainings of an experiment.
+    """Return the trainings of an experiment.
 
     Args:
         twin: The experiment.
-        upsamplers: What ``--upsampler`` takes, or ``'baseline'`` for that of the stock model.
-        options: What was changed in every config.
-        raw_options: The same as it was written on the command line.
+        upsamplers: Values of ``--upsampler``, or ``'baseline'`` for the interpolation of the stock model.
+        options: The parsed ``--cfg-options``.
+        raw_options: The same options as written on the command line.
         out: The folder of all results.
 
     Returns:
-        By upsampler; two names for the same one are one training.
+        The trainings by upsampler. Two names of the same upsampler share a work folder, and so one training.
 
     Raises:
         ValueError: An upsampler is unknown.
@@ -56,7 +56,7 @@ def plan(twin: Twin, upsamplers: Iterable[str], options: dict[str, Any], raw_opt
 
 
 def table(plans: dict[Twin, dict[str, Training]]) -> list[Row]:
-    """What has been found so far, a row for each experiment and metric."""
+    """Return the results so far, a row for each experiment and metric."""
     rows = []
     for twin, trainings in plans.items():
         for metric in twin.metrics:
@@ -77,14 +77,14 @@ def _value(training: Training, metric: Metric) -> str:
 
 
 def write(rows: list[Row], out: Path) -> None:
-    """Write the table as Markdown, with the note, and as CSV."""
+    """Write the table as Markdown with the note, and as CSV."""
     out.mkdir(parents=True, exist_ok=True)
     (out / 'table.md').write_text(f'{render(rows, "markdown", LEFT)}\n\n{NOTE}\n')
     (out / 'table.csv').write_text(f'{render(rows, "csv")}\n')
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--only', nargs='+', default=[], metavar='PATTERN', help='configs by (parts of) their names, with wildcards')
     parser.add_argument(
@@ -96,34 +96,34 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--out', default='results/shapes', metavar='DIR', help='folder of the results (default: results/shapes)')
     parser.add_argument(
-        '--jobs', type=positive, default=1, metavar='N', help='trainings at a time; they share the cores, unless OMP_NUM_THREADS is set'
+        '--jobs', type=positive, default=1, metavar='N', help='trainings at a time; they share the CPU cores, unless OMP_NUM_THREADS is set'
     )
     parser.add_argument(
         '--cfg-options', nargs='+', action=KeptOptions, metavar='KEY=VALUE', help='change every config, as in tools/train.py'
     )
-    parser.add_argument('--dry-run', action='store_true', help='print the commands that would be run')
+    parser.add_argument('--dry-run', action='store_true', help='print the commands, without training')
     parser.add_argument('--format', default='text', choices=FORMATS)
     parser.set_defaults(raw_options=[])
     return parser
 
 
 def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[str]] = None) -> int:
-    """Do what the command line says.
+    """Run the command.
 
     Args:
-        root: The folder of ``configs`` and ``tools``.
-        execute: What runs a command.
-        arguments: The command line; by default that of the process.
+        root: The folder that holds ``configs`` and ``tools``.
+        execute: The function that runs a process.
+        arguments: The command line; by default, that of this process.
 
     Returns:
-        The exit code: 1 if a training failed, 130 if it was interrupted.
+        The exit code: 0, 1 if a training failed, or 130 if it was interrupted.
     """
     args = make_parser().parse_args(arguments)
     root, out = Path(os.path.relpath(root)), Path(args.out)
     with exit_on_error():
         if out.is_file():
             raise ValueError(f'--out takes a folder, got the file {out}')
-        with redirect_stdout(sys.stderr):  # mmengine prints which variables of the environment a config takes
+        with redirect_stdout(sys.stderr):  # mmengine prints the environment variables that a config reads
             twins = find_twins(root / 'configs/shapes', args.only, args.cfg_options)
         plans = {twin: plan(twin, args.upsamplers, args.cfg_options or {}, args.raw_options, out) for twin in twins}
         unique = {training.folder: training for trainings in plans.values() for training in trainings.values()}
@@ -138,7 +138,7 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
     try:
         failures = train_all(pending, [tools] * args.jobs, execute) if pending else []
     except KeyboardInterrupt:
-        print('interrupted: the same command goes on from here', file=sys.stderr)
+        print('interrupted: run the same command again to resume', file=sys.stderr)
         return 130
     rows = table(plans)
     write(rows, out)

@@ -11,7 +11,7 @@ from .plan import Planned, folder_name
 
 
 def print_jobs(plans: dict[Table, tuple[str, list[Planned]]], args: argparse.Namespace) -> None:
-    """Print a line for SLURM for each row that is not complete; each runs this command for its row. What two rows share is in one job."""
+    """Print an ``sbatch`` line for each incomplete row, whose job runs this command for the row. Rows that share a training share a job."""
     count = args.gpus_per_row
     taken: set[Path] = set()
     for table, (data, planned) in plans.items():

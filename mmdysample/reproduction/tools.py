@@ -9,7 +9,7 @@ from .training import Training
 
 
 def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES names; nothing where it is not set."""
+    """Return the entries of CUDA_VISIBLE_DEVICES; an empty list if it is not set."""
     return [name for name in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if name]
 
 
@@ -17,10 +17,10 @@ class Tools:
     """The commands that train and test.
 
     Args:
-        folder: Of the tools.
-        threads: How many threads each process shall compute with, unless OMP_NUM_THREADS says so already.
-        gpus: The numbers of the GPUs to use, by a process each; by default, what is there. Where CUDA_VISIBLE_DEVICES is set, as a
-            scheduler does, they count what it names.
+        folder: The folder of the tools.
+        threads: Number of threads of each process; OMP_NUM_THREADS overrides it.
+        gpus: Indices of the GPUs to use, one process each; without any, the environment decides. If CUDA_VISIBLE_DEVICES is set, as
+            schedulers do, they are indices into its list.
     """
 
     def __init__(self, folder: Path, threads: int, gpus: Sequence[int] = ()) -> None:
@@ -29,21 +29,21 @@ class Tools:
         self.gpus = tuple(gpus)
 
     def train(self, training: Training) -> list[str]:
-        """The command that trains, from the beginning or on from the last complete checkpoint."""
+        """Return the command that trains from the beginning, or resumes from the last complete checkpoint."""
         options = ['--cfg-options', *training.options] if training.options else []
         resume = ['--resume'] if training.has_checkpoints else []
         arguments = ['--upsampler', training.upsampler, '--work-dir', str(training.folder)]
         return [*self._command(training.config), *arguments, *resume, *options]
 
     def test(self, training: Training) -> list[str]:
-        """The command that tests, but for the checkpoint: the saved config knows the upsampler and the options."""
+        """Return the command that tests, to which the caller appends the checkpoint. The saved config has the upsampler and the options."""
         saved = str(training.folder / training.config.name)
         return [*self._environment(self.gpus[:1]), *self._python('test.py'), '--work-dir', str(training.folder), saved]
 
     def _command(self, config: Path) -> list[str]:
         if len(self.gpus) < 2:
             return [*self._environment(self.gpus), *self._python('train.py'), str(config)]
-        # Trainings beside this one have other ports, those of other jobs on the machine too: each of these counts its GPUs from 0.
+        # Each training needs a port of its own. Each SLURM job counts its GPUs from 0, so the job id tells the jobs of a machine apart.
         job = int(os.environ.get('SLURM_JOB_ID', 0)) % 1000
         own = [f'PYTHON={sys.executable}', f'PORT={29500 + 16 * job + self.gpus[0]}']
         return [*self._environment(self.gpus), *own, 'bash', str(self.folder / 'dist_train.sh'), str(config), str(len(self.gpus))]

@@ -1,4 +1,4 @@
-"""Train one after the other or several at a time, and say on the screen how it goes; or print the commands for a shell."""
+"""Run trainings, one or several at a time, with their progress on the screen; or print their commands for a shell."""
 
 import shlex
 import sys
@@ -19,10 +19,16 @@ from .training import LOG, Training, TrainingError
 def train_all(
     trainings: Sequence[Training], lanes: Sequence[Tools], execute: Execute = execute, label: str = 'training on Shapes'
 ) -> list[str]:
-    """Train and test what is not complete, and say how it goes.
+    """Train and test all trainings and show the progress on stderr.
+
+    Args:
+        trainings: The trainings.
+        lanes: The commands, one item for each training that runs at a time.
+        execute: The function that runs a command.
+        label: The text beside the progress bar.
 
     Returns:
-        A line about each that failed.
+        A line for each training that failed.
     """
     failures = []
     running: list[Training] = []
@@ -31,7 +37,7 @@ def train_all(
         return '\n'.join(f'{training.name}  {training.state()}' for training in list(running))
 
     def began(training: Training) -> None:
-        if not sys.stderr.isatty():  # where no bar is drawn, hours would pass without a word
+        if not sys.stderr.isatty():  # without a terminal there is no progress bar, and hours would pass in silence
             ended(f'training: {training.name}, log: {training.folder / LOG}', parts=0)
 
     with long_progress(label, len(trainings), now) as ended:
@@ -52,17 +58,17 @@ def complete_all(
     running: Optional[list[Training]] = None,
     began: Callable[[Training], None] = lambda training: None,
 ) -> Iterator[tuple[Training, Optional[Exception]]]:
-    """Train and test each, one at a time in each lane; one that fails keeps no other from going on.
+    """Train and test all trainings, one at a time in each lane. The others go on if one fails.
 
     Args:
-        trainings: What to train.
-        lanes: The commands, as many as there shall be trainings at a time.
-        execute: What runs the commands.
-        running: A list that shall hold those that have begun and not ended.
-        began: Is told of each that begins.
+        trainings: The trainings.
+        lanes: The commands, one item for each training that runs at a time.
+        execute: The function that runs a command.
+        running: A list that is kept up to date with the trainings that run.
+        began: A function that is called with each training that begins.
 
     Yields:
-        Each when it has ended, with what went wrong.
+        Each training when it has ended, with its error or None.
     """
     running = [] if running is None else running
     free: SimpleQueue[Tools] = SimpleQueue()
@@ -94,7 +100,7 @@ def complete_all(
 
 
 def print_commands(training: Training, tools: Tools) -> None:
-    """Print what would be run, for a shell."""
+    """Print the commands of a training for a shell."""
     if 'seconds' not in training.note():
         print(shlex.join(tools.train(training)))
     checkpoint = shlex.quote(str(training.folder)) + f'/{training.tested}'

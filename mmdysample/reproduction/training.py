@@ -23,21 +23,21 @@ LOCK = '.lock'
 
 
 class TrainingError(Exception):
-    """A training failed, or its test did; its text says where to read why."""
+    """A training or its test failed. The text names the log."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """A config with an upsampler.
+    """A config with an upsampler and options, and the work folder for it.
 
     Args:
         config: The config file.
-        upsampler: What ``--upsampler`` is given.
-        options: What ``--cfg-options`` is given.
-        folder: Its work folder.
-        digest: Of the content of the config with all of this.
-        best: Whether the best checkpoint of its evaluations is tested, or the last one.
-        label: What people call it, if not by its config and folder.
+        upsampler: The value of ``--upsampler``.
+        options: The values of ``--cfg-options``.
+        folder: The work folder.
+        digest: The :func:`digest` of the config with this upsampler and these options.
+        best: True to test the best checkpoint of the evaluations, False to test the last one.
+        label: The name to print; by default, the names of the config and of the folder.
     """
 
     config: Path
@@ -50,37 +50,37 @@ class Training:
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The name to print."""
         return self.label or f'{self.config.stem} {self.folder.name}'
 
     @property
     def tested(self) -> str:
-        """A pattern of the names of checkpoints to test; ``last_checkpoint`` is a file that names one."""
+        """A pattern for the file of the checkpoint to test. ``last_checkpoint`` is a file that holds the path of a checkpoint."""
         return 'best_*.pth' if self.best else 'last_checkpoint'
 
     def checkpoint(self) -> Path:
-        """The checkpoint to test.
+        """Return the path of the checkpoint to test.
 
         Raises:
-            TrainingError: There is none.
+            TrainingError: The folder has no such checkpoint.
         """
         if self.best:
             found = max(self.folder.glob(self.tested), key=lambda file: file.stat().st_mtime, default=None)
         else:
-            # Not what last_checkpoint says: a training that was killed before it was written has nothing left to write in it.
+            # Do not read last_checkpoint: a training that is killed just before writing it is complete when it resumes, and never does.
             found = next(iter(checkpoints(self.folder)), None)
         if found is None:
-            raise TrainingError(f'{self.folder} holds no {self.tested if self.best else "checkpoint"}, which train.py should have left')
+            raise TrainingError(f'{self.folder} has no {self.tested if self.best else "checkpoint"}, which train.py should have written')
         return found
 
     def state(self) -> str:
-        """How far it has come, and the time left, as its log says; empty before it says so."""
+        """Return progress and time left from the log, such as ``'iter 350/2000, 0:03:10 left'``; empty if the log has none yet."""
         log = self.folder / LOG
         if not log.is_file():
             return ''
         with log.open('rb') as file:
             file.seek(max(0, log.stat().st_size - 4096))
-            tail = file.read().decode(errors='replace').rpartition('\n$ ')[2]  # of the last command
+            tail = file.read().decode(errors='replace').rpartition('\n$ ')[2]  # the output of the last command
         lines = re.findall(r'(Epoch|Iter)\((train|test)\)\s+\[\s*([\d/]+)\].*?eta: ((?:\d+ days?, )?[\d:]+)', tail)
         if not lines:
             return ''
@@ -88,17 +88,17 @@ class Training:
         return f'{phase if phase == "test" else unit.lower()} {count}, {left} left'
 
     def seconds_per_step(self) -> Optional[float]:
-        """The median time of a training step, with its data, as the logs of all its runs have it."""
+        """Return the median time in seconds of a training step with its data loading, from the logs of all runs; None without logs."""
         lines = [line for log in self.folder.glob('*/vis_data/scalars.json') for line in log.read_text().splitlines()]
-        entries = [json.loads(line) for line in lines if line.endswith('}')]  # that of a killed run may end within a line
+        entries = [json.loads(line) for line in lines if line.endswith('}')]  # the log of a killed run may end within a line
         times = [entry['time'] for entry in entries if 'loss' in entry and 'time' in entry]
         return statistics.median(times) if times else None
 
     def note(self) -> dict[str, Any]:
-        """What is known of it: nothing before it has begun.
+        """Return the content of the note; an empty dict before the training has begun.
 
         Raises:
-            ValueError: The folder holds something else.
+            ValueError: The note is damaged or belongs to another config, or the folder holds other files.
         """
         path = self.folder / NOTE
         if path.is_file():
@@ -109,42 +109,42 @@ class Training:
                 raise ValueError(f'{path} is damaged: remove {self.folder}, or choose another --out') from None
             if found != self.digest:
                 raise ValueError(
-                    f'{self.folder} is of another state of {self.config} or of other --cfg-options: remove it, or choose another --out'
+                    f'{self.folder} is from another version of {self.config} or other --cfg-options: remove it, or choose another --out'
                 )
             return note
         if self.folder.exists() and (not self.folder.is_dir() or {file.name for file in self.folder.iterdir()} - {LOCK, f'{NOTE}.tmp'}):
-            raise ValueError(f'{self.folder} holds something else: choose another --out')
+            raise ValueError(f'{self.folder} holds other files: choose another --out')
         return {}
 
     def write_note(self, **content: Any) -> None:
-        """Write what is known of it, whole or not at all."""
+        """Write the note atomically, with the config, the upsampler, the digest and this content."""
         draft = self.folder / f'{NOTE}.tmp'
         draft.write_text(json.dumps({'config': str(self.config), 'upsampler': self.upsampler, 'digest': self.digest, **content}, indent=1))
         draft.replace(self.folder / NOTE)
 
     @property
     def has_checkpoints(self) -> bool:
-        """Whether there is something to resume from."""
+        """True if the folder has a checkpoint to resume from."""
         return bool(checkpoints(self.folder))
 
     @property
     def minutes(self) -> str:
-        """How long the training took, since it was resumed if it was (``>``)."""
+        """The duration of the training in minutes; of a resumed one, ``>`` and the minutes since it resumed; ``-`` before it has ended."""
         note = self.note()
         return ('>' if note['resumed'] else '') + f'{note["seconds"] / 60:.1f}' if 'seconds' in note else '-'
 
     def metric(self, name: str) -> Optional[float]:
-        """What the test found, by the last part of its name; None before that, and where there was nothing to be found."""
+        """Return a metric of the test by the last part of its name; None before the test, or if the test had nothing to score."""
         found = {key.split('/')[-1]: value for key, value in (self.metrics or {}).items()}.get(name)
-        # mmdet finds nothing where no detection reaches the score threshold, and -1 or NaN where there is nothing to be found.
+        # mmdet omits a metric if no detection reaches the score threshold, and gives -1 or NaN if there is no object to find.
         return None if found is None or math.isnan(found) or found < 0 else found
 
     @property
     def metrics(self) -> Optional[dict[str, float]]:
-        """What the test found, once all is done."""
+        """The metrics of the test by name; None before the training is complete."""
         return self.note().get('metrics')
 
 
 def digest(config: Config) -> str:
-    """A short text that is another for another content."""
+    """Return a short hash of the content of a config."""
     return hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -150,7 +150,7 @@ def test_what_has_no_model_keeps_its_published_cells_and_says_why(call):
         '44.39',
         '',
         '+1.02G',
-        'nothing to train here',
+        'there is no model to train',
     )
     for data in ('coco', 'shapes'):
         text = call(Stub(), 'segformer', '--data', data, '--rows', 'SAPA-G', 'SAPA-B')[1]
@@ -244,7 +244,7 @@ def test_interrupted_and_called_again(call, tmp_path):
     arguments = ('segformer', '--data', 'shapes', '--rows', 'nearest', 'bilinear', 'CARAFE')
     code, _, err = call(Stub(die=['--upsampler bilinear']), *arguments)
     assert code == 130
-    assert err.endswith('interrupted: the same command goes on from here\n')
+    assert err.endswith('interrupted: run the same command again to resume\n')
     done = content(tmp_path / 'out/segformer_shapes/nearest')
     stub = Stub()
     code, out, _ = call(stub, *arguments, '--format', 'csv')
@@ -305,10 +305,10 @@ def test_several_gpus_for_a_row(call, monkeypatch):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--gpus', '0', '0'], '--gpus takes distinct numbers, 1 for each row at a time, got 0 0'),
-        (['--gpus', '0', '-1'], '--gpus takes distinct numbers'),
-        (['--gpus', '0', '1', '2', '--gpus-per-row', '2'], '--gpus takes distinct numbers, 2 for each row at a time, got 0 1 2'),
-        (['--gpus-per-row', '2'], '--gpus-per-row goes with --gpus'),
+        (['--gpus', '0', '0'], '--gpus takes distinct indices from 0, a multiple of 1 of them, got 0 0'),
+        (['--gpus', '0', '-1'], '--gpus takes distinct indices from 0'),
+        (['--gpus', '0', '1', '2', '--gpus-per-row', '2'], '--gpus takes distinct indices from 0, a multiple of 2 of them, got 0 1 2'),
+        (['--gpus-per-row', '2'], '--gpus-per-row needs --gpus'),
         (['--rows', 'FPN'], "segformer has no row 'FPN'; there are nearest"),
         (['--rows', 'SAPA-G'], 'nothing of segformer can be trained with --data coco: It is not among the upsamplers here'),
         (['--cfg-options', 'modle.x=1'], 'did you mean model?'),
@@ -327,9 +327,9 @@ def test_wrong_names_data_and_paths(call, tmp_path, monkeypatch):
         code, _, err = call(Stub(), *arguments)
         assert (code, 'Traceback' in err, 'invalid choice' in err) == (2, False, True)
     assert 'nothing of boundary can be trained with --data coco: no config for --data coco' in call(Stub(), 'boundary', '--data', 'coco')[2]
-    assert '--rows go with one table' in call(Stub(), 'all', '--rows', 'CARAFE')[2]
+    assert '--rows needs one table' in call(Stub(), 'all', '--rows', 'CARAFE')[2]
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3')
-    assert '--gpus counts from 0 what CUDA_VISIBLE_DEVICES=3 names, got 3' in call(Stub(), 'boundary', '--gpus', '3')[2]
+    assert '--gpus takes indices from 0 into CUDA_VISIBLE_DEVICES=3, got 3' in call(Stub(), 'boundary', '--gpus', '3')[2]
     (tmp_path / 'out').touch()
     code, _, err = call(Stub(), 'segformer', '--rows', 'CARAFE')
     assert (code, err) == (2, f'error: --out takes a folder, got the file {tmp_path / "out"}\n')
@@ -337,7 +337,7 @@ def test_wrong_names_data_and_paths(call, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ('there', 'sees'),
-    [(0, 'no GPU, and trains on the CPU without --gpus'), (1, 'the GPU 0'), (4, 'the GPUs 0 to 3'), (5, None)],
+    [(0, 'no GPU; leave out --gpus to train on the CPU'), (1, 'the GPU 0'), (4, 'the GPUs 0 to 3'), (5, None)],
 )
 def test_gpus_that_are_not_there(call, tmp_path, monkeypatch, there, sees):
     """torch would train on the CPU, for weeks."""
@@ -465,7 +465,7 @@ def test_a_table_whose_checkpoints_were_removed_stands(call, tmp_path):
     (folder / 'best_mIoU_iter_1.pth').unlink()
     code, out, err = call(Stub(fail=['.']), *arguments)
     assert (code, '68.75' in out) == (0, True)
-    assert err.splitlines()[-1] == f'no picture of predictions: {folder} holds no best_*.pth, which train.py should have left'
+    assert err.splitlines()[-1] == f'no picture of predictions: {folder} has no best_*.pth, which train.py should have written'
 
 
 def test_the_table_fits_the_terminal(call, monkeypatch):

@@ -167,7 +167,7 @@ def test_an_interrupted_training_goes_on(tmp_path):
 def test_interrupted_from_the_keyboard(call):
     code, _, err = call(Stub(die=['train.py.*DySample ']), '--only', SEGFORMER)
     assert code == 130
-    assert err.endswith('interrupted: the same command goes on from here\n')
+    assert err.endswith('interrupted: run the same command again to resume\n')
     stub = Stub()
     assert call(stub, '--only', SEGFORMER)[0] == 0
     assert ('train', SEGFORMER, 'DySample', 'resumed') in stub.told
@@ -261,7 +261,7 @@ def test_what_is_in_the_way_is_left_alone(call, tmp_path):
     stub = Stub()
     code, _, err = call(stub, '--only', SEGFORMER)
     assert (code, stub.commands) == (2, [])
-    assert f'error: {folder} holds something else: choose another --out' in err
+    assert f'error: {folder} holds other files: choose another --out' in err
 
 
 @pytest.mark.parametrize('text', ['', '{"conf', '{}', '[]', '\x00\x00'])
@@ -281,7 +281,7 @@ def test_results_of_other_options_are_not_shown(call):
     stub = Stub()
     code, _, err = call(stub, *arguments, '--cfg-options', 'train_cfg.max_iters=2')
     assert (code, stub.commands) == (2, [])
-    assert re.search(rf'{SEGFORMER}/DySample is of another state of .*{SEGFORMER}.py or of other --cfg-options: remove it', err)
+    assert re.search(rf'{SEGFORMER}/DySample is from another version of .*{SEGFORMER}.py or other --cfg-options: remove it', err)
 
 
 @pytest.mark.slow
