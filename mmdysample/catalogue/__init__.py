@@ -1,1 +1,1 @@
-"""What every upsampler can do, and what it adds to a model: capabilities, parameters, FLOPs."""
+"""Tables of what every upsampler can do and of the parameters and FLOPs that it adds to a model."""

@@ -28,10 +28,16 @@ UPSAMPLER = 'DySample'
 
 
 def examine(name: str) -> Row:
-    """Replace the upsampling of a model, train it a step and export it.
+    """Replace the upsampling of a model, train it for a step and export it.
+
+    Args:
+        name: A key of ``FOREIGN``.
+
+    Returns:
+        A row of the table.
 
     Raises:
-        ValueError: The model has no place for an upsampler.
+        ValueError: The model has no call that an upsampler can replace.
     """
     torch.manual_seed(0)
     example = FOREIGN[name].build()
@@ -54,9 +60,9 @@ def _names(names: list[str]) -> str:
 
 
 def _train(example: Example, report: UpsampleReport) -> str:
-    """Whether a step of SGD moves every upsampler."""
+    """Return ``'yes'`` if a step of SGD changes the weights of every upsampler, otherwise ``'no'`` and the reason."""
     model = example.model
-    model.train()  # some return nothing
+    model.train()  # in evaluation mode, some models return no loss
     weights = {key: p for key, p in model.named_parameters() if 'upsample_modules' in key}
     before = {key: p.detach().clone() for key, p in weights.items()}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -68,13 +74,13 @@ def _train(example: Example, report: UpsampleReport) -> str:
 
 
 def _export(example: Example) -> str:
-    """Whether its ONNX export, opset 16, computes the same in onnxruntime."""
+    """Return ``'yes'`` if the ONNX export (opset 16) has the same outputs in onnxruntime, otherwise ``'no'`` and the reason."""
     try:
         import onnxruntime
 
         for key, p in example.model.named_parameters():
             if 'upsample_modules' in key:
-                nn.init.normal_(p, std=0.01)  # so that it shows where they sample
+                nn.init.normal_(p, std=0.01)  # large enough that a wrong sampling point changes the output
         args = tuple(example.inputs.values()) if isinstance(example.inputs, dict) else example.inputs
         args = args if isinstance(args, tuple) else (args,)
         example.model.eval()
@@ -90,27 +96,27 @@ def _export(example: Example) -> str:
             float((torch.from_numpy(ours) - wanted).abs().max() / wanted.abs().max()) for ours, wanted in zip(got, expected, strict=True)
         )
         return f'yes ({worst:.0e})' if worst < 1e-3 else f'no: differs by {worst:.0e}'
-    except Exception as error:  # whatever it is, it cannot be done
+    except Exception as error:  # any error means that the model cannot be exported
         return f'no: {type(error).__name__}: {" ".join(str(error).split())[:60]}'
 
 
 class Plain(nn.Module):
-    """A model whose outputs are a flat tuple of the floating-point tensors in what it returns."""
+    """A wrapper whose output is a flat tuple of the floating-point tensors that the model returns, as ONNX needs."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, *args: Any) -> tuple[Tensor, ...]:
-        """Run the model."""
+        """Run the model and return its floating-point tensors."""
         return tuple(tensor for tensor in flat_tensors(self.model(*args)) if tensor.is_floating_point())
 
 
 def examine_apart(name: str) -> Row:
-    """:func:`examine` in a process of its own.
+    """Run :func:`examine` in a separate process.
 
     Raises:
-        ValueError: It failed; with the last line of what it said.
+        ValueError: The process failed. The message is the last line of its output.
     """
     beside = Path(sys.prefix) / 'ultralytics'
     root = str(Path(__file__).parents[2])
@@ -124,13 +130,13 @@ def examine_apart(name: str) -> Row:
 
 
 def main() -> None:
-    """Print the table of all models whose library is installed here."""
-    parser = argparse.ArgumentParser(description='Put DySample into models that know nothing of it; train each a step and export it.')
+    """Run the command: print the table of all models whose library is installed."""
+    parser = argparse.ArgumentParser(description='Put DySample into models of other libraries, train each for a step and export it.')
     parser.add_argument('--format', default='text', choices=['text', 'markdown', 'csv'])
     parser.add_argument('--alone', choices=list(FOREIGN), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.alone:
-        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # their libraries greet
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # the libraries print greetings, and stdout is for the row
             row = examine(args.alone)
         print(json.dumps(row))
         return

@@ -1,4 +1,4 @@
-"""What an upsampler can do, found out by having it do it."""
+"""Find out what an upsampler can do by trying it: scales, devices and dtypes, compilation, ONNX export."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ YES, NO, UNTRIED = 'yes', 'no', '-'
 
 
 def make(cfg: UpsampleConfig, channels: int = CHANNELS, scale_factor: int = 2) -> nn.Module:
-    """Build an upsampler whose parameters all matter, in evaluation mode."""
+    """Build an upsampler in evaluation mode, with random values in all parameters so that each affects the output."""
     torch.manual_seed(0)
     module = build_upsampler(cfg, channels, scale_factor).eval()
     for parameter in module.parameters():
@@ -30,7 +30,7 @@ def make(cfg: UpsampleConfig, channels: int = CHANNELS, scale_factor: int = 2) -
 
 
 def make_inputs(module: nn.Module, size: tuple[int, int] = SIZE, channels: int = CHANNELS, scale_factor: int = 2) -> tuple[Tensor, ...]:
-    """Make a map and, where there is one, a guide."""
+    """Return a feature map ``(1, C, H, W)`` and, for a guided upsampler, a guide ``(1, C, s*H, s*W)``."""
     torch.manual_seed(1)
     x = torch.randn(1, channels, *size)
     guide = torch.randn(1, channels, scale_factor * size[0], scale_factor * size[1])
@@ -38,17 +38,17 @@ def make_inputs(module: nn.Module, size: tuple[int, int] = SIZE, channels: int =
 
 
 def attempt(action: Callable[[], bool]) -> bool:
-    """Whether an action succeeds, and says so, without a word."""
+    """Return the result of an action, or False if it raises; its warnings and output are hidden."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter('ignore')
         try:
             return action()
-        except Exception:  # whatever it is, it cannot be done
+        except Exception:  # any error means that the upsampler cannot do it
             return False
 
 
 def runs(name: str, device: str, dtype: torch.dtype) -> bool:
-    """Whether it computes what it computes in float64 on CPU, and has gradients."""
+    """Return True if an upsampler on this device and dtype equals itself in float64 on CPU, and has finite gradients."""
 
     def action() -> bool:
         module = make(name)
@@ -65,10 +65,10 @@ def runs(name: str, device: str, dtype: torch.dtype) -> bool:
 
 
 def scales(name: str, scale_factor: int) -> bool:
-    """Whether it has a ratio."""
+    """Return True if an upsampler supports a ratio."""
 
     def action() -> bool:
-        channels = 32 * scale_factor**2  # which every upsampler can divide as it needs to
+        channels = 32 * scale_factor**2  # divisible by the channel divisor of every upsampler
         module = make(name, channels, scale_factor)
         out = module(*make_inputs(module, SIZE, channels, scale_factor))
         return out.shape == (1, channels, scale_factor * SIZE[0], scale_factor * SIZE[1])
@@ -77,7 +77,7 @@ def scales(name: str, scale_factor: int) -> bool:
 
 
 def compiles(name: str) -> bool:
-    """Whether ``torch.compile`` captures it in one graph, for sizes that change."""
+    """Return True if ``torch.compile`` captures an upsampler in one graph with dynamic sizes."""
 
     def action() -> bool:
         module = make(name)
@@ -91,7 +91,7 @@ def compiles(name: str) -> bool:
 
 
 def exports(name: str) -> bool:
-    """Whether its ONNX export, opset 16, computes the same in onnxruntime at another size than the exported one."""
+    """Return True if the ONNX export (opset 16) equals the upsampler in onnxruntime, also at another size than the exported one."""
 
     def action() -> bool:
         import onnxruntime
@@ -112,7 +112,7 @@ def exports(name: str) -> bool:
 
 
 def has_onnxruntime() -> bool:
-    """Whether exports can be tried."""
+    """Return True if onnx and onnxruntime are installed, so that exports can be tried."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -122,10 +122,10 @@ def has_onnxruntime() -> bool:
 
 
 def capabilities(name: str) -> dict[str, str]:
-    """Try everything.
+    """Try everything that the table of capabilities has a column for.
 
     Returns:
-        A cell for each column; ``-`` for what could not be tried here: CUDA without a GPU, ONNX without onnxruntime.
+        A cell for each column; ``-`` if this machine cannot try it: CUDA without a GPU, ONNX without onnxruntime.
     """
     devices = {'CPU': 'cpu', 'CUDA': 'cuda' if torch.cuda.is_available() else None}
     cells = {'scales': ' '.join(f'x{s}' for s in (2, 3, 4) if scales(name, s))}

@@ -1,8 +1,8 @@
-"""Multiplications, counted as the tables of the field count "FLOPs": one for each multiply-add.
+"""Count the multiplications of an upsampler, which the tables of the field call FLOPs: one for each multiply-add.
 
-What is counted are convolutions and matrix products, the taps of reassembly and similarity, the four taps of a bilinear sample, and the
-element-wise products of gates and index maps; normalisations, activations, softmax and coordinates are not. So counted, CARAFE's six
-steps in SegFormer-B1 cost 1.45 G, as published.
+The count includes convolutions and matrix products, the taps of reassembly and similarity, the four taps of a bilinear sample, and the
+element-wise products of gates and index maps. It excludes normalisation, activations, softmax and the computation of coordinates. With
+these rules CARAFE's six steps in SegFormer-B1 cost 1.45 G, as published.
 """
 
 from math import prod
@@ -19,12 +19,12 @@ CHANNELS = 256
 # Low-resolution sizes of the six steps of SegFormer-B1 at 512x512, and how many steps start at each.
 SEGFORMER_STEPS = {16: 1, 32: 2, 64: 3}
 
-# torch's counter takes a multiply-add for two operations; so must what is added to it.
+# torch's counter counts a multiply-add as two operations, so the formulas below must do the same.
 FLOPS_PER_MULTIPLICATION = 2
 
 
 def _per_output(multiplications: int) -> Any:
-    """A formula for an operator that multiplies so often for each number of its output, if that is a map; coordinates are none."""
+    """Return a formula for an operator with that many multiplications per output value; only outputs with 4 or more dimensions are maps."""
 
     def formula(*_: Any, out_shape: Any, **__: Any) -> int:
         return FLOPS_PER_MULTIPLICATION * multiplications * prod(out_shape) if len(out_shape) >= 4 else 0
@@ -44,7 +44,7 @@ def count_multiplications(module: nn.Module, height: int, width: int, channels: 
     """Count the multiplications of an upsampler for one map.
 
     Args:
-        module: The upsampler; moved to the meta device, where shapes are all there is.
+        module: The upsampler. It is moved to the meta device, which computes shapes only.
         height: Rows of the map.
         width: Columns of the map.
         channels: Channels of the map and of the guide.
@@ -60,5 +60,5 @@ def count_multiplications(module: nn.Module, height: int, width: int, channels: 
 
 
 def segformer_multiplications(cfg: UpsampleConfig) -> int:
-    """Multiplications of the six steps of SegFormer-B1 at 512x512, of 256 channels, by an upsampler."""
+    """Return the multiplications of an upsampler in the six steps of SegFormer-B1 at 512x512, with 256 channels."""
     return sum(steps * count_multiplications(build_upsampler(cfg, CHANNELS), size, size) for size, steps in SEGFORMER_STEPS.items())

@@ -18,7 +18,7 @@ HEIGHT, WIDTH = 160, 224
 
 
 class Example(NamedTuple):
-    """A model, what it is called with, and its loss on a batch."""
+    """A model, the inputs of a call, and its loss on a batch."""
 
     model: nn.Module
     inputs: Any
@@ -26,7 +26,7 @@ class Example(NamedTuple):
 
 
 def rt_detr() -> Example:
-    """RT-DETR of transformers, with a ResNet-18."""
+    """Build RT-DETR of transformers with a ResNet-18."""
     from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrResNetConfig
 
     stages = ['stage2', 'stage3', 'stage4']
@@ -42,7 +42,11 @@ def rt_detr() -> Example:
 
 
 def _normalise(example: Example) -> Example:
-    """Take the statistics of a batch: untrained, this image all but vanishes, and leaves equals among which each runtime chooses others."""
+    """Set the statistics of the batch norms to those of a batch.
+
+    With the initial statistics the features of this image shrink to almost zero; then all scores are equal, and each runtime picks other
+    ones of them.
+    """
     norms = [module for module in example.model.modules() if isinstance(module, nn.BatchNorm2d)]
     before = [norm.momentum for norm in norms]
     for norm in norms:
@@ -56,7 +60,7 @@ def _normalise(example: Example) -> Example:
 
 
 def ultralytics(name: str) -> Example:
-    """A model of Ultralytics by the name of its configuration."""
+    """Build a model of Ultralytics by the name of its configuration."""
     from ultralytics.nn import tasks
     from ultralytics.utils import DEFAULT_CFG
 
@@ -72,7 +76,14 @@ def ultralytics(name: str) -> Example:
 
 
 def openmmlab(framework: str, kind: str, in_channels: Sequence[int] = (), **arguments: Any) -> Example:
-    """A neck or head of mmdet or mmseg, called with maps of these channels, or a backbone, called with an image."""
+    """Build a neck, head or backbone of mmdet or mmseg.
+
+    Args:
+        framework: ``'mmdet'`` or ``'mmseg'``.
+        kind: Name of the class.
+        in_channels: Channels of the feature maps that a neck or head is called with; empty for a backbone, which is called with an image.
+        **arguments: Other arguments of the class.
+    """
     from mmengine.model import revert_sync_batchnorm
     from mmengine.registry import MODELS, init_default_scope
 
@@ -90,7 +101,7 @@ def openmmlab(framework: str, kind: str, in_channels: Sequence[int] = (), **argu
 
 
 class Foreign(NamedTuple):
-    """A model, and the distributions that it comes from."""
+    """A model and the distributions that contain it."""
 
     packages: tuple[str, ...]
     build: Callable[[], Example]
@@ -105,7 +116,7 @@ FOREIGN = {
     'PAFPN': Foreign(MMDET, lambda: openmmlab('mmdet', 'PAFPN', [64, 128, 256], out_channels=256, num_outs=4)),
     'YOLOXPAFPN': Foreign(MMDET, lambda: openmmlab('mmdet', 'YOLOXPAFPN', [96, 192, 384], out_channels=96, num_csp_blocks=1)),
     'CSPNeXtPAFPN': Foreign(MMDET, lambda: openmmlab('mmdet', 'CSPNeXtPAFPN', [96, 192, 384], out_channels=96, num_csp_blocks=1)),
-    # which names the channels of the coarsest map first, and takes the finest first
+    # YOLOV3Neck lists the channels from the coarsest map to the finest, but takes the maps from the finest to the coarsest.
     'YOLOV3Neck': Foreign(MMDET, lambda: openmmlab('mmdet', 'YOLOV3Neck', [512, 256, 128], num_scales=3, out_channels=[256, 128, 64])),
     'FPNHead': Foreign(MMSEG, lambda: openmmlab('mmseg', 'FPNHead', [256] * 4, **SEMANTIC_FPN)),
     'UNet': Foreign(MMSEG, lambda: openmmlab('mmseg', 'UNet')),
@@ -113,6 +124,7 @@ FOREIGN = {
 
 
 def flat_tensors(value: Any) -> list[Tensor]:
+    """Return the tensors in nested dicts, lists and tuples, in their order."""
     if isinstance(value, Tensor):
         return [value]
     children = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
@@ -120,7 +132,7 @@ def flat_tensors(value: Any) -> list[Tensor]:
 
 
 def distribution(packages: tuple[str, ...]) -> str:
-    """Name and version of the first distribution that is installed; nothing if none is."""
+    """Return name and version of the first distribution that is installed, or an empty string."""
     for package in packages:
         try:
             return f'{package} {version(package)}'
@@ -130,7 +142,7 @@ def distribution(packages: tuple[str, ...]) -> str:
 
 
 def available() -> list[str]:
-    """The models whose library is installed here."""
+    """Return the names of the models whose library is installed."""
     beside = Path(sys.prefix) / 'ultralytics'
     if beside.is_dir():
         sys.path.append(str(beside))

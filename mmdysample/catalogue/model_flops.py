@@ -1,4 +1,4 @@
-"""Multiplications of whole models and of their upsamplers, one for each multiply-add, as the tables of the field count "FLOPs"."""
+"""Count the multiplications of whole models and of their upsamplers: the FLOPs of the field's tables, one for each multiply-add."""
 
 import copy
 from functools import lru_cache
@@ -20,24 +20,24 @@ SAMPLES = {'mmdet': 'DetDataSample', 'mmseg': 'SegDataSample'}
 
 
 class Call(NamedTuple):
-    """An upsampler, by its name in the model, and the shapes that it is called with."""
+    """The name of an upsampler in its model, and the shapes of its inputs in one call."""
 
     name: str
     shapes: tuple[tuple[int, ...], ...]
 
 
 def count_upsamplers(config: str, upsampler: str, height: int, width: int) -> int:
-    """Count what the upsamplers of a model multiply for one image.
+    """Count the multiplications of the upsamplers of a model for one image.
 
     Args:
-        config: Its path below the folder of configs.
-        upsampler: What ``--upsampler`` takes.
-        height: Of the image that the network sees, padded.
-        width: Likewise.
+        config: Path of the config below the folder of configs.
+        upsampler: The value of ``--upsampler``.
+        height: Height of the padded image that the network sees, in pixels.
+        width: Its width.
 
     Raises:
         ImportError: The framework of the config is not installed.
-        ValueError: There is no such upsampler, or nothing in the model takes one.
+        ValueError: There is no such upsampler, or no module of the model takes one.
     """
     model = _build(config, upsampler, 'meta')
     calls = _calls(model, config, height, width)
@@ -50,17 +50,17 @@ def count_upsamplers(config: str, upsampler: str, height: int, width: int) -> in
 
 @lru_cache
 def count_rest(config: str, height: int, width: int) -> int:
-    """Count what a model multiplies for one image beside its upsamplers, in convolutions and matrix products.
+    """Count the multiplications of a model for one image without its upsamplers, in convolutions and matrix products.
 
     Args:
-        config: Its path below the folder of configs.
-        height: Of the image that the network sees, padded.
-        width: Likewise.
+        config: Path of the config below the folder of configs.
+        height: Height of the padded image that the network sees, in pixels.
+        width: Its width.
 
     Raises:
         ImportError: The framework of the config is not installed.
     """
-    # Proposals are found by numbers, not by shapes alone. With the weights of the beginning there are as many as there may be.
+    # A detector runs on CPU, because its proposals depend on values. With initial weights it keeps the maximum number of proposals.
     model = _build(config, 'nearest', 'cpu' if _is_detector(config) else 'meta')
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
@@ -75,13 +75,13 @@ def _is_detector(config: str) -> bool:
 def _build(config: str, upsampler: str, device: str) -> Any:
     cfg: Config = copy.deepcopy(read_config(config))
     use_upsampler(cfg, upsampler)
-    # The backbones of mmseg's models read numbers while they are built.
+    # The backbones of mmseg's models read values while they are built, which the meta device does not have.
     with torch.device(device if _is_detector(config) else 'cpu'), DefaultScope.overwrite_default_scope(cfg.default_scope):
         return MODELS.build(cfg.model).to(device).eval()
 
 
 def _calls(model: Any, config: str, height: int, width: int) -> list[Call]:
-    """How the upsamplers of a model on the meta device are called."""
+    """Return the calls of the upsamplers of a model on the meta device for one image."""
     calls: list[Call] = []
 
     def recorder(name: str) -> Any:
@@ -116,6 +116,6 @@ def _run(model: Any, config: str, height: int, width: int) -> None:
 
 
 def _head_inputs(model: Any, image: Tensor, sample: Any) -> tuple[Any, ...]:
-    """What the decode head takes: that of MaskFormer, which extends mmdet's, asks for samples, too."""
+    """Return the inputs of the decode head. That of MaskFormer, which extends mmdet's, also takes samples."""
     features = model.extract_feat(image)
     return (features, [sample]) if hasattr(model.decode_head, 'pixel_decoder') else (features,)

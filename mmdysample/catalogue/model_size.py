@@ -1,4 +1,4 @@
-"""Parameters of the models of the configs, with any upsampler."""
+"""Count the parameters of the models of the configs with any upsampler."""
 
 import copy
 from functools import lru_cache
@@ -14,12 +14,12 @@ from mmdysample.frameworks import require
 
 
 def count_parameters(module: nn.Module) -> int:
-    """The number of parameters."""
+    """Return the number of parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def configs_folder() -> Path:
-    """The folder of the configs: beside the package in a checkout, within it where it is installed."""
+    """Return the folder of the configs: beside the package in a checkout, inside it in an installation."""
     package = Path(__file__).parents[1]
     beside = package.parent / 'configs'
     return beside if beside.is_dir() else package / '.mim/configs'
@@ -27,10 +27,10 @@ def configs_folder() -> Path:
 
 @lru_cache
 def read_config(config: str) -> Config:
-    """A config by its path below the folder of configs.
+    """Read a config by its path below the folder of configs.
 
     Raises:
-        ImportError: Its framework is not installed.
+        ImportError: The framework of the config is not installed.
     """
     cfg = Config.fromfile(str(configs_folder() / config))
     require(cfg.default_scope, config)
@@ -41,16 +41,16 @@ def count_model(config: str, upsampler: str) -> int:
     """Count the parameters of a model with an upsampler.
 
     Args:
-        config: Its path below the folder of configs.
-        upsampler: What ``--upsampler`` takes.
+        config: Path of the config below the folder of configs.
+        upsampler: The value of ``--upsampler``.
 
     Raises:
         ImportError: The framework of the config is not installed.
-        ValueError: There is no such upsampler, or nothing in the model takes one.
+        ValueError: There is no such upsampler, or no module of the model takes one.
     """
     cfg = copy.deepcopy(read_config(config))
     use_upsampler(cfg, upsampler)
-    # Of one table, the models differ in one part alone, and that part reads no numbers while it is built.
+    # Models that differ in the upsampler share all parts but one. That part can be built on the meta device, which is fast.
     with torch.device('meta'), DefaultScope.overwrite_default_scope(cfg.default_scope):
         part = MODELS.build(cfg.model[_part_with_upsamplers(cfg)])
     return _count_outside(config) + count_parameters(part)
@@ -58,9 +58,9 @@ def count_model(config: str, upsampler: str) -> int:
 
 @lru_cache
 def _count_outside(config: str) -> int:
-    """Parameters of all parts of a model but the one that has upsamplers."""
+    """Return the number of parameters outside of the part with upsamplers."""
     cfg = copy.deepcopy(read_config(config))
-    # On the meta device there is nothing to initialise; the backbones of mmseg's models read numbers while they are built.
+    # The meta device is fast, but the backbones of mmseg's models read values while they are built.
     device = 'cpu' if cfg.default_scope == 'mmseg' else 'meta'
     with torch.device(device), DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model)
@@ -68,6 +68,6 @@ def _count_outside(config: str) -> int:
 
 
 def _part_with_upsamplers(cfg: Config) -> str:
-    """The name of a model's part that holds all places for upsamplers: ``'neck'`` or ``'decode_head'``."""
+    """Return the name of the part of a model that has its upsamplers: ``'neck'`` or ``'decode_head'``."""
     (part,) = {path.split('.')[1] for path in upsampler_places(cfg)}
     return part

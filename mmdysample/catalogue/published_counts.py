@@ -2,7 +2,7 @@
 
 from mmdysample.paper.reader import read_table
 
-# Rows of the paper's tables whose notes say why a published count is not the one here.
+# Rows of the paper's tables whose notes explain why the published count differs from the count of this package.
 EXPLAINED: dict[str, dict[str, tuple[str, ...]]] = {
     'flops': {'segformer': ('bilinear', 'deconv', 'SAPA-D')},
     'parameters': {'faster_rcnn': ('DySample', 'A2U'), 'panoptic': ('DySample-S+', 'A2U'), 'segformer': ('pixel_shuffle',)},
@@ -10,15 +10,15 @@ EXPLAINED: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def published(table: str, name: str, column: str) -> str:
-    """What an upsampler adds to a model, as published.
+    """Return the published count that an upsampler adds to a model.
 
     Args:
         table: One of the paper's tables.
-        name: An upsampler.
+        name: Name of the upsampler.
         column: ``'parameters'``, or ``'flops'`` (in G).
 
     Returns:
-        The count as it is printed, ``'0'`` for the interpolation of the stock model, or nothing where no count is public.
+        The count as printed, ``'0'`` for the interpolation of the stock model, or an empty string if no count is public.
     """
     row = next((row for row in read_table(table).rows if row.name == name), None)
     cell = row.cell(column) if row else None
@@ -29,7 +29,7 @@ def published(table: str, name: str, column: str) -> str:
 
 
 def why_counts_differ(column: str) -> str:
-    """Why some of the published counts are not those here, in a line each."""
+    """Return the reasons why published counts differ from the counts of this package, one per line."""
     lines = []
     for table, names in EXPLAINED[column].items():
         notes = read_table(table).notes

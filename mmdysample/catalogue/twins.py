@@ -1,4 +1,7 @@
-"""The experiments on Shapes: which take an upsampler by name, what they are judged by, and how their stock model upsamples."""
+"""Find the experiments on Shapes (twins) whose model takes an upsampler by name, with their metrics and stock interpolation.
+
+A twin is the miniature of a config: the same model, smaller, on the built-in scenes of Shapes.
+"""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -16,13 +19,14 @@ from mmdysample.registry import MODELS
 SUFFIX = '_shapes'
 BASELINE = 'baseline'
 
-# How the modules of a framework upsample. One of ours does as the module that it extends, which need not be of its config's framework.
+# The interpolation of each framework's modules. A module of this package has that of the stock module which it extends, and that
+# module may belong to another framework than the config.
 BASELINES = {'mmdet': 'nearest', 'mmseg': 'bilinear'}
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What stands for an experiment in a table."""
+    """A metric of an experiment: its task, its name in a table, its key in the results, the factor to the unit, and the digits to print."""
 
     task: str
     name: str
@@ -31,7 +35,7 @@ class Metric:
     digits: int = 1
 
 
-# By the type of an evaluator, and by its argument ``metric`` where that decides.
+# By the type of the evaluator and, where it matters, by its argument ``metric``.
 METRICS = {
     ('CocoMetric', 'bbox'): Metric('object detection', 'box AP', 'bbox_mAP', factor=100),
     ('CocoMetric', 'segm'): Metric('instance segmentation', 'mask AP', 'segm_mAP', factor=100),
@@ -46,10 +50,10 @@ class Twin:
     """An experiment on Shapes.
 
     Args:
-        path: Its config file.
-        config: What was read from it.
-        metrics: What it is judged by.
-        baseline: The upsampler of the stock model.
+        path: The config file.
+        config: The config.
+        metrics: The metrics of its evaluators.
+        baseline: The interpolation of the stock model.
     """
 
     path: Path
@@ -63,29 +67,29 @@ class Twin:
         return self.path.stem.removesuffix(SUFFIX).removesuffix('_dysample')
 
     def with_upsampler(self, text: str, options: Optional[dict[str, Any]] = None) -> tuple[Config, str]:
-        """The config with an upsampler, and a name for it.
+        """Return a copy of the config with an upsampler, and a name for the run.
 
         Raises:
-            ValueError: It is no upsampler, or an option is about the upsampler, too.
+            ValueError: The text names no upsampler, or one of the options sets an upsampler as well.
         """
         config = copy.deepcopy(self.config)
         return config, use_upsampler(config, text, options)
 
 
 def find_twins(folder: Path, patterns: Sequence[str] = (), options: Optional[dict[str, Any]] = None) -> list[Twin]:
-    """Find the experiments whose model takes an upsampler by name.
+    """Find the experiments on Shapes whose model takes an upsampler by name.
 
     Args:
-        folder: Where the configs are.
-        patterns: Which to take: names of configs or parts of them, with wildcards; all of them by default.
-        options: What to change in every config.
+        folder: The folder of the configs.
+        patterns: Names of configs or parts of names, with wildcards; by default, all.
+        options: Options that override every config, as with ``--cfg-options``.
 
     Returns:
         The experiments in the order of their names.
 
     Raises:
-        ImportError: The framework of one is not installed.
-        ValueError: There is none that a pattern is about, or a config cannot be read.
+        ImportError: The framework of a config is not installed.
+        ValueError: No config matches a pattern, or a config cannot be read.
     """
     configs = find_configs(folder, f'*{SUFFIX}.py', patterns, options)
     return [Twin(path, config, tuple(judged_by(config)), baseline(config)) for path, config in configs.items()]
@@ -97,27 +101,29 @@ def find_configs(
     """Find the configs whose model takes an upsampler by name.
 
     Args:
-        folder: Where they are.
-        files: Which files of the folder are configs.
+        folder: The folder of the configs.
+        files: The pattern of the config files in that folder.
         patterns: As in :func:`find_twins`.
-        options: What to change in every config.
+        options: As in :func:`find_twins`.
 
     Returns:
-        The configs by their paths, in the order of their names.
+        The configs by path, in the order of their names.
 
     Raises:
-        ImportError: The framework of one is not installed.
-        ValueError: There is none that a pattern is about, or a config cannot be read.
+        ImportError: The framework of a config is not installed.
+        ValueError: No config matches a pattern, or a config cannot be read.
     """
     paths = sorted(folder.glob(files))
     for pattern in patterns:
         if not any(_matches(path, pattern) for path in paths):
             known = ', '.join(path.stem for path in paths) or 'none'
-            raise ValueError(f'no config in {folder} is about {pattern!r}; there are {known}')
+            raise ValueError(f'no config in {folder} matches {pattern!r}; there are {known}')
     chosen = [path for path in paths if not patterns or any(_matches(path, pattern) for pattern in patterns)]
     configs = {path: config for path in chosen if upsampler_places(config := load_config(str(path), options))}
     if not configs:
-        raise ValueError(f'no config in {folder}' + (f' about {" or ".join(patterns)}' if patterns else '') + ' takes an upsampler by name')
+        raise ValueError(
+            f'no config in {folder}' + (f' that matches {" or ".join(patterns)}' if patterns else '') + ' takes an upsampler by name'
+        )
     return configs
 
 
@@ -126,24 +132,24 @@ def _matches(path: Path, pattern: str) -> bool:
 
 
 def judged_by(config: Config) -> Iterator[Metric]:
-    """What stands for a config in a table, by its evaluators.
+    """Yield the metrics of a config's evaluators that stand for it in a table.
 
     Raises:
-        ValueError: No evaluator is known here.
+        ValueError: No evaluator of the config has a known metric.
     """
     evaluators = config.test_evaluator if isinstance(config.test_evaluator, (list, tuple)) else [config.test_evaluator]
     asked = {evaluator['type'].split('.')[-1]: evaluator.get('metric') or 'bbox' for evaluator in evaluators}
     found = [metric for (kind, choice), metric in METRICS.items() if kind in asked and (choice is None or choice in asked[kind])]
     if not found:
         types, known = ', '.join(asked), ', '.join(sorted({kind for kind, _ in METRICS}))
-        raise ValueError(f'{config.filename} is judged by {types}, of which no metric is known; known are {known}')
+        raise ValueError(f'{config.filename} is evaluated by {types}, of which no metric is known; known are {known}')
     yield from found
 
 
 def baseline(config: Config) -> str:
-    """The upsampler of a config's stock model: of the first place that takes one."""
+    """Return the interpolation of a config's stock model, at the first module that takes an upsampler."""
     place = next(iter(upsampler_places(config).values()))
     cls = MODELS.get(place['type'])
-    extended = (base.__module__.split('.')[0] for base in getattr(cls, '__mro__', ()))  # Upsampled is a function
+    extended = (base.__module__.split('.')[0] for base in getattr(cls, '__mro__', ()))  # Upsampled is a function, which has no __mro__
     framework = next((name for name in extended if name in BASELINES), config.get('default_scope'))
     return BASELINES.get(framework, 'bilinear')

@@ -10,7 +10,7 @@ from .flops import CHANNELS, count_multiplications, segformer_multiplications
 from .model_size import count_model, count_parameters
 from .published_counts import published
 
-# The models of the table of parameters, by column: the paper's table and the config.
+# The models of the parameters table by column: the table of the paper and the config.
 COUNTED = {
     'faster_rcnn': ('faster_rcnn', 'faster_rcnn_dysample.py'),
     'panoptic_fpn': ('panoptic', 'panoptic_fpn_dysample.py'),
@@ -24,7 +24,7 @@ def name_table() -> list[Row]:
 
 
 def capability_table() -> list[Row]:
-    """What each upsampler is and can do, at 256 channels and x2 where it matters."""
+    """Return a row for each upsampler: parameters and FLOPs at 256 channels and x2, and its capabilities. Takes minutes."""
     rows = []
     for name in progress(list_upsamplers(), 'trying each upsampler'):
         module = build_upsampler(name, CHANNELS)
@@ -41,7 +41,7 @@ def capability_table() -> list[Row]:
 
 
 def flops_table() -> list[Row]:
-    """Multiplications of the six steps of SegFormer-B1 at 512x512 in G, counted and published."""
+    """Return a row for each upsampler: GFLOPs of the six steps of SegFormer-B1 at 512x512, counted and published."""
     rows = []
     for name in list_upsamplers():
         here = f'{segformer_multiplications(name) / 1e9:.2f}'
@@ -50,7 +50,7 @@ def flops_table() -> list[Row]:
 
 
 def parameters_table() -> list[Row]:
-    """Parameters that each upsampler adds to three models in place of interpolation, counted and published."""
+    """Return a row for each upsampler: the parameters it adds to three models with interpolation, counted and published."""
     baselines = {model: count_model(config, 'nearest') for model, (_, config) in COUNTED.items()}
     rows = []
     for name in progress(list_upsamplers(), 'building models'):
