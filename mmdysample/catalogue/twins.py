@@ -121,9 +121,8 @@ def find_configs(
     chosen = [path for path in paths if not patterns or any(_matches(path, pattern) for pattern in patterns)]
     configs = {path: config for path in chosen if upsampler_places(config := load_config(str(path), options))}
     if not configs:
-        raise ValueError(
-            f'no config in {folder}' + (f' that matches {" or ".join(patterns)}' if patterns else '') + ' takes an upsampler by name'
-        )
+        which = f' that matches {" or ".join(patterns)}' if patterns else ''
+        raise ValueError(f'no config in {folder}{which} takes an upsampler by name')
     return configs
 
 

@@ -24,7 +24,7 @@ def name_table() -> list[Row]:
 
 
 def capability_table() -> list[Row]:
-    """Return a row for each upsampler: parameters and FLOPs at 256 channels and x2, and its capabilities. Takes minutes."""
+    """Return a row for each upsampler: parameters and FLOPs at 256 channels and x2, and its capabilities, each of which is tried."""
     rows = []
     for name in progress(list_upsamplers(), 'trying each upsampler'):
         module = build_upsampler(name, CHANNELS)

@@ -518,7 +518,7 @@ class TestCommand:
             (['--compile', '--unfold'], 'error: --unfold compares formulations as they are written: leave out --compile'),
             (['--upsamplers', 'Dysampel'], "error: unknown upsampler 'Dysampel' (did you mean 'DySample'"),
             (['models', '--upsamplers', 'Dysampel'], "error: unknown upsampler 'Dysampel' (did you mean 'DySample'"),
-            (['models', '--only', 'nothing'], "is about 'nothing'; there are"),
+            (['models', '--only', 'nothing'], "matches 'nothing'; there are"),
             (['--out', 'README.md'], 'error: --out takes a folder, got the file README.md'),
             (['--size', '3x5'], 'argument --size: takes BxCxHxW, 4 positive integers, got 3x5'),
             (['--size', '1x64x0x5'], 'takes BxCxHxW, 4 positive integers, got 1x64x0x5'),

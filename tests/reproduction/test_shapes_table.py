@@ -69,7 +69,7 @@ def test_metrics_of_evaluators(evaluator, names):
 
 
 def test_an_evaluator_that_is_not_known():
-    with pytest.raises(ValueError, match='is judged by FooMetric, of which no metric is known; known are CocoMetric, '):
+    with pytest.raises(ValueError, match='is evaluated by FooMetric, of which no metric is known; known are CocoMetric, '):
         list(judged_by(Config(dict(test_evaluator=dict(type='FooMetric')))))
 
 
@@ -238,8 +238,8 @@ def test_waiting_can_be_interrupted(call, held, monkeypatch):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--only', 'sogformer'], "is about 'sogformer'; there are depth_swin_t_dysample_shapes, dupsample_r50_shapes"),
-        (['--only', 'dupsample'], 'about dupsample takes an upsampler by name'),
+        (['--only', 'sogformer'], "matches 'sogformer'; there are depth_swin_t_dysample_shapes, dupsample_r50_shapes"),
+        (['--only', 'dupsample'], 'matches dupsample takes an upsampler by name'),
         (['--upsamplers', 'DySample', 'DySampel'], "unknown upsampler 'DySampel' (did you mean 'DySample'"),
         (['--upsamplers', 'DySample', '--cfg-options', 'modle.x=1'], 'did you mean model?'),
         (['--out', 'README.md'], '--out takes a folder, got the file README.md'),
