@@ -1,7 +1,7 @@
-"""The module of every class that needs mmdet, mmseg or mmengine.
+"""The module of each class that needs mmdet, mmseg or mmengine.
 
-Each is imported when its name is first used, because importing all of them would make a detector need mmseg. Nothing is imported here, so
-that the table can be read where no framework is installed.
+A module is imported when its class is first used: if all were imported at once, a detector would need mmseg. This file imports nothing, so
+it can be read where no framework is installed.
 """
 
 LOCATIONS = {

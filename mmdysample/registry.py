@@ -1,7 +1,7 @@
-"""The scope ``mmdysample`` of mmengine's registries, for classes that extend a stock class and keep its name.
+"""The scope ``mmdysample`` of mmengine's registries, for classes that extend a class of mmdet or mmseg and keep its name.
 
-Upsamplers are registered in mmengine's root registry instead, which every framework sees. mmengine imports this file by itself when it
-meets the prefix in ``type='mmdysample.FPN'``, so a config needs no ``custom_imports``.
+Upsamplers are registered in mmengine's root registry instead, which every framework sees. mmengine imports this file automatically
+when it meets the prefix in ``type='mmdysample.FPN'``, so a config needs no ``custom_imports``.
 """
 
 from importlib import import_module
@@ -17,13 +17,13 @@ from .locations import LOCATIONS
 
 
 class LazyRegistry(Registry):
-    """A registry that imports a module when its name is first asked for."""
+    """A registry that imports the module of a class when the class is first requested."""
 
     def get(self, key: str) -> Optional[type]:
-        """Get a class by name; see :meth:`mmengine.registry.Registry.get`.
+        """Return the class of a name, see :meth:`mmengine.registry.Registry.get`.
 
         Raises:
-            ImportError: The framework that the class extends is not installed, or too old.
+            ImportError: The framework that the class extends is not installed or too old.
         """
         name = key.removeprefix(f'{self.scope}.')
         if name in LOCATIONS:

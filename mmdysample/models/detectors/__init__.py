@@ -1,1 +1,1 @@
-"""Detectors, where a stock one cannot be told what is needed. Each is imported when :mod:`mmdysample.registry` is asked for it."""
+"""Detectors that no config of mmdet's own detectors can express. :mod:`mmdysample.registry` imports each when it is first used."""

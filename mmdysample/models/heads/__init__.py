@@ -1,1 +1,1 @@
-"""Heads that upsample by name. Each needs its framework, and is imported when :mod:`mmdysample.registry` is asked for it."""
+"""Heads with a configurable upsampler. :mod:`mmdysample.registry` imports each when it is first used, because it needs mmdet or mmseg."""

@@ -1,4 +1,4 @@
-"""Segmentation from the two coarsest maps alone, so that all detail is the upsampler's."""
+"""A segmentation head that reads only the two coarsest maps, so that all detail in its output comes from the upsampler."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,26 +19,26 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead  # noqa: E402
 
 @MODELS.register_module()
 class CoarseHead(BaseDecodeHead):
-    """A head that sees strides 16 and 32 and upsamples to full resolution by steps of x2.
+    """A head that reads strides 16 and 32 and upsamples to full resolution in steps of x2.
 
     ::
 
         stride 32 -- embed -- x2 --.
         stride 16 -- embed ------- concat -- fuse -- x2 -- x2 -- x2 -- x2 -- classify
 
-    No finer map is joined on the way, and nothing but an upsampler stands between the fused map and the classifier: how well edges and
-    thin parts come out is what the upsampler makes of a map sixteen times as coarse. Each step has an upsampler of its own. A guided
-    one is guided by the map of the stride that it makes, embedded for it; it alone reads the finer maps, which is what guided upsamplers
-    are for.
+    No finer map is added on the way, and only upsamplers stand between the fused map and the classifier. How well edges and thin parts
+    are segmented therefore depends on the upsampler alone, which starts from a map 16 times as coarse as the output. Each step has its
+    own upsampler. A guided upsampler (one that also reads a finer map) gets the backbone's map at its output stride, after a 1x1
+    convolution; other upsamplers see no finer map.
 
     Args:
         upsample_cfg: The upsampler, see :func:`~mmdysample.build_upsampler`; bilinear interpolation by default.
         in_channels: Channels of all maps from stride 1 to stride 32, finest first.
-        in_index: Their places among the backbone's maps.
+        in_index: The indices of these maps among the backbone's outputs.
         kwargs: As in mmseg's heads.
 
     Raises:
-        ValueError: The upsampler is unknown, or does not fit ``channels``; ``in_channels`` and ``in_index`` do not fit each other.
+        ValueError: The upsampler is unknown or does not fit ``channels``, or ``in_channels`` and ``in_index`` do not list the same maps.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class CoarseHead(BaseDecodeHead):
     ) -> None:
         if not all(isinstance(each, (list, tuple)) for each in (in_channels, in_index)) or not 2 <= len(in_channels) == len(in_index):
             raise ValueError(
-                f'in_channels and in_index must list the same maps, two at least, finest first, got in_channels={in_channels} and '
+                f'in_channels and in_index must list the same maps, at least two, finest first, got in_channels={in_channels} and '
                 f'in_index={in_index}'
             )
         super().__init__(in_channels=in_channels, in_index=in_index, input_transform='multiple_select', **kwargs)
@@ -59,7 +59,7 @@ class CoarseHead(BaseDecodeHead):
         self.guides = nn.ModuleList(ConvModule(width, made, 1, **layers) for width in self.in_channels[:-1] if guided)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Classify every pixel.
+        """Return the logits of every pixel.
 
         Args:
             inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.
@@ -68,7 +68,7 @@ class CoarseHead(BaseDecodeHead):
             Logits, ``(B, num_classes, H_0, W_0)``.
 
         Raises:
-            ValueError: The maps are not those of ``in_channels``.
+            ValueError: The maps do not have the channels of ``in_channels``.
             ShapeError: A map is not half the size of the one before it.
         """
         widths = [x.shape[1] for x in inputs]

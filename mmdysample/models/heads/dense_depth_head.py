@@ -1,4 +1,4 @@
-"""DenseDepth's decoder with an upsampler by name."""
+"""DenseDepth's decoder with a configurable upsampler."""
 
 from itertools import pairwise
 from typing import Any, Optional
@@ -22,7 +22,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead  # noqa: E402
 
 @MODELS.register_module()
 class DenseDepthHead(BaseDecodeHead):
-    """A decoder in the manner of DenseDepth (https://arxiv.org/abs/1812.11941) for mmseg's depth estimation, its x2 steps by name.
+    """A decoder like DenseDepth's (https://arxiv.org/abs/1812.11941) for depth estimation in mmseg, with a configurable upsampler.
 
     ::
 
@@ -31,23 +31,23 @@ class DenseDepthHead(BaseDecodeHead):
         stage 2, stride 8 ---------------------------------------------'                           |
         stage 1, stride 4 -------------------------------------------------------------------------'
 
-    Each step has an upsampler of its own (``upsample_modules``, coarsest first), at the channels of the coarser map: with Swin-T
-    768, 384, 192 and 96. A guided one is guided by the finer map, which has other channels, so SAPA-I is refused. In
-    the last step, no map of the backbone is finer, and a guided one has nothing to look at: that step is then bilinear.
+    Each step has its own upsampler (``upsample_modules``, coarsest first), with the channels of the coarser map: 768, 384, 192 and 96
+    for Swin-T. A guided upsampler also reads the finer map. SAPA-I is refused, because it needs equal channels in both maps. The last
+    step has no finer map, so it is bilinear if the upsampler is guided.
 
     Args:
         in_channels: Channels of the backbone's maps, finest first.
-        channels: Channels of the finest map of the decoder, which the depth is computed from.
+        channels: Channels of the decoder's finest map, from which the depth is computed.
         min_depth: The smallest depth that can be predicted, in metres.
-        max_depth: The largest one.
-        upsample_cfg: With a ``type``, or as a name or class: an upsampler, see :func:`~mmdysample.build_upsampler`. Absent, or without
-            a type (``dict(mode='nearest')``): how ``F.interpolate`` goes to the size of the finer map, bilinearly by default.
-        act_cfg: The activation after each convolution of a step; DenseDepth's by default.
+        max_depth: The largest depth that can be predicted, in metres.
+        upsample_cfg: The upsampler: a dict with a ``type``, a name or a class, see :func:`~mmdysample.build_upsampler`. If it is absent
+            or has no ``type`` (``dict(mode='nearest')``), ``F.interpolate`` with this mode (bilinear by default) resizes to the finer map.
+        act_cfg: The activation after each convolution of a step; LeakyReLU as in DenseDepth by default.
         kwargs: As in mmseg's decode heads: ``in_index`` (all maps by default), ``conv_cfg``, ``norm_cfg``, ``align_corners``,
             ``loss_decode`` (``SiLogLoss`` by default), ``init_cfg``.
 
     Raises:
-        ValueError: The upsampler is unknown or does not fit the channels, or the depths are not ``0 < min_depth < max_depth``.
+        ValueError: The upsampler is unknown or does not fit the channels, or ``0 < min_depth < max_depth`` does not hold.
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class DenseDepthHead(BaseDecodeHead):
         **kwargs: Any,
     ) -> None:
         if not 0 < min_depth < max_depth:
-            raise ValueError(f'depths must be 0 < min_depth < max_depth, in metres, got {min_depth=}, {max_depth=}')
+            raise ValueError(f'the depths must satisfy 0 < min_depth < max_depth, in metres, got {min_depth=}, {max_depth=}')
         super().__init__(
             in_channels,
             channels,
             num_classes=1,
-            threshold=0.0,  # of binary segmentation; mmseg warns where it is None
+            threshold=0.0,  # only binary segmentation uses it, but mmseg warns if it is None
             dropout_ratio=0.0,
             input_transform='multiple_select',
             act_cfg=act_cfg,
@@ -94,12 +94,12 @@ class DenseDepthHead(BaseDecodeHead):
         self.interpolation = _interpolation(self.align_corners, **unnamed)
         self.upsample_modules = _build_upsamplers(named, widths) if named else ModuleList()
 
-    # mmseg's: the losses of the prediction, resized to the label.
+    # mmseg resizes the prediction to the size of the label before it computes the losses.
     _stack_batch_gt = VPDDepthHead._stack_batch_gt
     loss_by_feat = VPDDepthHead.loss_by_feat
 
     def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Estimate depth.
+        """Return the depth of every pixel.
 
         Args:
             inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.
@@ -132,7 +132,7 @@ class DenseDepthHead(BaseDecodeHead):
 def _build_upsamplers(named: dict[str, Any], widths: list[int]) -> ModuleList:
     modules = ModuleList()
     for width, skip in pairwise(widths):
-        # The finer map is concatenated anyway, and has other channels, so FADE's gate, which would mix it in, is off.
+        # FADE's gate would add the finer map to its output. It is off, because the head concatenates that map, which has other channels.
         modules.extend(build_steps(named, width, 1, {'gating': False}, guide_channels=skip))
     guided = getattr(resolve(named)[1], 'guided', False)
     modules.append(build_upsampler('bilinear', widths[-1]) if guided else build_steps(named, widths[-1], 1)[0])
@@ -141,5 +141,5 @@ def _build_upsamplers(named: dict[str, Any], widths: list[int]) -> ModuleList:
 
 def _interpolation(align_corners: bool, mode: str = 'bilinear', **others: Any) -> dict[str, Any]:
     if others:
-        raise ValueError(f"upsample_cfg without a type may only hold a mode, as in dict(mode='bilinear'), got {', '.join(others)} besides")
+        raise ValueError(f"upsample_cfg without a type may only hold a mode, as in dict(mode='bilinear'), got {', '.join(others)}")
     return dict(mode=mode) if mode == 'nearest' else dict(mode=mode, align_corners=align_corners)

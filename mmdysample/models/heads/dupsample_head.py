@@ -1,4 +1,4 @@
-"""A decode head that upsamples its logits by a matrix made from labels: `DUpsampling <https://arxiv.org/abs/1903.02120>`_."""
+"""A decode head that upsamples its logits by a matrix fitted to labels: `DUpsampling <https://arxiv.org/abs/1903.02120>`_."""
 
 from typing import Any, Optional
 
@@ -18,7 +18,7 @@ from mmseg.models.utils import resize  # noqa: E402
 
 @MODELS.register_module()
 class DUpsampleHead(DepthwiseSeparableASPPHead):
-    """mmseg's DeepLabv3+ head, which stays at the coarse resolution and predicts a code of each window of labels.
+    """mmseg's DeepLabv3+ head, which stays at the coarse resolution and predicts a code of each ``s x s`` window of labels.
 
     ::
 
@@ -26,21 +26,21 @@ class DUpsampleHead(DepthwiseSeparableASPPHead):
         high-level map -- ASPP ------------------------ concat -- 2 convolutions -- conv_seg -- DUpsample / T
                                                                                     (code)      (logits of s x s pixels)
 
-    DeepLabv3+ resizes the high-level map up to the low-level one instead, and interpolates the logits. Here the matrix of DUpsample, made
-    by ``tools/fit_dupsample.py``, decodes the code to logits at the size of the image; the softmax of the loss has a learned
-    temperature ``T``, because the code of a one-hot window decodes to numbers near 0 and 1.
+    DeepLabv3+ instead resizes the high-level map to the low-level one, and interpolates the logits. Here DUpsample decodes the code to
+    logits at the size of the image, with a matrix that ``tools/fit_dupsample.py`` fits. The code of a one-hot window decodes to numbers
+    near 0 and 1, so the logits are divided by a learned temperature ``T`` before the softmax of the loss.
 
     Args:
         scale_factor: The ratio ``s`` between the image and the high-level map.
-        code_channels: Numbers of a code, as fitted.
-        matrix: File of ``tools/fit_dupsample.py``. Absent, the matrix is learned from scratch.
-        freeze_matrix: Whether a fitted matrix stays as it is.
-        temperature: What ``T`` starts from. At 1, a perfect code of five classes would still be given a probability of 0.4.
+        code_channels: Channels of the code, the same as in ``matrix``.
+        matrix: A file saved by ``tools/fit_dupsample.py``. If it is absent, the matrix is learned from scratch.
+        freeze_matrix: Whether a fitted matrix is not trained further.
+        temperature: The initial value of ``T``. At 1, even a perfect code gives the right one of five classes a probability of only 0.4.
         kwargs: As in mmseg's ``DepthwiseSeparableASPPHead``: ``in_channels``, ``in_index`` (of the high-level map), ``channels``,
             ``c1_in_channels``, ``c1_channels`` (of the first map, the low-level one), ``dilations``, ``num_classes``, ...
 
     Raises:
-        ValueError: An argument is out of its range; later, in ``init_weights``, the matrix does not fit.
+        ValueError: An argument is out of its range. ``init_weights`` raises it if the matrix does not fit.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class DUpsampleHead(DepthwiseSeparableASPPHead):
         self.temperature = nn.Parameter(torch.tensor(float(temperature)))
 
     def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Segment.
+        """Return the logits.
 
         Args:
             inputs: The backbone's maps: the low-level one first, the high-level one ``(B, in_channels, H, W)`` at ``in_index``.
@@ -76,14 +76,14 @@ class DUpsampleHead(DepthwiseSeparableASPPHead):
         return self.dupsample(self.cls_seg(self.sep_bottleneck(x))) / self.temperature
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
-        """Compute the loss on what lies within the image."""
+        """Return the losses of the logits, cropped to the size of the labels."""
         size = batch_data_samples[0].gt_sem_seg.data.shape[-2:]
         return super().loss_by_feat(self._crop(seg_logits, size), batch_data_samples)
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """Keep what lies within the image: a backbone rounds sizes up."""
+        """Return the logits resized to the images; crop them first, because a backbone rounds sizes up."""
         meta = batch_img_metas[0]
-        sliding = isinstance(meta['img_shape'], torch.Size)  # as mmseg tells
+        sliding = isinstance(meta['img_shape'], torch.Size)  # mmseg marks sliding-window inference in this way
         size = meta['img_shape'] if sliding else meta.get('pad_shape', meta['img_shape'])
         return super().predict_by_feat(self._crop(seg_logits, size[:2]), batch_img_metas)
 

@@ -1,4 +1,4 @@
-"""Mask R-CNN's mask head with an upsampler by name."""
+"""Mask R-CNN's mask head with a configurable upsampler."""
 
 from typing import Any, Optional
 
@@ -10,25 +10,25 @@ require('mmdet', 'mmdysample.FCNMaskHead')
 
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead as StockFCNMaskHead  # noqa: E402
 
-# What mmdet's head builds. Its 'carafe' is left out: that runs on CUDA alone, and ours has its weights.
+# The types that mmdet's head builds. Its 'carafe' is not among them: it runs on CUDA only, and our CARAFE has the same weights.
 STOCK_TYPES = (None, 'deconv', 'nearest', 'bilinear')
 
 
 @MODELS.register_module()
 class FCNMaskHead(StockFCNMaskHead):
-    """mmdet's mask head, with the upsampler between its convolutions and the classifier by name.
+    """mmdet's mask head with a configurable upsampler between its convolutions and the classifier.
 
-    Its own ``deconv`` (2x2, with a ReLU after it), ``nearest``, ``bilinear`` and None mean what they mean in mmdet, to the bit. Any
-    other upsampler keeps the channels and stands without a ReLU, as mmdet's ``bilinear`` does: DySample puts 8,224 parameters where
-    ``deconv`` has 262,400. The DySample paper keeps ``deconv`` here.
+    With ``deconv`` (2x2, followed by a ReLU), ``nearest``, ``bilinear`` and None, the output is identical to mmdet's. Any other upsampler
+    keeps the number of channels and, like mmdet's ``bilinear``, has no ReLU after it. DySample has 8,224 parameters here, ``deconv``
+    262,400. The DySample paper keeps ``deconv``.
 
     Args:
-        upsample_cfg: An upsampler that takes no guide, see :func:`~mmdysample.build_upsampler`; x2 unless it has another
-            ``scale_factor``, which ``mask_size`` of the training config must then follow.
+        upsample_cfg: The upsampler, see :func:`~mmdysample.build_upsampler`; ``deconv`` by default. It must not be guided (read a finer
+            map). Its ``scale_factor`` is 2 by default; ``mask_size`` in the training config must be changed with it.
         kwargs: As in mmdet's head.
 
     Raises:
-        ValueError: The upsampler is unknown, guided, or does not fit the channels.
+        ValueError: The upsampler is unknown or guided, or does not fit the channels.
     """
 
     def __init__(self, upsample_cfg: Optional[UpsampleConfig] = None, **kwargs: Any) -> None:
@@ -40,7 +40,7 @@ class FCNMaskHead(StockFCNMaskHead):
             return
         config, cls, _ = resolve(config)
         if getattr(cls, 'guided', False):
-            raise ValueError(f'{config["type"]} is guided by a finer map, which a mask head has not: take an upsampler without a guide')
+            raise ValueError(f'{config["type"]} needs a finer map as guide, and a mask head has none: choose another upsampler')
         super().__init__(upsample_cfg=dict(type=None), **kwargs)
         channels = self.conv_out_channels if self.num_convs else self.in_channels
         self.upsample = build_upsampler(config, channels, config.get('scale_factor', 2))

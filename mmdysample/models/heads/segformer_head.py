@@ -1,4 +1,4 @@
-"""SegFormer's decode head with an upsampler by name."""
+"""SegFormer's decode head with a configurable upsampler."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from mmseg.models.decode_heads import SegformerHead as StockSegformerHead  # noq
 
 @MODELS.register_module()
 class SegformerHead(StockSegformerHead):
-    """mmseg's SegFormer head, with each x2 step from a stage to the finest one done by an upsampler.
+    """mmseg's SegFormer head, in which upsamplers bring each stage to the size of the finest one in steps of x2.
 
     ::
 
@@ -27,16 +27,16 @@ class SegformerHead(StockSegformerHead):
         stage 2 -- embed ------------- x2 --'|
         stage 1 -- embed --------------------'
 
-    Every step has an upsampler of its own, six in all (``upsample_modules``: three of stage 4, two of stage 3, one of stage 2); a
-    guided one is guided by the embedded map of the next finer stage.
+    Each of the six steps has its own upsampler (``upsample_modules``: three for stage 4, two for stage 3, one for stage 2). A guided
+    upsampler also reads the embedded map of the next finer stage.
 
     Args:
-        upsample_cfg: With a ``type``, or as a name or class: an upsampler, see :func:`~mmdysample.build_upsampler`. Absent, or without
-            a type (``dict(mode='bilinear')``, the same as ``interpolate_mode``): this is mmseg's head to the bit.
+        upsample_cfg: The upsampler: a dict with a ``type``, a name or a class, see :func:`~mmdysample.build_upsampler`. If it is absent
+            or has no ``type`` (``dict(mode='bilinear')``, the same as ``interpolate_mode``), the output is identical to mmseg's head.
         kwargs: As in mmseg's head.
 
     Raises:
-        ValueError: The upsampler is unknown, or does not fit ``channels``.
+        ValueError: The upsampler is unknown or does not fit ``channels``.
     """
 
     def __init__(self, upsample_cfg: Any = None, **kwargs: Any) -> None:
@@ -44,13 +44,13 @@ class SegformerHead(StockSegformerHead):
         if upsample_cfg and not named:
             kwargs['interpolate_mode'] = _mode_alone(**upsample_cfg)
             if kwargs['interpolate_mode'] == 'nearest':
-                kwargs['align_corners'] = None  # which F.interpolate refuses to be told with this mode
+                kwargs['align_corners'] = None  # F.interpolate accepts no other value with this mode
         super().__init__(**kwargs)
         steps = len(self.convs) * (len(self.convs) - 1) // 2
         self.upsample_modules = build_steps(named, self.channels, steps) if named else ModuleList()
 
     def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Segment.
+        """Return the logits.
 
         Args:
             inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.
@@ -72,5 +72,5 @@ class SegformerHead(StockSegformerHead):
 
 def _mode_alone(mode: str = 'bilinear', **others: Any) -> str:
     if others:
-        raise ValueError(f"upsample_cfg without a type may only hold a mode, as in dict(mode='bilinear'), got {', '.join(others)} besides")
+        raise ValueError(f"upsample_cfg without a type may only hold a mode, as in dict(mode='bilinear'), got {', '.join(others)}")
     return mode

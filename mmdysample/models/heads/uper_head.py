@@ -1,4 +1,4 @@
-"""UPerNet's decode head with an upsampler by name."""
+"""UPerNet's decode head with a configurable upsampler."""
 
 from typing import Any, Optional
 
@@ -19,7 +19,7 @@ from mmseg.models.utils import resize  # noqa: E402
 
 @MODELS.register_module()
 class UPerHead(StockUPerHead):
-    """mmseg's UPerNet head, with the upsampler of its top-down path by name.
+    """mmseg's UPerNet head with a configurable upsampler in its top-down path.
 
     ::
 
@@ -31,29 +31,29 @@ class UPerHead(StockUPerHead):
                                       | upsampler 0         |
         stage 1 -- lateral 0 -------- + -- conv 0 ----------'
 
-    Each step has an upsampler of its own, called with the finer lateral if it is guided; where the finer map is odd, its output is
-    cropped. The maps are then resized bilinearly to the finest one, x8 at most, as in mmseg: the parameters that `the published
-    comparison <https://github.com/tiny-smart/sapa>`_ prints for UPerNet (deconvolution +7.1M, pixel shuffle +28.3M) are those of three
-    upsamplers.
+    Each step has its own upsampler. A guided upsampler also reads the finer lateral. Where the finer map has an odd size, the output is
+    cropped to it. The maps are then resized bilinearly to the finest one, by up to x8, as in mmseg. Upsamplers are used only in the three
+    top-down steps, because the parameters that `the published comparison <https://github.com/tiny-smart/sapa>`_ lists for UPerNet
+    (deconvolution +7.1M, pixel shuffle +28.3M) are those of three upsamplers.
 
     Args:
-        upsample_cfg: With a ``type``, or as a name or class: an upsampler, see :func:`~mmdysample.build_upsampler`. Without one
-            (``dict(mode='bilinear')``, the default): this is mmseg's head to the bit.
-        kwargs: As in mmseg's head: ``pool_scales``, ``in_channels``, ``channels``, ``num_classes``, ``align_corners`` (of what is
-            interpolated as in mmseg), ...
+        upsample_cfg: The upsampler: a dict with a ``type``, a name or a class, see :func:`~mmdysample.build_upsampler`. If it is absent
+            or ``dict(mode='bilinear')``, the output is identical to mmseg's head.
+        kwargs: As in mmseg's head: ``pool_scales``, ``in_channels``, ``channels``, ``num_classes``, ``align_corners`` (for the bilinear
+            resizing that remains), ...
 
     Raises:
-        ValueError: The upsampler is unknown, or does not fit ``channels``.
+        ValueError: The upsampler is unknown or does not fit ``channels``.
     """
 
     def __init__(self, upsample_cfg: Optional[UpsampleConfig] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         named = named_config_or('bilinear', upsample_cfg)
-        # The lateral is added to the upsampled map anyway, so FADE's gate, which would mix it in, is off.
+        # FADE's gate would add the lateral to its output. It is off, because the head adds the lateral itself.
         self.upsample_modules = build_steps(named, self.channels, len(self.lateral_convs), {'gating': False}) if named else ModuleList()
 
     def _forward_feature(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Compute the map that is classified, ``(B, channels, H_0, W_0)``; mmseg's ``forward`` calls this.
+        """Return the feature map that is classified; mmseg's ``forward`` calls this.
 
         Args:
             inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.

@@ -1,4 +1,4 @@
-"""CSP layers of RepVGG blocks, which RT-DETR fuses its levels with. mmcv and mmdet have neither."""
+"""RepVGG blocks and the CSP layers of them that fuse the levels in RT-DETR. mmcv and mmdet have neither."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class RepVGGBlock(BaseModule):
-    """A 3x3 and a 1x1 convolution side by side: Ding et al., *RepVGG*, CVPR 2021, without the identity branch.
+    """The sum of a 3x3 and a 1x1 convolution: Ding et al., *RepVGG*, CVPR 2021, without the identity branch.
 
     Args:
         channels: Channels ``C`` of the map.
@@ -23,20 +23,20 @@ class RepVGGBlock(BaseModule):
         self.activation = build_activation_layer(act_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From ``(B, C, H, W)`` to the same shape."""
+        """Return the activated sum for ``x`` of shape ``(B, C, H, W)``, in the same shape."""
         return self.activation(self.conv1(x) + self.conv2(x))
 
 
 class CSPRepLayer(BaseModule):
-    """Two 1x1 convolutions of the same map, RepVGG blocks after one of them, and their sum.
+    """The sum of two branches of one map: a 1x1 convolution followed by RepVGG blocks, and another 1x1 convolution.
 
-    mmdet's ``CSPLayer`` concatenates the two branches in place of adding them.
+    mmdet's ``CSPLayer`` concatenates the two branches instead of adding them.
 
     Args:
         in_channels: Channels of the map.
         out_channels: Channels of the result.
-        expansion: The branches have ``int(expansion * out_channels)`` channels; another 1x1 convolution follows where that is not
-            ``out_channels``.
+        expansion: The branches have ``int(expansion * out_channels)`` channels. If that is not ``out_channels``, another 1x1 convolution
+            follows the sum.
         num_blocks: Number of RepVGG blocks.
         norm_cfg: The normalisation after each convolution.
         act_cfg: The activation.
@@ -54,5 +54,5 @@ class CSPRepLayer(BaseModule):
         self.conv3 = nn.Identity() if hidden == out_channels else ConvModule(hidden, out_channels, 1, **layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From ``(B, in_channels, H, W)`` to ``(B, out_channels, H, W)``."""
+        """Return ``(B, out_channels, H, W)`` for ``x`` of shape ``(B, in_channels, H, W)``."""
         return self.conv3(self.bottlenecks(self.conv1(x)) + self.conv2(x))

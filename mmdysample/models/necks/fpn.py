@@ -1,4 +1,4 @@
-"""Feature Pyramid Network with an upsampler by name."""
+"""Feature Pyramid Network with a configurable upsampler."""
 
 from typing import Any, Optional
 
@@ -16,7 +16,7 @@ from .stock import StockFPN
 
 @MODELS.register_module()
 class FPN(StockFPN):
-    """mmdet's FPN, with the upsampler of its top-down path by name.
+    """mmdet's FPN with a configurable upsampler in its top-down path.
 
     ::
 
@@ -28,24 +28,25 @@ class FPN(StockFPN):
                            | upsampler 0
         C2 -> lateral 0 -- + -- conv 0 -> P2
 
-    Each level has an upsampler of its own, called with the finer lateral if it is guided; where the finer map is odd, its output is
-    cropped. Extra levels above P5 are made as in mmdet, unless ``fuse_extra_levels``.
+    Each step has its own upsampler. A guided upsampler also reads the finer lateral. Where the finer map has an odd size, the output is
+    cropped to it. Extra levels above P5 are computed as in mmdet, unless ``fuse_extra_levels`` is set.
 
     Args:
         in_channels: Channels of the backbone's maps.
         out_channels: Channels of the pyramid's maps.
         num_outs: Number of levels of the pyramid.
-        upsample_cfg: With a ``type``, or as a name or class: an upsampler, see :func:`~mmdysample.build_upsampler`. Without one
-            (``dict(mode='nearest')``, the default): arguments of ``F.interpolate``, and this is mmdet's FPN to the bit.
-        fuse_extra_levels: Each extra level is a 3x3 convolution with stride 2, from C5 and then from the lateral below it, and takes
-            part in the top-down path through an upsampler of its own (the topology of mmdet's ``FPN_CARAFE``, which the tables of the
-            DySample paper for Faster and Mask R-CNN were made with: four upsamplers for P2 to P6). Images should then be padded to a
-            multiple of the stride of the last level, 64.
+        upsample_cfg: The upsampler: a dict with a ``type``, a name or a class, see :func:`~mmdysample.build_upsampler`. If it is absent
+            or has no ``type``, it holds the arguments of ``F.interpolate`` (``dict(mode='nearest')`` by default), and the output is
+            identical to mmdet's FPN.
+        fuse_extra_levels: Whether extra levels take part in the top-down path, each with its own upsampler. An extra level is then a 3x3
+            convolution with stride 2 of C5, or of the extra lateral below it. This is the topology of mmdet's ``FPN_CARAFE``, with which
+            the DySample paper trained Faster and Mask R-CNN: four upsamplers for P2 to P6. Pad images to a multiple of the stride of the
+            last level (64 for P6).
         kwargs: As in mmdet's FPN: ``start_level``, ``end_level``, ``add_extra_convs``, ``relu_before_extra_convs``,
             ``no_norm_on_lateral``, ``conv_cfg``, ``norm_cfg``, ``act_cfg``, ``init_cfg``.
 
     Raises:
-        ValueError: The upsampler is unknown or does not fit ``out_channels``, or ``fuse_extra_levels`` meets ``add_extra_convs``.
+        ValueError: The upsampler is unknown or does not fit ``out_channels``, or both ``fuse_extra_levels`` and ``add_extra_convs`` are on.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class FPN(StockFPN):
             options = dict(self.upsample_cfg)
             named = named or {'type': options.pop('mode', 'nearest'), **options}
         steps = len(self.lateral_convs) - 1
-        # The lateral is added to the upsampled map anyway, so FADE's gate, which would mix it in, is off as in the published detectors.
+        # FADE's gate would add the lateral to its output. It is off as in the published detectors: the FPN adds the lateral itself.
         self.upsample_modules = build_steps(named, out_channels, steps, {'gating': False}) if named else ModuleList()
 
     def _add_fused_levels(self, **conv: Any) -> None:
@@ -80,7 +81,7 @@ class FPN(StockFPN):
             below = self.out_channels
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Build the pyramid.
+        """Return the maps of the pyramid.
 
         Args:
             inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.
@@ -106,7 +107,7 @@ class FPN(StockFPN):
         return laterals
 
     def _extra_levels(self, inputs: tuple[Tensor, ...], laterals: list[Tensor], outs: list[Tensor]) -> list[Tensor]:
-        """The levels above the top-down path, as mmdet makes them."""
+        """Return the levels above the top-down path, computed as in mmdet."""
         if not self.add_extra_convs:
             return [F.max_pool2d(outs[-1], 1, stride=2**i) for i in range(1, self.num_outs - len(outs) + 1)]
         sources = {'on_input': inputs[self.backbone_end_level - 1], 'on_lateral': laterals[-1], 'on_output': outs[-1]}

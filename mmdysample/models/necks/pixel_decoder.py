@@ -1,4 +1,4 @@
-"""MaskFormer's pixel decoders with an upsampler by name."""
+"""MaskFormer's pixel decoders with a configurable upsampler."""
 
 from abc import ABCMeta, abstractmethod
 from typing import Any, Optional
@@ -20,10 +20,10 @@ from mmdet.models.layers.pixel_decoder import TransformerEncoderPixelDecoder as 
 
 
 class _EqualToStock(ABCMeta):
-    """Makes a subclass of mmdet's ``PixelDecoder`` compare equal to it.
+    """Metaclass that makes a subclass of mmdet's ``PixelDecoder`` compare equal to ``PixelDecoder``.
 
-    mmdet's MaskFormer head, and mmseg's with it, fits the width of the backbone's last map to its transformer if
-    ``type(self.pixel_decoder) == PixelDecoder``. Any other decoder is taken for one with an encoder, which has done so itself.
+    The MaskFormer head of mmdet, which mmseg's extends, projects the backbone's last map to the width of its transformer only if
+    ``type(self.pixel_decoder) == PixelDecoder``. It assumes that any other decoder has an encoder, which projects the map itself.
     """
 
     def __eq__(cls, other: object) -> bool:
@@ -33,30 +33,30 @@ class _EqualToStock(ABCMeta):
 
 
 class _TopDown(StockPixelDecoder):
-    """The top-down path that both decoders have."""
+    """The top-down path of both decoders."""
 
     def __init__(self, upsample_cfg: Optional[UpsampleConfig] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         named = named_config_or('nearest', upsample_cfg)
         channels = self.mask_feature.in_channels
-        # The lateral is added to the upsampled map anyway, so FADE's gate, which would mix it in, is off.
+        # FADE's gate would add the lateral to its output. It is off, because the decoder adds the lateral itself.
         self.upsample_modules = build_steps(named, channels, len(self.lateral_convs), {'gating': False}) if named else ModuleList()
 
     def init_weights(self) -> None:
-        """Initialise as mmdet does, and each upsampler as it does itself."""
+        """Initialise the decoder as mmdet does, and each upsampler by its own method."""
         super().init_weights()
         self.upsample_modules.init_weights()
 
     def forward(self, feats: tuple[Tensor, ...], batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
-        """Decode.
+        """Return the mask features and the memory of the transformer decoder.
 
         Args:
             feats: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.
-            batch_img_metas: For each image ``img_shape``, and ``batch_input_shape``, to which it was padded.
+            batch_img_metas: For each image, its ``img_shape`` and the ``batch_input_shape`` that it was padded to.
 
         Returns:
-            The map that masks are made of, ``(B, out_channels, H_0, W_0)``, and the one that the transformer decoder reads, of the
-            size of the coarsest.
+            The map from which masks are computed, ``(B, out_channels, H_0, W_0)``, and the map that the transformer decoder reads, of the
+            height and width of the coarsest map.
         """
         if not self.upsample_modules:
             return super().forward(feats, batch_img_metas)
@@ -68,12 +68,12 @@ class _TopDown(StockPixelDecoder):
 
     @abstractmethod
     def _encode(self, top: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
-        """From the backbone's last map: where the top-down path starts, and what the transformer decoder reads."""
+        """Return the start of the top-down path and the memory of the transformer decoder, from the backbone's last map."""
 
 
 @MODELS.register_module()
 class PixelDecoder(_TopDown, metaclass=_EqualToStock):
-    """mmdet's ``PixelDecoder`` of MaskFormer, with the upsampler of its top-down path by name.
+    """mmdet's ``PixelDecoder`` of MaskFormer with a configurable upsampler in its top-down path.
 
     ::
 
@@ -85,16 +85,16 @@ class PixelDecoder(_TopDown, metaclass=_EqualToStock):
                                                            | upsampler 0
         C2 -- lateral 0 ---------------------------------- + -- conv 0 -- mask features
 
-    Each step has an upsampler of its own, called with the finer lateral if it is guided; where the finer map is odd, its output is
-    cropped. It stands in the ``pixel_decoder`` of mmdet's or mmseg's MaskFormer head, which gives it the channels.
+    Each step has its own upsampler. A guided upsampler also reads the finer lateral. Where the finer map has an odd size, the output is
+    cropped to it. Use it as ``pixel_decoder`` of the MaskFormer head of mmdet or mmseg, which sets the channels.
 
     Args:
-        upsample_cfg: With a ``type``, or as a name or class: an upsampler, see :func:`~mmdysample.build_upsampler`. Without one
-            (``dict(mode='nearest')``, the default): this is mmdet's decoder to the bit.
+        upsample_cfg: The upsampler: a dict with a ``type``, a name or a class, see :func:`~mmdysample.build_upsampler`. If it is absent
+            or ``dict(mode='nearest')``, the output is identical to mmdet's decoder.
         kwargs: As in mmdet's decoder: ``in_channels``, ``feat_channels``, ``out_channels``, ``norm_cfg``, ``act_cfg``, ``init_cfg``.
 
     Raises:
-        ValueError: The upsampler is unknown, or does not fit ``feat_channels``.
+        ValueError: The upsampler is unknown or does not fit ``feat_channels``.
     """
 
     def _encode(self, top: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
@@ -103,16 +103,16 @@ class PixelDecoder(_TopDown, metaclass=_EqualToStock):
 
 @MODELS.register_module()
 class TransformerEncoderPixelDecoder(_TopDown, StockTransformerEncoderPixelDecoder):
-    """mmdet's ``TransformerEncoderPixelDecoder`` of MaskFormer, with the upsampler of its top-down path by name.
+    """mmdet's ``TransformerEncoderPixelDecoder`` of MaskFormer with a configurable upsampler in its top-down path.
 
-    A transformer encoder over C5 comes before the top-down path, which is that of :class:`PixelDecoder`.
+    A transformer encoder processes C5 before the top-down path, which is the same as in :class:`PixelDecoder`.
 
     Args:
         upsample_cfg: As in :class:`PixelDecoder`.
         kwargs: As in mmdet's decoder: those of :class:`PixelDecoder`, ``encoder`` and ``positional_encoding``.
 
     Raises:
-        ValueError: The upsampler is unknown, or does not fit ``feat_channels``.
+        ValueError: The upsampler is unknown or does not fit ``feat_channels``.
     """
 
     def _encode(self, top: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor]:
@@ -127,7 +127,7 @@ class TransformerEncoderPixelDecoder(_TopDown, StockTransformerEncoderPixelDecod
 
 
 def _padding(top: Tensor, batch_img_metas: list[dict]) -> Tensor:
-    """Where a map ``(B, C, H, W)`` shows padding and no image: booleans ``(B, H, W)``."""
+    """Return which pixels of a map ``(B, C, H, W)`` are padding: ``(B, H, W)``, bool."""
     padding = top.new_ones(len(top), 1, *batch_img_metas[0]['batch_input_shape'], dtype=torch.float32)
     for plane, meta in zip(padding, batch_img_metas):
         height, width = meta['img_shape']

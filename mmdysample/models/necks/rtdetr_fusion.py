@@ -1,4 +1,4 @@
-"""RT-DETR's hybrid encoder, as a neck with an upsampler by name."""
+"""RT-DETR's hybrid encoder as a neck with a configurable upsampler."""
 
 from typing import Any, Optional
 
@@ -34,28 +34,28 @@ class RTDETRFusion(BaseModule):
                                                         | upsampler 0
         C3 -- 1x1 ------------------------------------ cat -- CSP --------> P3, and by a 3x3 with stride 2 into P4
 
-    AIFI is a transformer encoder on the coarsest level alone; what follows is CCFF, a top-down and a bottom-up path of CSP layers. Each
-    step of the top-down path has an upsampler of its own, called with the finer map that it will be concatenated with if it is guided;
-    where the finer map is odd, its output is cropped. Maps are taken as full: padding of smaller images in a batch is not masked in AIFI.
+    AIFI is a transformer encoder on the coarsest level only. It is followed by CCFF, a top-down and a bottom-up path of CSP layers. Each
+    step of the top-down path has its own upsampler. A guided upsampler also reads the finer map that its output is concatenated with.
+    Where the finer map has an odd size, the output is cropped to it. AIFI does not mask the padding of smaller images in a batch.
 
     Args:
         in_channels: Channels of the backbone's maps.
         out_channels: Channels of every level.
-        upsample_cfg: With a ``type``, or as a name or class: an upsampler, see :func:`~mmdysample.build_upsampler`. Without one
-            (``dict(mode='nearest')``, the default): arguments of ``F.interpolate``, as RT-DETR has it.
+        upsample_cfg: The upsampler: a dict with a ``type``, a name or a class, see :func:`~mmdysample.build_upsampler`. If it is absent
+            or has no ``type``, it holds the arguments of ``F.interpolate``; the default is ``dict(mode='nearest')``, as in RT-DETR.
         expansion: Width of the CSP layers, as a factor of ``out_channels``; RT-DETR-R18 has 0.5, R50 has 1.0.
-        num_blocks: RepVGG blocks in each CSP layer.
-        encoder_layers: Layers of AIFI; 0 leaves it out.
-        num_heads: Attention heads of AIFI.
+        num_blocks: Number of RepVGG blocks in each CSP layer.
+        encoder_layers: Number of layers of AIFI; 0 omits AIFI.
+        num_heads: Number of attention heads of AIFI.
         feedforward_channels: Hidden channels of AIFI's feed-forward network.
-        temperature: Of the positional encoding in AIFI.
+        temperature: The temperature of the positional encoding in AIFI.
         norm_cfg: The normalisation after each convolution.
         act_cfg: The activation of CCFF.
         init_cfg: mmengine's initialisation.
 
     Raises:
-        ValueError: The upsampler is unknown or does not fit ``out_channels``, a size is no positive integer, or ``out_channels`` is not
-            divisible by 4 and by ``num_heads``.
+        ValueError: The upsampler is unknown or does not fit ``out_channels``, a size is not a positive integer, ``expansion`` leaves no
+            channel, or ``out_channels`` is not divisible by 4 and by ``num_heads``.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class RTDETRFusion(BaseModule):
 
         self.input_proj = ModuleList([ConvModule(channels, out_channels, 1, act_cfg=None, **norm) for channels in in_channels])
         self.encoder = _transformer_encoder(encoder_layers, out_channels, num_heads, feedforward_channels)
-        # As in RT-DETR, the modules of the top-down path are counted from the coarsest level; the upsamplers, as in FPN, from the finest.
+        # The modules of the top-down path are numbered from the coarsest level, as in RT-DETR; the upsamplers from the finest, as in FPN.
         self.lateral_convs = ModuleList([ConvModule(out_channels, out_channels, 1, **norm_act) for _ in range(steps)])
         self.fpn_blocks = fusion_blocks()
         self.downsample_convs = ModuleList([ConvModule(out_channels, out_channels, 3, 2, 1, **norm_act) for _ in range(steps)])
@@ -103,25 +103,25 @@ class RTDETRFusion(BaseModule):
         self.upsample_modules = build_steps(named, out_channels, steps) if named else ModuleList()
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Fuse the levels.
+        """Return the fused levels.
 
         Args:
             inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.
 
         Returns:
-            As many maps ``(B, out_channels, H_i, W_i)``, finest first.
+            The same number of maps, ``(B, out_channels, H_i, W_i)``, finest first.
 
         Raises:
-            ShapeError: There are more or fewer maps, or, with an upsampler by name, neighbours that do not differ by its ratio.
+            ShapeError: The number of maps differs from ``in_channels``, or neighbouring maps do not differ by the ratio of the upsampler.
         """
         if len(inputs) != len(self.in_channels):
-            raise ShapeError(f'in_channels={self.in_channels} names {len(self.in_channels)} maps, got {len(inputs)}')
+            raise ShapeError(f'in_channels={self.in_channels} lists {len(self.in_channels)} maps, got {len(inputs)}')
         maps = [conv(x) for conv, x in zip(self.input_proj, inputs)]
         maps[-1] = self._attend(maps[-1])
         return self._bottom_up(self._top_down(maps))
 
     def _attend(self, x: Tensor) -> Tensor:
-        """AIFI: attention-based intra-scale feature interaction."""
+        """Apply AIFI (attention-based intra-scale feature interaction) to a map."""
         if self.encoder is None:
             return x
         tokens = self.encoder(x.flatten(2).transpose(1, 2), sine_positions(x, self.temperature), None)
@@ -147,7 +147,7 @@ class RTDETRFusion(BaseModule):
 
 
 def _transformer_encoder(layers: int, channels: int, num_heads: int, feedforward_channels: int) -> Optional[DetrTransformerEncoder]:
-    """The layers of AIFI: those of mmdet, with the GELU of RT-DETR."""
+    """Return the layers of AIFI, mmdet's with the GELU of RT-DETR; None for 0 layers."""
     if not layers:
         return None
     attention = dict(embed_dims=channels, num_heads=num_heads, dropout=0.0)

@@ -1,4 +1,4 @@
-"""The FPN to extend: mmdet's, or mmseg's where mmdet is not installed."""
+"""The FPN that :mod:`~mmdysample.models.necks.fpn` extends: mmdet's, or mmseg's if mmdet is not installed."""
 
 from importlib.util import find_spec
 from typing import Any, Union
@@ -10,9 +10,9 @@ if find_spec('mmdet') is None and find_spec('mmseg') is not None:
     from mmseg.models.necks import FPN as MmsegFPN
 
     class StockFPN(MmsegFPN):
-        """mmseg's FPN, with the arguments read as mmdet reads them.
+        """mmseg's FPN with the meaning that its arguments have in mmdet.
 
-        The two are one network, but mmseg counts ``end_level`` exclusively, and takes ``add_extra_convs=True`` for ``'on_output'``.
+        The two networks are the same, but mmseg's ``end_level`` is exclusive, and its ``add_extra_convs=True`` means ``'on_output'``.
         """
 
         def __init__(self, *args: Any, end_level: int = -1, add_extra_convs: Union[bool, str] = False, **kwargs: Any) -> None:

@@ -103,5 +103,5 @@ def test_initialisation_and_training():
 
 @pytest.mark.parametrize('fixed', [dict(strides=(1, 2, 2, 2)), dict(out_indices=(0, 1)), dict(num_stages=3), dict(deep_stem=True)])
 def test_bad_arguments(fixed):
-    with pytest.raises(ValueError, match=f'four stages, each of stride 2, and gives every map: leave out {next(iter(fixed))}'):
+    with pytest.raises(ValueError, match=f'four stages, each of stride 2, and returns every map: leave out {next(iter(fixed))}'):
         FullResNet(depth=18, **fixed)

@@ -81,8 +81,8 @@ def test_the_names_are_dinos():
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'model.encoder': dict(num_layers=6)}, 'the encoder of RTDETR is its neck, so encoder must not be given'),
-        ({'model.decoder.layer_cfg.self_attn_cfg.embed_dims': 128}, 'needs embed_dims=256, which it encodes boxes for, got 128'),
+        ({'model.encoder': dict(num_layers=6)}, 'the neck of RTDETR is its encoder, so encoder must not be given'),
+        ({'model.decoder.layer_cfg.self_attn_cfg.embed_dims': 128}, 'encodes boxes for embed_dims=256 only, got 128'),
     ],
 )
 def test_bad_arguments(changes, message):

@@ -108,8 +108,8 @@ def test_two_maps_are_enough(index):
         (dict(upsample_cfg='DySampel'), 'unknown upsampler'),
         (dict(upsample_cfg=dict(mode='bilinear')), 'needs a type'),
         (dict(upsample_cfg=dict(type='DySample', scale_factor=4)), 'scale_factor must be 2, got 4'),
-        (dict(in_channels=CHANNELS[1:]), 'must list the same maps, two at least.*got in_channels=.5, 6, 7, 8, 9. and in_index=.0, 1'),
-        (dict(in_channels=[9], in_index=[5]), 'two at least'),
+        (dict(in_channels=CHANNELS[1:]), 'must list the same maps, at least two.*got in_channels=.5, 6, 7, 8, 9. and in_index=.0, 1'),
+        (dict(in_channels=[9], in_index=[5]), 'at least two'),
         (dict(in_channels=9, in_index=5), 'got in_channels=9 and in_index=5'),
     ],
 )

@@ -71,7 +71,7 @@ def test_by_prefix_in_an_mmdet_config():
 @pytest.mark.parametrize(
     ('cfg', 'message'),
     [
-        *((name, f'{name} is guided by a finer map, which a mask head has not') for name in GUIDED),
+        *((name, f'{name} needs a finer map as guide, and a mask head has none') for name in GUIDED),
         ('DySampel', 'unknown upsampler'),
         (dict(groups=2), 'needs a type'),
         (dict(type='DySample', groups=3), 'in_channels must be divisible by groups'),

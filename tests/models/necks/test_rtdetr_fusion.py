@@ -184,5 +184,5 @@ def test_levels_that_do_not_fit_are_refused():
     neck = RTDETRFusion(CHANNELS, upsample_cfg='DySample', **NARROW)
     with pytest.raises(ValueError, match='neighbouring levels must differ by the ratio of the upsampler'):
         neck(maps([(37, 50), (19, 25), (5, 7)]))
-    with pytest.raises(ValueError, match=r'in_channels=\[8, 16, 24\] names 3 maps, got 2'):
+    with pytest.raises(ValueError, match=r'in_channels=\[8, 16, 24\] lists 3 maps, got 2'):
         neck(maps()[:2])
