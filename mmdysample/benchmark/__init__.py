@@ -1,6 +1,6 @@
-"""What upsamplers cost, alone and in models: measured, with the spread of the times.
+"""Measure the cost of upsamplers, alone and in models: medians and quartiles of times, peak memory, parameters, FLOPs.
 
-``measure_upsamplers`` gives the numbers as plain data; ``tools/benchmark.py`` is the command line.
+``measure_upsamplers`` returns the numbers as plain data; ``tools/benchmark.py`` is the command line.
 """
 
 from .environment import Environment

@@ -1,4 +1,4 @@
-"""Where something was measured, and how the machine was told to compute."""
+"""The environment of a measurement: the machine, and the settings of torch that affect times."""
 
 import platform
 import re
@@ -13,24 +13,24 @@ import torch
 
 DEVICES = ('cpu', 'cuda')
 DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
-# What vendors write around the name of a model.
+# Words that vendors add to the name of a model.
 FRILLS = re.compile(r'\((?:R|TM|C)\)|\bCPU\b|\bProcessor\b|\bwith\b.*|@', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Everything but the upsamplers that decides on a time.
+    """Everything that affects a measured time besides the upsampler.
 
     Args:
-        machine: Model of the GPU, or of the CPU where that is what computes.
+        machine: Model of the GPU, or of the CPU if ``device`` is ``'cpu'``.
         device: ``'cpu'`` or ``'cuda'``.
         torch: Version of torch.
         dtype: A key of ``DTYPES``.
-        tf32: Whether float32 may be computed with TensorFloat-32, which has 10 of its 23 bits of mantissa, on tensor cores.
-        compiled: Whether by ``torch.compile``.
-        threads: Of torch on the CPU.
+        tf32: Whether float32 may use TensorFloat-32, which keeps 10 of the 23 bits of the mantissa, on tensor cores.
+        compiled: Whether the upsamplers are compiled by ``torch.compile``.
+        threads: Number of CPU threads of torch.
         cuda: Versions of CUDA and cuDNN; empty on a CPU.
-        date: Of the measurement, ISO 8601.
+        date: Date of the measurement, ISO 8601.
     """
 
     machine: str
@@ -45,15 +45,15 @@ class Environment:
 
     @classmethod
     def here(cls, device: str = 'cpu', dtype: str = 'float32', tf32: bool = False, compiled: bool = False) -> 'Environment':
-        """Take the machine that this runs on.
+        """Return the environment of this machine with these settings.
 
         Raises:
-            ValueError: It cannot be told to compute like that.
+            ValueError: This machine does not support the settings.
         """
         if device == 'cuda' and not torch.cuda.is_available():
-            raise ValueError('--device cuda needs a GPU, and torch sees none; leave it out to measure the CPU')
+            raise ValueError('--device cuda needs a GPU, but torch sees none; leave it out to measure the CPU')
         if tf32 and (device, dtype) != ('cuda', 'float32'):
-            raise ValueError(f'--tf32 is about float32 on CUDA, got --device {device} --dtype {dtype}')
+            raise ValueError(f'--tf32 needs --device cuda --dtype float32, got --device {device} --dtype {dtype}')
         on_gpu = device == 'cuda'
         return cls(
             machine=torch.cuda.get_device_name() if on_gpu else cpu_model(),
@@ -69,13 +69,13 @@ class Environment:
 
     @property
     def file_name(self) -> str:
-        """A name for files, without an ending: ``nvidia-geforce-rtx-3090_torch2.13.0_cuda_float32``."""
+        """A name for files without a suffix, such as ``nvidia-geforce-rtx-3090_torch2.13.0_cuda_float32``."""
         machine = re.sub(r'[^a-z0-9.]+', '-', FRILLS.sub(' ', self.machine).lower()).strip('-.') or 'unknown'
         version = self.torch.split('+')[0]
         return '_'.join((machine, f'torch{version}', self.device, *self._precision()))
 
     def sentence(self) -> str:
-        """For people."""
+        """Return a line that describes the environment, for the text beside a table."""
         kind = f'{self.cuda}' if self.device == 'cuda' else f'{self.threads} thread{"s" if self.threads != 1 else ""}'
         return f'{self.machine}, {kind}, torch {self.torch}, {", ".join(self._precision())}, {self.date}'
 
@@ -84,7 +84,7 @@ class Environment:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Compute so: TF32 as said, which torch otherwise has on in convolutions and off in matrix products."""
+        """Set TF32 for convolutions and matrix products; torch's defaults differ between the two."""
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision('high' if self.tf32 else 'highest')
         try:
@@ -95,7 +95,7 @@ class Environment:
 
 
 def cpu_model() -> str:
-    """The name of the CPU's model, or else of its architecture; nothing that tells one machine from another of its kind."""
+    """Return the model of the CPU, or its architecture if the model is unknown; nothing that identifies the single machine."""
     cpuinfo = Path('/proc/cpuinfo')
     if cpuinfo.is_file():
         found = re.search(r'^model name\s*:\s*(.+)$', cpuinfo.read_text(), flags=re.MULTILINE)

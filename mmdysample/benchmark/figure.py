@@ -1,4 +1,4 @@
-"""The paper's Figure 1 with latencies measured here: mIoU over latency, and the multiplications as the area of a circle."""
+"""Draw the paper's Figure 1 with measured latencies: mIoU over latency, with FLOPs as the area of a circle."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,17 +20,17 @@ from mmdysample.pictures.point_names import name_points
 
 from .upsamplers import REFERENCE, Measured
 
-# Square points of paper for each GFLOP; a dot marks the middle of a circle, however small it is.
+# Area of a circle in square points per GFLOP. A dot marks the centre of each circle, because a circle may be invisibly small.
 AREA = 50.0
 LEGEND = (1, 5, 15)
 DOT = 3.5
-# Latencies further apart than this are shown on a logarithmic axis.
+# If the ratio of the largest to the smallest latency exceeds this, the axis is logarithmic.
 LINEAR_UP_TO = 8.0
 
 
 @dataclass(frozen=True)
 class Point:
-    """A circle of the figure: latency in milliseconds with its quartiles, mIoU with its mark, and extra GFLOPs."""
+    """A circle of the figure: first quartile, median and third quartile of the latency in ms, mIoU with its mark, and added GFLOPs."""
 
     name: str
     ms: tuple[float, float, float]
@@ -39,7 +39,7 @@ class Point:
 
 
 def figure_points(rows: Sequence[Measured], miou: Callable[[str], Optional[Cell]]) -> list[Point]:
-    """The circles of what was measured and has a published mIoU; their FLOPs are counted, beyond those of bilinear."""
+    """Return a circle for each measured upsampler that has a published mIoU; its FLOPs are counted, minus those of bilinear."""
     base = segformer_multiplications(REFERENCE)
     points = []
     for row in rows:
@@ -54,10 +54,10 @@ def draw_figure(points: Sequence[Point], out: Path, latency_of: str, footnote: s
     """Save the figure.
 
     Args:
-        points: Its circles, at least one.
-        out: The file.
-        latency_of: What was timed, for the axis.
-        footnote: A line below it.
+        points: The circles, at least one.
+        out: Path of the picture.
+        latency_of: The timed operation, for the label of the axis.
+        footnote: A line below the figure.
     """
     figure, (key, ax) = plt.subplots(2, figsize=(8.0, 5.8), dpi=160, layout='constrained', height_ratios=(1, 11))
     medians = [point.ms[1] for point in points]
@@ -66,7 +66,7 @@ def draw_figure(points: Sequence[Point], out: Path, latency_of: str, footnote: s
         use_log_axis(ax)
     colours = plt.get_cmap('tab20').colors  # type: ignore[attr-defined]
     drawn: list[Line2D] = []
-    for i, point in enumerate(sorted(points, key=lambda point: -point.gflops)):  # the small ones on top
+    for i, point in enumerate(sorted(points, key=lambda point: -point.gflops)):  # the largest first, so that small circles are on top
         q1, median, q3 = point.ms
         value, read_off = float(point.miou.value), point.miou.mark == 'FIG'
         colour = colours[2 * i % 20 + i // 10 % 2]
@@ -88,7 +88,7 @@ def draw_figure(points: Sequence[Point], out: Path, latency_of: str, footnote: s
 
 
 def _draw_key(ax: Axes, read_off: bool) -> None:
-    """Circles of some sizes, and what an open dot is. A legend of matplotlib has no room for circles so large."""
+    """Draw the key: circles of three sizes and the meaning of an open dot. A matplotlib legend has no room for such large circles."""
     ax.set(xlim=(0, 1), ylim=(0, 1))
     ax.set_axis_off()
     ax.text(0, 0.5, 'areas: GFLOPs added to SegFormer-B1\nat 512x512, counted here', fontsize=8, va='center')

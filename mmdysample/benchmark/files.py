@@ -1,4 +1,4 @@
-"""Results in files that are named after what was measured, and on what. Nothing is overwritten: a second run's files end in ``_2``."""
+"""Write results to files named after the benchmark and the machine. Nothing is overwritten: the files of a second run end in ``_2``."""
 
 import csv
 import io
@@ -29,15 +29,15 @@ def new_results(folder: Path, name: str) -> Iterator[tuple[BinaryIO, Path]]:
     """Open a CSV file that does not exist yet before the work that fills it; remove it if the work fails.
 
     Args:
-        folder: Where it is to be.
-        name: Without an ending.
+        folder: The folder of the file; it is created if needed.
+        name: Name of the file without a suffix.
 
     Yields:
-        The file, and its path; nothing else has that name with another ending, either.
+        The file and its path. No picture has the same name, so that both files of a run can share it.
 
     Raises:
         ValueError: The folder is a file.
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     if folder.is_file():
         raise ValueError(f'--out takes a folder, got the file {folder}')
@@ -49,7 +49,7 @@ def new_results(folder: Path, name: str) -> Iterator[tuple[BinaryIO, Path]]:
 
 
 def to_csv(rows: Sequence[Mapping[str, Value]], environment: Environment) -> str:
-    """Rows, each with the environment."""
+    """Return the rows as CSV, each with the columns of the environment."""
     text = io.StringIO()
     beside = asdict(environment)
     writer = csv.DictWriter(text, [*rows[0], *beside], lineterminator='\n')
@@ -59,14 +59,14 @@ def to_csv(rows: Sequence[Mapping[str, Value]], environment: Environment) -> str
 
 
 def timing_columns(time: Union[Timing, None], prefix: str = '') -> dict[str, Value]:
-    """Raw numbers in milliseconds."""
+    """Return the columns of a timing, in milliseconds; None in each if there is no timing."""
     columns = ('ms_q1', 'ms_median', 'ms_q3', 'calls')
     values = (time.q1, time.median, time.q3, time.calls) if time else (None,) * 4
     return {f'{prefix}{column}': value for column, value in zip(columns, values)}
 
 
 def upsampler_columns(measured: Measured) -> dict[str, Value]:
-    """The raw numbers of an upsampler."""
+    """Return the columns of an upsampler."""
     row: dict[str, Value] = {
         'name': measured.name,
         'parameters': measured.parameters,
@@ -80,7 +80,7 @@ def upsampler_columns(measured: Measured) -> dict[str, Value]:
 
 
 def model_columns(measured: MeasuredModel) -> dict[str, Value]:
-    """The raw numbers of a model with an upsampler."""
+    """Return the columns of a model with an upsampler."""
     height, width = measured.size or (None, None)
     return {
         'model': measured.model,
@@ -95,7 +95,7 @@ def model_columns(measured: MeasuredModel) -> dict[str, Value]:
 
 
 def formulation_columns(measured: MeasuredFormulation) -> dict[str, Value]:
-    """The raw numbers of a formulation in a pass."""
+    """Return the columns of a formulation in a pass."""
     return {
         'size': 'x'.join(map(str, measured.size)),
         'pass': measured.label,

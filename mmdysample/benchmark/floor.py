@@ -1,6 +1,7 @@
-"""The least that an upsampler can take: the bytes that must move, at the pace at which this machine copies.
+"""The floor: the time that an upsampler takes at least, for the bytes it must move at the speed of a copy on this machine.
 
-What the layers predict, and their weights, are left out: with 4 groups and x2 the offsets of a map of 256 channels are an eighth of it.
+The bytes do not include the offsets and the weights. With 4 groups and x2, the offsets of a map of 256 channels have an eighth of its
+size.
 """
 
 from math import prod
@@ -13,15 +14,15 @@ FORMULA = 'forward, read x and write y; forward + backward, also read grad y and
 
 
 def bytes_to_move(size: tuple[int, ...], scale_factor: int, itemsize: int) -> dict[str, int]:
-    """What must be read and written in each pass.
+    """Return the bytes that each pass must read and write.
 
     Args:
         size: ``(B, C, H, W)`` of the map ``x``; its output ``y`` is ``(B, C, s*H, s*W)``.
         scale_factor: The upsampling ratio ``s``.
-        itemsize: Bytes of a number.
+        itemsize: Bytes per value.
 
     Returns:
-        Bytes, by the names of ``PASSES``: ``x + y``, and ``(x + y) + (y + x + x)``.
+        Bytes by pass, a key of ``PASSES``: ``x + y`` forward, and ``(x + y) + (y + x + x)`` forward and backward.
     """
     x = prod(size) * itemsize
     y = scale_factor**2 * x
@@ -29,17 +30,17 @@ def bytes_to_move(size: tuple[int, ...], scale_factor: int, itemsize: int) -> di
 
 
 def copying(source: Tensor, target: Tensor) -> Call:
-    """A copy between two tensors that are there: no page of them is touched for the first time."""
+    """Return a call that copies between two allocated tensors, so that no time is spent on page faults."""
     return lambda: target.copy_(source)
 
 
 def floor_time(copy: Timing, copied: int, moved: int) -> Timing:
-    """How long it takes to move some bytes.
+    """Return the time for moving some bytes at the speed of a copy.
 
     Args:
-        copy: Times of a copy.
-        copied: The bytes of its source, each of which is read once and written once.
-        moved: The bytes that are to be read or written.
+        copy: The times of a copy.
+        copied: The bytes of its source; the copy reads and writes each of them once.
+        moved: The bytes to read or write.
     """
     share = moved / (2 * copied)
     return Timing(share * copy.q1, share * copy.median, share * copy.q3, copy.calls)

@@ -1,6 +1,7 @@
-"""DySample's formulations side by side, beside bilinear interpolation and the least that any of them could take.
+"""Measure the formulations of DySample beside bilinear interpolation and the floor, the time of the memory traffic alone.
 
-All compute the same numbers, which is checked first: one that does not, or cannot be had here, has a row that says so in place of a time.
+The formulations are the paths of this package (the implementations in ``functional``) and the textbook formula, eager and compiled. Each
+output is compared with that of the plain path first. A formulation that differs or fails has the reason in its row instead of a time.
 """
 
 import os
@@ -26,28 +27,28 @@ from .textbook import VARIANTS, Textbook
 from .timing import Clock, Timing, in_a_word, interleaved, make_clock
 from .upsamplers import REFERENCE, SCALE_FACTOR, SECONDS, SIZE, Show
 
-SIZES = (SIZE, (4, 256, 200, 304), (16, 64, 32, 32))  # of the paper's Figure 1; P2 of an FPN in training; small and many
+SIZES = (SIZE, (4, 256, 200, 304), (16, 64, 32, 32))  # the size of the paper's Figure 1; P2 of an FPN in training; many small maps
 ROUNDS = 9
 TEXTBOOK, COMPILED, FLOOR = 'textbook', 'textbook, compiled', 'floor'
 COPY = 'copy'
 OTHER_NUMBERS = 'other numbers than plain'
-# Relative and absolute: for the rounding of coordinates in float32, and of layers and outputs in what is narrower.
+# Relative and absolute tolerance: coordinates are rounded in float32; in narrower dtypes, layers and outputs are as well.
 TOLERANCE = {'float32': 1e-3, 'float16': 1e-2, 'bfloat16': 3e-2}
 
 
 @dataclass(frozen=True)
 class MeasuredFormulation:
-    """What is known of a formulation in a pass.
+    """The measurement of a formulation in a pass.
 
     Args:
         size: ``(B, C, H, W)`` of the map.
         dtype: A key of ``DTYPES``.
         label: A key of ``PASSES``.
         name: ``'bilinear'``, ``'textbook'``, ``'textbook, compiled'``, one of DySample's paths, or ``'floor'``.
-        time: In milliseconds; None if there is none.
-        memory: Bytes held at its peak beyond those held before it; None for the floor, or if it failed.
-        default: Whether it is the path that DySample takes there by itself.
-        error: Why it failed.
+        time: In milliseconds; None if it failed.
+        memory: Peak memory in bytes beyond that held before the call; None for the floor, or if it failed.
+        default: Whether it is the path that DySample chooses by default in this case.
+        error: The reason for a failure, otherwise empty.
     """
 
     size: tuple[int, ...]
@@ -70,23 +71,23 @@ def measure_formulations(
     clock: Optional[Clock] = None,
     show: Show = progress,
 ) -> list[MeasuredFormulation]:
-    """Measure a variant's formulations in one run, their calls interleaved.
+    """Measure the formulations of a variant of DySample in one run with interleaved calls.
 
     Args:
         name: A key of ``VARIANTS``.
         sizes: ``(B, C, H, W)`` of the maps.
         scale_factor: The upsampling ratio ``s``.
-        environment: How to compute; float32 on the CPU by default.
-        rounds: Timed calls of each, at least.
-        seconds: How long to go on calling, about, for each size and pass.
-        clock: What times a call; by default the device's.
-        show: Shows how far it is.
+        environment: The environment; by default, float32 on the CPU.
+        rounds: Minimum number of timed calls of each formulation.
+        seconds: Approximate duration for each size and pass.
+        clock: The function that times a call; by default, that of the device.
+        show: A function that iterates over items and shows the progress.
 
     Returns:
         A row for each size, pass and formulation.
 
     Raises:
-        ValueError: A size does not fit the variant, or the memory does not suffice for a map.
+        ValueError: The variant does not support the channels of a size, or a map does not fit in memory.
     """
     environment = environment or Environment.here()
     clock = clock or make_clock(environment.device)
@@ -95,7 +96,7 @@ def measure_formulations(
     rows = []
     with environment.applied():
         for size, module in zip(sizes, modules):
-            # Nothing that was compiled for another size is asked whether it fits, nor counts towards the number that torch compiles.
+            # Drop what was compiled for other sizes: checking its guards takes time, and it counts towards torch's recompilation limit.
             torch.compiler.reset()
             with fitting(size):
                 torch.manual_seed(0)
@@ -119,7 +120,7 @@ def _measure_pass(
     measure: Callable[..., tuple[dict[str, list[float]], dict[str, str]]],
     show: Show,
 ) -> list[MeasuredFormulation]:
-    """The rows of a pass at a size; ``target`` is what the output's gradient is copied to."""
+    """Return the rows of a pass at one size. The copy of the floor goes from ``gradient`` to ``target``."""
     size, device, s = tuple(x.shape), environment.device, module.scale_factor
     title = f'{"x".join(map(str, size))} {environment.dtype}, {label}'
     subjects = {name: Subject(made, (x,), gradient) for name, made in formulations(module).items()}
@@ -144,14 +145,14 @@ def _measure_pass(
 
 
 def why_not_timed(device: str) -> str:
-    """Why kernels cannot be timed, in a few words; empty if they can. What Triton's interpreter takes says nothing of them."""
+    """Return why kernels cannot be timed on a device, or an empty string. The time in Triton's interpreter would be meaningless."""
     if device == 'cpu':
         return 'not on CPU'
     return "in Triton's interpreter" if os.environ.get('TRITON_INTERPRET') == '1' else ''
 
 
 def formulations(module: DySample) -> dict[str, nn.Module]:
-    """Modules that compute what a DySample does, with its weights, and bilinear interpolation."""
+    """Return the modules to compare, by name: bilinear interpolation, and the formulations of a DySample with copies of its weights."""
     paths = {path: deepcopy(module) for path in PATHS}
     for path, taken in paths.items():
         taken.path = path
@@ -162,7 +163,7 @@ def formulations(module: DySample) -> dict[str, nn.Module]:
 
 
 def _disagreeing(subjects: dict[str, Subject], training: bool, tolerance: float, watch: Show) -> dict[str, str]:
-    """Why formulations fail, or that their numbers are not those of the plain path. Compiles, too."""
+    """Return the formulations that fail or differ from the plain path, with the reason. The first calls also compile."""
     with torch.set_grad_enabled(training):
         with fitting(subjects['plain'].inputs[0].shape):
             expected = _output(subjects['plain'], training)
@@ -170,17 +171,17 @@ def _disagreeing(subjects: dict[str, Subject], training: bool, tolerance: float,
         for name in watch([name for name in subjects if name not in (REFERENCE, 'plain')]):
             try:
                 out = _output(subjects[name], training)
-            except Exception as error:  # whatever it is, it cannot be had here
+            except Exception as error:  # any error means that the formulation does not run here
                 if show_traceback():
                     raise
                 why[name] = in_a_word(error)
                 continue
-            # Image by image: a comparison holds several maps as large as the output.
+            # Compare image by image, because allclose allocates several tensors of the size of its arguments.
             if not all(torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance) for ours, theirs in zip(out, expected)):
                 why[name] = OTHER_NUMBERS
     return why
 
 
 def _output(subject: Subject, training: bool) -> Tensor:
-    """The output in a pass, without what a backward pass would need."""
+    """Return the output in a pass, detached from its graph."""
     return subject.module(*(x.detach().requires_grad_(training) for x in subject.inputs)).detach()

@@ -1,4 +1,4 @@
-"""Peak memory of a call, and maps for which there is none."""
+"""Measure the peak memory of a call, and report maps that do not fit in memory."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +13,13 @@ from .timing import Call, in_a_word
 
 @contextmanager
 def fitting(size: Sequence[int]) -> Iterator[None]:
-    """Turn what a map makes torch raise that cannot be held, or called with, into one line.
+    """Turn torch's errors about a map that is too large into a ``ValueError`` of one line.
+
+    Args:
+        size: Size of the map, for the message.
 
     Raises:
-        ValueError: There is no such map here.
+        ValueError: The map does not fit in memory, or torch does not accept its size.
     """
     try:
         yield
@@ -24,15 +27,15 @@ def fitting(size: Sequence[int]) -> Iterator[None]:
         if show_traceback():
             raise
         shape = 'x'.join(map(str, size))
-        raise ValueError(f'a map of {shape} cannot be had here ({in_a_word(error)}): take a smaller --size') from error
+        raise ValueError(f'cannot make a map of {shape} ({in_a_word(error)}): choose a smaller --size') from error
 
 
 def peak_memory(call: Call, device: str = 'cpu') -> int:
-    """Bytes held at the peak of a call beyond those held before it.
+    """Return the peak memory of a call in bytes, beyond the memory held before it.
 
     Args:
-        call: Called twice; what it allocates once and keeps is not counted.
-        device: ``'cpu'``, where torch's profiler sees every allocation of torch, or ``'cuda'``, where torch's allocator keeps count.
+        call: The call. It runs twice, so that memory which the first run allocates and keeps is not counted.
+        device: ``'cpu'``, measured by torch's profiler, or ``'cuda'``, measured by torch's allocator.
     """
     call()
     return _on_cuda(call) if device == 'cuda' else _on_cpu(call)

@@ -1,4 +1,4 @@
-"""Time and memory of whole models with some upsamplers side by side, at the size at which their configs test."""
+"""Measure time and memory of whole models with several upsamplers, at the image size at which their configs test."""
 
 import copy
 import logging
@@ -31,22 +31,22 @@ from .memory import peak_memory
 from .timing import Call, Clock, Timing, in_a_word, interleaved, make_clock
 
 UPSAMPLERS = (BASELINE, 'DySample', 'DySample+', 'DySample-S', 'DySample-S+')
-# Height and width of the image that goes through a config's test pipeline: the commonest of COCO's, and that of all of NYU's.
+# Height and width of the image for the test pipeline of a config: the most common size in COCO, and the only one in NYU.
 IMAGE = (480, 640)
 
 
 @dataclass(frozen=True)
 class MeasuredModel:
-    """What is known of a model with an upsampler.
+    """The measurement of a model with an upsampler.
 
     Args:
         model: Name of the config, without ``_dysample``.
-        upsampler: Its name.
-        size: Height and width of the network's input; None where it could not be made.
-        parameters: Of the whole model; None where it could not be built.
-        time: Of an image, in milliseconds; None where it failed.
-        memory: Bytes held at the peak, beyond the weights.
-        error: Why there is no time.
+        upsampler: Name of the upsampler.
+        size: Height and width of the network's input in pixels; None if the model could not be built.
+        parameters: Number of parameters of the whole model; None if it could not be built.
+        time: Time for an image in milliseconds; None if it failed.
+        memory: Peak memory in bytes, beyond the weights.
+        error: The reason for a failure, otherwise empty.
     """
 
     model: str
@@ -67,21 +67,21 @@ def measure_models(
     advance: Advance,
     clock: Optional[Clock] = None,
 ) -> Iterator[MeasuredModel]:
-    """Measure the inference of models on one image, with random weights; calls are interleaved among the upsamplers of a model.
+    """Measure the inference of models on one image with random weights. Calls are interleaved among the upsamplers of a model.
 
-    Timed is what ``predict`` does: the network, and what makes results of its outputs. Reading, resizing and normalising images is not.
+    The time is that of ``predict``: the network and the post-processing. Reading, resizing and normalising the image are not timed.
 
     Args:
-        configs: By their paths.
-        upsamplers: What ``--upsampler`` takes, or ``'baseline'`` for that of the stock model.
-        size: Height and width of the image for the network; by default the size at which the config tests an image of ``IMAGE``.
-        environment: How to compute; in a dtype other than float32, by autocast.
-        rounds: Timed calls of each.
-        advance: Is told of each round, and with a line of each model.
-        clock: What times a call; by default the device's.
+        configs: The configs by path.
+        upsamplers: Values of ``--upsampler``, or ``'baseline'`` for the interpolation of the stock model.
+        size: Height and width of the network's input; by default, the size at which the config tests an image of ``IMAGE``.
+        environment: The environment; a dtype other than float32 is applied by autocast.
+        rounds: Number of timed calls of each model.
+        advance: A function that is called after each round, and with a line after each model.
+        clock: The function that times a call; by default, that of the device.
 
     Yields:
-        A row for each model and upsampler. What cannot be built or run has an error in its row.
+        A row for each model and upsampler. A model that cannot be built or run has an error in its row.
     """
     clock = clock or make_clock(environment.device)
     for path, config in configs.items():
@@ -115,7 +115,7 @@ def _measure(
                 first = first or built
                 share_weights(built, first)
                 data = network_input(config, built, size)
-            except Exception as error:  # whatever it is, it cannot be had here
+            except Exception as error:  # any error means that this model does not run here
                 errors[label] = in_a_word(error)
                 continue
             known[label] = {'size': tuple(data['inputs'].shape[-2:]), 'parameters': count_parameters(built)}
@@ -147,8 +147,8 @@ def build_model(config: Config, upsampler: str) -> nn.Module:
     """Build the model of a config with an upsampler and random weights, in evaluation mode.
 
     Raises:
-        ImportError: Its framework is not installed.
-        ValueError: It does not take the upsampler.
+        ImportError: The framework of the config is not installed.
+        ValueError: The config does not take the upsampler.
     """
     config = copy.deepcopy(config)
     if config.get('default_scope') in ('mmdet', 'mmseg'):
@@ -159,14 +159,14 @@ def build_model(config: Config, upsampler: str) -> nn.Module:
     torch.manual_seed(0)
     with _quiet():
         model = revert_sync_batchnorm(MODELS.build(config.model))
-        # Without its residual branches set to zero, what a deep network computes grows until it overflows.
+        # This sets the last layer of residual branches to zero; otherwise the activations of a deep network grow until they overflow.
         model.init_weights()
     return model.eval()
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without greetings of frameworks and mmengine's line about each parameter that is initialised."""
+    """Hide the greetings of frameworks and mmengine's line about each initialised parameter."""
     before = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:
@@ -178,14 +178,14 @@ def _quiet() -> Iterator[None]:
 
 
 def share_weights(model: nn.Module, other: nn.Module) -> None:
-    """Give a model the weights of another wherever both have the same: what they propose, keep and suppress depends on them."""
+    """Copy the weights that two models share, because the number of proposals and of suppressed boxes depends on the weights."""
     own = model.state_dict()
     same = {key: value for key, value in other.state_dict().items() if key in own and own[key].shape == value.shape}
     model.load_state_dict(same, strict=False)
 
 
 def _forget_pretrained(node: Any) -> None:
-    """Leave out what would be downloaded."""
+    """Remove the pretrained weights from a config in-place, so that nothing is downloaded."""
     if isinstance(node, dict):
         if isinstance(node.get('init_cfg'), dict) and node['init_cfg'].get('type') == 'Pretrained':
             node['init_cfg'] = None
@@ -196,12 +196,12 @@ def _forget_pretrained(node: Any) -> None:
 
 
 def network_input(config: Config, model: nn.Module, size: Optional[tuple[int, int]]) -> dict[str, Any]:
-    """What the model is called with for one image.
+    """Return the inputs of a model for one random image.
 
     Args:
-        config: Whose test pipeline the image goes through.
-        model: Whose preprocessor normalises and pads.
-        size: Height and width of the image, in place of what the pipeline makes of one of ``IMAGE``.
+        config: The config; its test pipeline prepares the image.
+        model: The model; its preprocessor normalises and pads the image.
+        size: Height and width of the image; by default, those that the pipeline makes of an image of size ``IMAGE``.
 
     Returns:
         ``inputs (1, 3, H, W)`` and ``data_samples``.
@@ -210,7 +210,7 @@ def network_input(config: Config, model: nn.Module, size: Optional[tuple[int, in
     steps = [step for step in pipeline if not _kind(step).startswith('Load')]
     if size is not None:
         packing = [step for step in steps if _kind(step).startswith('Pack')]
-        # To the size that it has: detectors look for what a Resize notes.
+        # The image already has this size; detectors need the scale factor that Resize records.
         steps = [dict(type='Resize', scale=(size[1], size[0]), keep_ratio=False), *packing]
     image = np.random.default_rng(0).integers(0, 256, (*(size or IMAGE), 3), dtype=np.uint8)
     packed = Compose([dict(type='LoadImageFromNDArray'), *steps])(dict(img=image, img_id=0))
@@ -223,7 +223,7 @@ def _kind(step: dict[str, Any]) -> str:
 
 
 def predict(model: nn.Module, data: dict[str, Any], environment: Environment) -> Call:
-    """A call that predicts."""
+    """Return a call that predicts without gradients, under autocast if the dtype is not float32."""
     dtype = DTYPES[environment.dtype]
 
     def autocast() -> AbstractContextManager:

@@ -1,4 +1,4 @@
-"""What is called: an upsampler forward, and forward and backward."""
+"""The two passes that are measured: forward, and forward plus backward."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from torch import Tensor, nn
 
 from .timing import Call
 
-Inputs = tuple[Tensor, ...]  # a map and, where the module is guided, a guide
+Inputs = tuple[Tensor, ...]  # a feature map and, for a guided module, a guide
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """An upsampler with what it is called with.
+    """An upsampler with its inputs.
 
     Args:
         module: The upsampler.
         inputs: Its inputs.
-        gradient: Of its output; dense, as in a network (that of a sum would be one number, repeated by its strides).
+        gradient: The gradient of its output. It is contiguous, as in a network; the gradient of a sum would be one broadcast value.
     """
 
     module: nn.Module
@@ -27,7 +27,7 @@ class Subject:
 
 
 def forward(subject: Subject) -> Call:
-    """Inference."""
+    """Return a call of inference, without gradients."""
     module = subject.module.eval()
 
     def call() -> None:
@@ -38,7 +38,7 @@ def forward(subject: Subject) -> Call:
 
 
 def forward_backward(subject: Subject) -> Call:
-    """A training step, with gradients of all inputs and parameters, which are gone when it returns."""
+    """Return a call that computes the gradients of all inputs and parameters, and frees them before it returns."""
     module = subject.module.train()
 
     def call() -> None:

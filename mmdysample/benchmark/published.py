@@ -1,4 +1,4 @@
-"""What the paper's Figure 1 shows, beside which times are printed: latencies, and the mIoU of SegFormer-B1 on ADE20K."""
+"""The published numbers that stand beside the measurements: latencies from the paper's Figure 1, and mIoU of SegFormer-B1 on ADE20K."""
 
 from typing import Optional
 
@@ -7,14 +7,14 @@ from mmdysample.paper.table import Cell
 
 from .upsamplers import REFERENCE, SCALE_FACTOR, SIZE
 
-# Published for a head with half the channels, in another framework: not to be compared with the others.
+# Its mIoU was published for a head with half the channels in another framework, so it is not comparable.
 INCOMPARABLE = ('nearest',)
 
 
 def published_ratio(name: str, size: tuple[int, ...], scale_factor: int) -> str:
-    """How many times as long as ``bilinear`` an upsampler takes in the figure, with a tilde: its latencies were read off by eye.
+    """Return the latency of an upsampler in the figure divided by that of ``bilinear``, such as ``'~3.9'``.
 
-    Empty where none is public, or for another size than the figure's.
+    The tilde marks values that were read off the figure. The text is empty if no latency is public, or for another size than the figure's.
     """
     table = read_table('complexity')
     latencies = {row.name: row.cell(table.main) for row in table.rows}
@@ -26,7 +26,7 @@ def published_ratio(name: str, size: tuple[int, ...], scale_factor: int) -> str:
 
 
 def published_miou(name: str) -> Optional[Cell]:
-    """The mIoU of SegFormer-B1 on ADE20K with an upsampler; None where none is public that can be compared with the others."""
+    """Return the published mIoU of SegFormer-B1 on ADE20K with an upsampler; None if no comparable value is public."""
     table = read_table('segformer')
     cells = {row.name: row.cell(table.main) for row in table.rows}
     return None if name in INCOMPARABLE else cells.get(name)

@@ -1,4 +1,4 @@
-"""Measurements as tables for people."""
+"""Turn measurements into tables for people."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -22,22 +22,22 @@ MIB = 2**20
 IN_THE_FIGURE = "in the paper's figure"
 
 UPSAMPLERS_NOTE = """\
-Forward: inference; forward + backward: in training mode, with gradients of all inputs and parameters. GFLOPs: of one call; a multiply-add
-is one."""
-FIGURE_NOTE = "~: ratios of latencies that were read off the paper's Figure 1, on its authors' GPU."
+Forward: inference; forward + backward: in training mode, with gradients of all inputs and parameters. GFLOPs: multiply-adds of one call,
+in billions."""
+FIGURE_NOTE = "~: ratios of latencies read off the paper's Figure 1, measured on its authors' GPU."
 MODELS_NOTE = f"""\
-Inference on one image with random weights: the network and what makes results of its outputs, without reading and resizing the image.
-With random weights nothing reaches a detector's score threshold, so mask heads are not in these times. MiB: beyond the weights.
+Inference on one image with random weights: the network and the post-processing, without reading and resizing the image. With random
+weights no detection reaches the score threshold, so these times do not include mask heads. MiB: peak memory beyond the weights.
 {BASELINE}: the interpolation of the stock model. "first" is the first upsampler of the same model that has a time."""
 
 FORMULATIONS_NOTE = f"""\
 Forward: inference; forward + backward: in training mode, with gradients of the map and all parameters. *: the path that DySample
-takes there by itself. {FLOOR}: the bytes that must move ({FORMULA}),
-at the pace of a copy between two tensors as large as y, measured among the calls."""
+takes by default. {FLOOR}: the time for the bytes that must move ({FORMULA}),
+at the speed of a copy between two tensors of the size of y, which is measured in the same rounds."""
 
 
 def upsampler_table(rows: Sequence[Measured], size: tuple[int, ...], scale_factor: int) -> list[Row]:
-    """Upsamplers side by side, beside the ratios of the paper's figure where it is about that size."""
+    """Return the table of upsamplers, with the ratios of the paper's figure if the size is that of the figure."""
     reference = next(row for row in rows if row.name == REFERENCE)
     cells = [_upsampler_row(row, reference, published_ratio(row.name, size, scale_factor)) for row in rows]
     return _without_empty(cells, (IN_THE_FIGURE, *(f'{short}, unfold / ours' for short in SHORT.values()), 'failed'))
@@ -60,7 +60,7 @@ def _upsampler_row(row: Measured, reference: Measured, published: str) -> Row:
 
 
 def model_table(rows: Sequence[MeasuredModel]) -> list[Row]:
-    """Models side by side, each compared with itself with the first of the upsamplers that has a time."""
+    """Return the table of models, each compared with the same model with the first upsampler that has a time."""
     first: dict[str, MeasuredModel] = {}
     for row in rows:
         if row.time:
@@ -84,7 +84,7 @@ def _model_row(row: MeasuredModel, first: Optional[MeasuredModel]) -> Row:
 
 
 def formulation_table(rows: Sequence[MeasuredFormulation]) -> list[Row]:
-    """Formulations side by side, each compared with bilinear interpolation and with the floor of the same pass."""
+    """Return the table of formulations, each compared with bilinear interpolation and with the floor of the same pass."""
     found = {(row.size, row.dtype, row.label, row.name): row for row in rows}
     cells = []
     for row in rows:
@@ -112,7 +112,7 @@ def _ratio(row: MeasuredFormulation, other: Optional[MeasuredFormulation]) -> st
 
 
 def target_table(verdicts: Sequence[Verdict]) -> list[Row]:
-    """Targets beside what was measured, to three digits, so that what barely misses one does not look as if it met it."""
+    """Return the table of targets with the measured ratios, to three digits so that a narrow miss does not look like a hit."""
     words = {True: 'met', False: 'missed', None: 'not measured'}
     return [
         {
@@ -125,13 +125,13 @@ def target_table(verdicts: Sequence[Verdict]) -> list[Row]:
 
 
 def _without_empty(cells: list[Row], optional: Sequence[str]) -> list[Row]:
-    """Leave out columns that hold nothing."""
+    """Leave out the optional columns that are empty."""
     empty = {column for column in optional if not any(row[column] for row in cells)}
     return [{column: value for column, value in row.items() if column not in empty} for row in cells]
 
 
 def milliseconds(time: Timing) -> str:
-    """Median and quartiles, to three or four digits of the median."""
+    """Return median and quartiles in milliseconds, to three or four significant digits of the median."""
     digits = 3 if time.median < 1 else 2 if time.median < 10 else 1 if time.median < 1000 else 0
     return f'{time.median:.{digits}f} ({time.q1:.{digits}f}-{time.q3:.{digits}f})'
 
@@ -147,13 +147,13 @@ def _giga(number: Optional[int]) -> str:
 
 
 def explanation(environment: Environment) -> str:
-    """What the numbers of a table are."""
-    lines = ['Medians (quartiles) of calls that were interleaved in random order; MiB: held at the peak beyond what was held before.']
+    """Return a line that explains how the numbers of a table were measured."""
+    lines = ['Medians (quartiles) of calls interleaved in random order. MiB: peak memory beyond that held before the call.']
     if environment.device == 'cuda':
         lines.append(
-            f'Times between CUDA events, with a cold L2 cache ({FLUSHED_BYTES // MIB} MiB are overwritten before each call); '
+            f'Times are between CUDA events with a cold L2 cache ({FLUSHED_BYTES // MIB} MiB are overwritten before each call); '
             f'TF32 is {"on" if environment.tf32 else "off"}; cuDNN does not search for algorithms.'
         )
     else:
-        lines.append('Caches hold what the call before has left there.')
+        lines.append('Caches hold the data that the previous call left in them.')
     return ' '.join(lines)

@@ -1,4 +1,4 @@
-"""What DySample is meant to cost at the size of the paper's Figure 1, and whether it does."""
+"""The targets for the cost of DySample at the size of the paper's Figure 1, and whether measurements meet them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +10,16 @@ from .upsamplers import REFERENCE, SIZE
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on what the path that DySample takes by itself costs.
+    """A bound on the cost of the path that DySample takes by default.
 
     Args:
-        device: Where.
+        device: ``'cpu'`` or ``'cuda'``.
         label: A key of ``PASSES``.
-        against: The formulation that it is compared with.
-        limit: If ``faster``, ``against`` takes at least as many times as long; otherwise DySample takes at most as many times as much.
-        faster: Which of them.
-        memory: Whether it is about peak memory, not time.
+        against: The formulation to compare with.
+        limit: The minimum of the time of ``against`` divided by DySample's if ``faster``; otherwise the maximum of DySample's time (or
+            memory) divided by that of ``against``.
+        faster: Whether ``limit`` is a minimum.
+        memory: Whether peak memory is compared instead of time.
     """
 
     device: str
@@ -46,12 +47,12 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """A target, and what was measured.
+    """A target and the measured ratio.
 
     Args:
         target: The target.
         path: The path that was measured.
-        ratio: The ratio that the target bounds; None if one of its sides was not measured.
+        ratio: The ratio that the target bounds; None if either side was not measured.
     """
 
     target: Target
@@ -60,14 +61,14 @@ class Verdict:
 
     @property
     def met(self) -> Optional[bool]:
-        """Whether it is met; None if nobody knows."""
+        """Whether the target is met; None if it was not measured."""
         if self.ratio is None:
             return None
         return self.ratio >= self.target.limit if self.target.faster else self.ratio <= self.target.limit
 
 
 def judge(rows: Sequence[MeasuredFormulation], device: str) -> list[Verdict]:
-    """Hold measurements of ``DySample`` at x2 against the targets of a device; those in float32 and at the targets' size count."""
+    """Compare measurements of ``DySample`` at x2 with the targets of a device; only rows in float32 at the targets' size count."""
     counting = [row for row in rows if (row.size, row.dtype) == (SIZE, 'float32')]
     return [_judge(target, [row for row in counting if row.label == target.label]) for target in TARGETS if target.device == device]
 
@@ -83,7 +84,7 @@ def _judge(target: Target, rows: Sequence[MeasuredFormulation]) -> Verdict:
 
 
 def _value(row: Optional[MeasuredFormulation], memory: bool) -> float:
-    """What is compared; 0 if there is none."""
+    """Return the time or memory to compare; 0 if there is none."""
     if row is None:
         return 0
     return row.memory or 0 if memory else row.time.median if row.time else 0

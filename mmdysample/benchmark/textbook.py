@@ -1,4 +1,4 @@
-"""DySample as its formula is usually written."""
+"""The textbook formulation of DySample: its formula as it is usually written in PyTorch."""
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,10 @@ VARIANTS: dict[str, type[DySample]] = {
 
 
 class Textbook(nn.Module):
-    """The formula step by step: a pass over memory for each operation.
+    """Compute DySample step by step, with one pass over memory for each operation.
 
-    Of a map narrower than float32, coordinates and samples are computed in float32, as autocast has them: in bfloat16 a point on a map of
-    200 pixels would be off by half a pixel.
+    For float16 and bfloat16 maps, coordinates and samples are computed in float32, as under autocast: in bfloat16 a point on a map of 200
+    pixels would be off by half a pixel.
     """
 
     def __init__(self, module: DySample) -> None:
@@ -26,6 +26,7 @@ class Textbook(nn.Module):
         self.module = module
 
     def offsets(self, x: Tensor) -> Tensor:
+        """Return the offsets of the sampling points, ``(B, 2*g*s*s, H, W)``, in pixels of ``x``."""
         m = self.module
         if m.style == 'lp':
             raw = m.offset(x)
@@ -36,6 +37,7 @@ class Textbook(nn.Module):
         return raw + m.init_pos
 
     def forward(self, x: Tensor) -> Tensor:
+        """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``."""
         g, s = self.module.groups, self.module.scale_factor
         b, c, h, w = x.shape
         offset = self.offsets(x).view(b, 2, -1, h, w)

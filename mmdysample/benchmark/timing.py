@@ -1,4 +1,4 @@
-"""Times of calls that are to be compared, so that whatever else the machine does meets all of them alike."""
+"""Time calls in interleaved rounds, so that other load on the machine affects all of them alike."""
 
 import random
 import statistics
@@ -11,25 +11,25 @@ import torch
 from mmdysample.engine.errors import one_line, show_traceback
 
 Call = Callable[[], object]
-Clock = Callable[[Call], float]  # the milliseconds that a call takes
-Watch = Callable[[Iterable[int]], Iterable[int]]  # goes through rounds and shows how far it is
+Clock = Callable[[Call], float]  # runs a call and returns its milliseconds
+Watch = Callable[[Iterable[int]], Iterable[int]]  # iterates over rounds and shows the progress
 
-# Overwritten before each call on CUDA: larger than the L2 cache of any NVIDIA GPU to date.
+# Bytes that are overwritten before each call on CUDA: more than the L2 cache of any NVIDIA GPU to date.
 FLUSHED_BYTES = 256 * 2**20
-# Of the time for which calls are measured, they are called unmeasured before, so that clocks and allocators settle.
+# The warm-up, as a share of the measured time. It lets clock frequencies and allocators settle.
 WARM_UP = 0.1
 SHORTEST_ROUND = 1e-3  # seconds; bounds the number of rounds
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The middle of some times and their spread, in milliseconds.
+    """Median and quartiles of several times, in milliseconds.
 
     Args:
         q1: The first quartile.
         median: The median.
         q3: The third quartile.
-        calls: How many times there are.
+        calls: The number of times.
     """
 
     q1: float
@@ -39,23 +39,23 @@ class Timing:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> 'Timing':
-        """Sum up times, at least one."""
+        """Summarise one or more times."""
         q1, median, q3 = statistics.quantiles(values, n=4, method='inclusive') if len(values) > 1 else [values[0]] * 3
         return cls(q1, median, q3, len(values))
 
 
 def cpu_clock(call: Call) -> float:
-    """Wall time of a call."""
+    """Run a call and return its wall time in milliseconds."""
     start = time.perf_counter()
     call()
     return 1e3 * (time.perf_counter() - start)
 
 
 class CUDAClock:
-    """Time between two CUDA events around a call, its inputs in no cache.
+    """Measure the time between two CUDA events around a call, with a cold L2 cache.
 
-    What a call finds in the L2 cache is otherwise left to what was called before. Nothing waits for the GPU between the flush and the call,
-    so the first kernels are launched while it is still at it, as within a network.
+    Without the flush, the content of the cache would depend on the previous call. The CPU does not wait for the flush, so that the launch
+    of the first kernels overlaps with it, as within a network.
     """
 
     def __init__(self) -> None:
@@ -72,44 +72,44 @@ class CUDAClock:
 
 
 def make_clock(device: str) -> Clock:
-    """The clock for a device, ``'cpu'`` or ``'cuda'``."""
+    """Return the clock for a device, ``'cpu'`` or ``'cuda'``."""
     return CUDAClock() if device == 'cuda' else cpu_clock
 
 
 def interleaved(
     calls: dict[str, Call], clock: Clock, rounds: int, seconds: float = 0.0, watch: Watch = iter
 ) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Time calls in rounds, each in an order of its own, after a warm-up of at least two rounds.
+    """Time calls in rounds, each round in another random order, after a warm-up of at least two rounds.
 
-    Small maps need many rounds: their times spread widely with what the caches hold.
+    Small maps need many rounds, because their times vary widely with the content of the caches.
 
     Args:
-        calls: What to call, by name.
-        clock: What times a call.
-        rounds: How many rounds, at least.
-        seconds: How long to go on, about, if that is longer.
-        watch: Goes through the rounds.
+        calls: The calls by name.
+        clock: The function that times a call.
+        rounds: Minimum number of rounds.
+        seconds: Approximate duration, if that gives more rounds.
+        watch: A function that iterates over the rounds.
 
     Returns:
-        The times in milliseconds, and why a call failed; one that does is left out from then on.
+        The times in milliseconds by name, and the reason of each failed call by name. A call that fails is not called again.
     """
     order = random.Random(0)
     alive, failed = dict(calls), {}
 
     def one_round() -> dict[str, float]:
         taken = {}
-        # In any order: what a call leaves in caches and allocator is what the next one meets.
+        # The order is random, because each call affects the next through the caches and the allocator.
         for name in order.sample(list(alive), len(alive)):
             try:
                 taken[name] = clock(alive[name])
-            except Exception as error:  # whatever it is, it cannot be done here
+            except Exception as error:  # any error means that the call does not run here
                 if show_traceback():
                     raise
-                failed[name] = in_a_word(error)  # not the error itself, whose traceback holds tensors
+                failed[name] = in_a_word(error)  # the error itself would keep tensors alive through its traceback
                 del alive[name]
         return taken
 
-    one_round()  # compiles, allocates
+    one_round()  # the first round compiles and allocates
     pace = max(sum(one_round().values()) / 1e3, SHORTEST_ROUND)
     for _ in range(int(WARM_UP * seconds / pace)):
         one_round()
@@ -118,7 +118,7 @@ def interleaved(
 
 
 def in_a_word(error: Exception) -> str:
-    """Why something cannot be done, short enough for the cell of a table."""
+    """Return the reason of an error, short enough for the cell of a table."""
     text = one_line(error)
     if isinstance(error, torch.cuda.OutOfMemoryError) or 'not enough memory' in text or "can't allocate memory" in text:
         return 'out of memory'

@@ -1,4 +1,4 @@
-"""The formulation of reassembly that ours is measured against: it unfolds the map into ``C x k*k x sH x sW`` numbers."""
+"""The usual formulation of reassembly, to compare with: it unfolds the map into ``C x k*k x sH x sW`` values."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,12 +14,19 @@ Operation = Callable[[Tensor, Tensor, int, int], Tensor]
 
 
 def unfold_reassemble(x: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
-    """Reassembly as it is usually written: unfold, repeat each pixel, multiply, add up."""
+    """Reassemble as it is usually written: unfold, repeat each pixel, multiply, sum.
+
+    Args:
+        x: The map, ``(B, C, H, W)``.
+        weight: The kernels, ``(B, k*k, s*H, s*W)``.
+        k: Kernel size.
+        s: The upsampling ratio.
+    """
     return (_patches(x, k, s) * weight.unsqueeze(1)).sum(2)
 
 
 def unfold_similarity(x: Tensor, y: Tensor, k: int, s: int) -> Tensor:
-    """Similarity as it is usually written."""
+    """Compute similarity as it is usually written: inner products of each pixel of ``y`` with the ``k*k`` pixels of ``x`` around it."""
     return (_patches(x, k, s) * y.unsqueeze(2)).sum(1)
 
 
@@ -31,7 +38,7 @@ def _patches(x: Tensor, k: int, s: int) -> Tensor:
 
 @contextmanager
 def in_place_of_tiles(reassemble: Operation, similarity: Operation) -> Iterator[None]:
-    """Compute by other formulations."""
+    """Replace the two operations of ``functional.tiles`` by other formulations."""
     ours = tiles.reassemble, tiles.similarity
     tiles.reassemble, tiles.similarity = reassemble, similarity  # type: ignore[assignment]
     try:
@@ -41,7 +48,7 @@ def in_place_of_tiles(reassemble: Operation, similarity: Operation) -> Iterator[
 
 
 class Unfolding(nn.Module):
-    """An upsampler with the unfold formulation in the place of ours."""
+    """An upsampler that uses the unfold formulation."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -54,11 +61,11 @@ class Unfolding(nn.Module):
 
 
 def reassembles(module: nn.Module, inputs: tuple[Tensor, ...], scale_factor: int = 2) -> bool:
-    """Whether an upsampler computes what can be unfolded.
+    """Return True if an upsampler calls ``tiles.reassemble``, which has an unfold formulation.
 
     Args:
         module: The upsampler.
-        inputs: A map and, for a guided one, a guide; their corners are enough.
+        inputs: A map and, for a guided upsampler, a guide. Only a corner of them is used.
         scale_factor: The upsampling ratio.
     """
     small = [tensor[:1, :, : 8 * scale, : 8 * scale] for tensor, scale in zip(inputs, (1, scale_factor))]

@@ -1,4 +1,4 @@
-"""Time, memory, parameters and multiplications of upsamplers side by side."""
+"""Measure time, memory, parameters and multiplications of upsamplers."""
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -23,23 +23,23 @@ from .timing import Call, Clock, Timing, in_a_word, interleaved, make_clock
 from .unfold import Unfolding, reassembles
 
 REFERENCE = 'bilinear'
-SIZE = (1, 256, 120, 120)  # of the paper's Figure 1
+SIZE = (1, 256, 120, 120)  # the size of the paper's Figure 1
 SCALE_FACTOR = 2
 ROUNDS, SECONDS = 7, 10.0
 UNFOLD_ROUNDS = 3
 
-# Goes through something and shows how far it is, under a ``label``.
+# Iterates over items and shows the progress under a ``label``.
 Show = Callable[..., Iterable[Any]]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a pass takes.
+    """The cost of a pass.
 
     Args:
-        time: In milliseconds.
-        memory: Bytes held at its peak beyond those held before it.
-        unfold: How many times as long it takes by unfolding; None where nothing can be unfolded, or nobody asked.
+        time: Time in milliseconds.
+        memory: Peak memory in bytes, beyond that held before the call.
+        unfold: Time of the unfold formulation divided by this time; None if it was not measured, or there is no such formulation.
     """
 
     time: Timing
@@ -49,14 +49,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of an upsampler.
+    """The measurement of an upsampler.
 
     Args:
-        name: Its name.
-        parameters: Their number; None if it could not be built.
-        multiplications: Of a call; None if it could not be built.
-        costs: By the names of ``PASSES``; a pass that failed has none.
-        error: Why there are none.
+        name: Name of the upsampler.
+        parameters: Number of parameters; None if it could not be built.
+        multiplications: Multiplications of a call; None if it could not be built.
+        costs: Costs by pass, a key of ``PASSES``; a pass that failed is missing.
+        error: The reason for missing costs, otherwise empty.
     """
 
     name: str
@@ -77,26 +77,25 @@ def measure_upsamplers(
     clock: Optional[Clock] = None,
     show: Show = progress,
 ) -> list[Measured]:
-    """Measure upsamplers in one run, their calls interleaved.
+    """Measure upsamplers in one run with interleaved calls.
 
     Args:
-        upsamplers: Names, or dicts in Python syntax, as ``--upsampler`` takes them; ``bilinear`` is measured in any case, because what
-            the others take is compared with it.
+        upsamplers: Names, or dicts in Python syntax, as for ``--upsampler``. ``bilinear`` is always measured, as the reference.
         size: ``(B, C, H, W)`` of the map; a guide has ``(B, C, s*H, s*W)``.
         scale_factor: The upsampling ratio ``s``.
-        environment: How to compute; float32 on the CPU by default.
-        rounds: Timed calls of each, at least.
-        seconds: How long to go on calling, about, for each pass.
-        unfold: Whether to measure the unfold formulation of what reassembles, too.
-        clock: What times a call; by default the device's.
-        show: Shows how far it is.
+        environment: The environment; by default, float32 on the CPU.
+        rounds: Minimum number of timed calls of each upsampler.
+        seconds: Approximate duration of each pass.
+        unfold: Whether to measure the unfold formulation of reassembly as well.
+        clock: The function that times a call; by default, that of the device.
+        show: A function that iterates over items and shows the progress.
 
     Returns:
-        A row for each, ``bilinear`` first unless it has a place of its own. What cannot be built for that size, or fails on that device or
-        in that dtype, has an error in its row.
+        A row for each upsampler; ``bilinear`` is the first unless it is in the list. An upsampler that cannot be built for that size, or
+        fails on that device or in that dtype, has an error in its row.
 
     Raises:
-        ValueError: An upsampler is unknown, or the memory does not suffice for the map.
+        ValueError: An upsampler is unknown, or the map does not fit in memory.
     """
     environment = environment or Environment.here()
     device = environment.device
@@ -112,7 +111,7 @@ def measure_upsamplers(
             multiplications = size[0] * count_multiplications(make(config, size[1], scale_factor), *size[2:], size[1], scale_factor)
             counts[name] = count_parameters(module), multiplications
             module = module.to(device, DTYPES[environment.dtype])
-        except Exception as error:  # whatever it is, it cannot be had at this size, ratio or dtype
+        except Exception as error:  # any error means that it does not support this size, ratio or dtype
             errors[name][''] = in_a_word(error)
             continue
         called = inputs if getattr(module, 'guided', False) else inputs[:1]
@@ -141,7 +140,7 @@ def measure_upsamplers(
 
 
 class Whole(nn.Module):
-    """An upsampler within a module, because torch compiles nothing of one that is its own, such as ``nn.Upsample``, alone."""
+    """A wrapper for compilation, because torch does not compile one of its own modules, such as ``nn.Upsample``, without a caller."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -153,14 +152,14 @@ class Whole(nn.Module):
 
 
 def _named(upsamplers: Sequence[str]) -> dict[str, UpsampleConfig]:
-    """Configs by their names, with the one that all are compared with."""
+    """Return the configs by name, with the reference first if it is not among them."""
     configs = [resolve(parse_upsampler(text))[0] for text in upsamplers]
     named: dict[str, UpsampleConfig] = {upsampler_name(config): config for config in configs}
     return named if REFERENCE in named else {REFERENCE: {'type': REFERENCE}, **named}
 
 
 def _tensors(size: tuple[int, int, int, int], scale_factor: int, environment: Environment) -> tuple[Inputs, Tensor]:
-    """A map and a guide, and a gradient of the output."""
+    """Return a map and a guide, and a gradient of the output."""
     torch.manual_seed(0)
     fine = (*size[:2], scale_factor * size[2], scale_factor * size[3])
     x, guide, gradient = (torch.randn(shape).to(environment.device, DTYPES[environment.dtype]) for shape in (size, fine, fine))
@@ -168,7 +167,7 @@ def _tensors(size: tuple[int, int, int, int], scale_factor: int, environment: En
 
 
 def _sentence(why: dict[str, str]) -> str:
-    """Why an upsampler, or some of its passes, failed."""
+    """Return one text for the reasons why an upsampler, or some of its passes, failed."""
     words = set(why.values())
     if len(words) == 1 and why.keys() & {'', 'forward'}:
         return words.pop()
@@ -176,7 +175,7 @@ def _sentence(why: dict[str, str]) -> str:
 
 
 def _many_graphs() -> Any:
-    """All modules share the code of ``Whole``, and torch compiles a piece of code for no more than eight of them unless told otherwise."""
+    """Raise torch's recompilation limit, which is 8 per code object, because all modules share the code of ``Whole``."""
     import torch._dynamo.config as config
 
     name = 'recompile_limit' if hasattr(config, 'recompile_limit') else 'cache_size_limit'
@@ -186,7 +185,7 @@ def _many_graphs() -> Any:
 def _unfold_ratio(
     subject: Subject, call: Call, run: Callable[[Subject], Call], clock: Clock, scale_factor: int
 ) -> tuple[Optional[float], str]:
-    """How many times as long a call takes by unfolding; None where nothing can be unfolded, or where it fails, and why."""
+    """Return the time of the unfold formulation divided by that of a call, or None and the reason of a failure."""
     if not reassembles(subject.module, subject.inputs, scale_factor):
         return None, ''
     unfolding: nn.Module = Unfolding(subject.module)
