@@ -1,4 +1,4 @@
-"""What is on an image, by its annotations or by a model, whatever the framework calls it."""
+"""Convert annotations and predictions of mmdet and mmseg to one form: objects, a class map or a depth map."""
 
 from typing import Any, NamedTuple, Optional, Union
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Objects(NamedTuple):
-    """Objects apart from each other."""
+    """Separate objects, as of detection and instance segmentation."""
 
     boxes: np.ndarray  # (N, 4): left, top, right, bottom, in pixels of the image
     labels: np.ndarray  # (N,)
@@ -15,33 +15,33 @@ class Objects(NamedTuple):
 
 
 class LabelMap(NamedTuple):
-    """A class for every pixel, and which pixels belong together."""
+    """A class map, with the segment of each pixel."""
 
-    labels: np.ndarray  # (h, w); -1 where there is none
-    segments: np.ndarray  # (h, w): a number for each segment
+    labels: np.ndarray  # (h, w): the class; -1 for none
+    segments: np.ndarray  # (h, w): the number of the segment
 
 
 class DepthMap(NamedTuple):
-    """Depth."""
+    """A depth map."""
 
-    metres: np.ndarray  # (h, w); NaN where it is unknown
+    metres: np.ndarray  # (h, w); NaN if unknown
 
 
 Contents = Union[Objects, LabelMap, DepthMap]
 
-THINGS = 1000  # mmdet's panoptic predictions are label + 1000 * number of the thing
+THINGS = 1000  # mmdet encodes panoptic predictions as label + 1000 * number of the thing
 
 
 def prediction(sample: Any, classes: int, score: float) -> Contents:
-    """What a model found on an image.
+    """Return the prediction in a data sample.
 
     Args:
         sample: The data sample that ``test_step`` returned.
-        classes: The number of classes; greater labels mean none.
-        score: Objects with less are left out.
+        classes: Number of classes; a label outside of ``0`` to ``classes - 1`` means no class.
+        score: Minimum score of an object.
 
     Raises:
-        ValueError: It is nothing that is known here.
+        ValueError: The sample has no prediction of a known kind.
     """
     if 'pred_panoptic_seg' in sample:
         ids = _array(sample.pred_panoptic_seg.sem_seg)[0]
@@ -53,18 +53,18 @@ def prediction(sample: Any, classes: int, score: float) -> Contents:
         return _depth(sample.pred_depth_map)
     if 'pred_instances' in sample and 'bboxes' in sample.pred_instances:
         return _objects(sample.pred_instances[sample.pred_instances.scores >= score])
-    raise ValueError(f'no picture shows what the model predicts: {", ".join(sample.keys())}')
+    raise ValueError(f'cannot draw the predictions of this model: {", ".join(sample.keys())}')
 
 
 def ground_truth(sample: Any, classes: int) -> Optional[Contents]:
-    """What the annotations say is on an image.
+    """Return the annotations of an image.
 
     Args:
         sample: A data sample of a test set.
-        classes: The number of classes; greater labels mean none.
+        classes: Number of classes; a label outside of ``0`` to ``classes - 1`` means no class.
 
     Returns:
-        A label map with a segment for each thing where there are masks and a label map; None where there is nothing.
+        The annotations, or None if there are none. Instance masks and a class map together give a class map with a segment per instance.
     """
     instances = sample.get('gt_instances')
     if 'gt_sem_seg' in sample:
@@ -92,7 +92,7 @@ def _depth(depth: Any) -> DepthMap:
 
 
 def _known(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Labels, with -1 for what is no class: what is ignored is 255 in mmdet and mmseg."""
+    """Return labels with -1 for every value that is no class; mmdet and mmseg mark ignored pixels with 255."""
     labels = labels.astype(np.int64)
     return np.where((labels >= 0) & (labels < classes), labels, -1)
 

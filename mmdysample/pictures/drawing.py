@@ -1,4 +1,4 @@
-"""Drawing of what is on an image. Classes are colours, so that no label hides another."""
+"""Draw annotations or predictions over an image. Colours stand for classes, because text labels would cover each other."""
 
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -14,13 +14,18 @@ from .contents import Contents, DepthMap, LabelMap, Objects
 from .picture import extent, interpolation_of
 
 ALPHA = 0.55
-LEGEND = 24  # classes
+LEGEND = 24  # the most classes in a legend
 
 Colours = np.ndarray  # (classes, 3), from 0 to 1
 
 
 def class_colours(count: int, palette: Optional[Sequence[Sequence[int]]] = None) -> Colours:
-    """A colour for each class: those of a palette, from 0 to 255, or as many different ones as there are."""
+    """Return a colour for each class.
+
+    Args:
+        count: Number of classes.
+        palette: RGB colours from 0 to 255; by default, distinct colours.
+    """
     if palette:
         return np.asarray(palette, float)[:, :3] / 255
     few = matplotlib.colormaps['tab10' if count <= 10 else 'tab20']
@@ -32,17 +37,17 @@ def class_colours(count: int, palette: Optional[Sequence[Sequence[int]]] = None)
 
 
 def draw_contents(ax: Axes, pixels: np.ndarray, contents: Optional[Contents], colours: Colours, depth: Optional[Normalize] = None) -> Any:
-    """Draw what is on an image.
+    """Draw an image with its annotations or predictions.
 
     Args:
-        ax: Where to draw.
+        ax: The axes to draw in.
         pixels: The image, ``(h, w, 3)``, uint8.
-        contents: What is on it; None for the image alone.
-        colours: Of the classes.
+        contents: The annotations or predictions; None for the image alone.
+        colours: The colours of the classes.
         depth: The scale of depth.
 
     Returns:
-        What a colour bar needs, for depth.
+        The drawn depth map, for a colour bar; otherwise None.
     """
     ax.set(xticks=[], yticks=[])
     if isinstance(contents, DepthMap):
@@ -59,7 +64,7 @@ def draw_contents(ax: Axes, pixels: np.ndarray, contents: Optional[Contents], co
 
 
 def legend_of(shown: Sequence[Optional[Contents]], classes: Sequence[str], colours: Colours) -> list[Patch]:
-    """What a legend of the classes on some images needs."""
+    """Return the handles for a legend of the classes that occur, at most ``LEGEND`` of them."""
     present = sorted(
         {int(label) for contents in shown if isinstance(contents, (Objects, LabelMap)) for label in np.unique(contents.labels)}
     )
@@ -73,13 +78,13 @@ def _with_labels(pixels: np.ndarray, contents: LabelMap, colours: Colours) -> np
     """Colour the pixels of an image by their class, with a white line around each segment."""
     known = contents.labels >= 0
     out = pixels.astype(np.float32)
-    # Over grey, so that the image's own colours are not taken for those of classes.
+    # Draw over grey, so that the colours of the image are not mistaken for classes.
     out[known] = (1 - ALPHA) * out[known].mean(-1, keepdims=True) + ALPHA * 255 * colours[contents.labels[known]]
     segments = contents.segments.astype(np.int64)
     border = np.zeros(segments.shape, np.uint8)
     border[:, 1:] |= segments[:, 1:] != segments[:, :-1]
     border[1:] |= segments[1:] != segments[:-1]
-    width = -(-max(border.shape) // 400)  # as wide as can be seen in a panel of a few hundred pixels
+    width = -(-max(border.shape) // 400)  # wide enough to be visible in a panel of a few hundred pixels
     out[cv2.dilate(border, np.ones((width, width), np.uint8)).astype(bool)] = 255
     return out.astype(np.uint8)
 

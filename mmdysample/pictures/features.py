@@ -1,4 +1,4 @@
-"""A picture of one feature map, upsampled by several upsamplers."""
+"""Draw one feature map, upsampled by several upsamplers."""
 
 from collections.abc import Sequence
 from textwrap import fill
@@ -22,15 +22,15 @@ from .sampling import low_resolution_stride
 from .upsampler_calls import UpsamplerCall, choose_call, record_calls, upsampler_name
 
 UPSAMPLERS = ('nearest', 'bilinear', 'CARAFE', 'DySample')
-WINDOW = 12  # low-resolution pixels of the detail, at most half of the map
+WINDOW = 12  # size of the detail in low-resolution pixels; at most half of the map is shown
 COLUMNS = 6
 
 
 class Upsampled(NamedTuple):
-    """A map made by an upsampler."""
+    """A feature map from an upsampler."""
 
     label: str
-    state: str  # trained, untrained, or no parameters
+    state: str  # trained, untrained or no parameters
     out: Tensor
 
 
@@ -53,17 +53,17 @@ def draw_features(
     Args:
         loaded: The model.
         image: An image file.
-        index: Which image of the config's test set, if there is no file.
-        module: Name of the upsampler whose input it is; by default the one with the finest map.
-        upsamplers: Names, or dicts in Python syntax. The model's own takes the place of the one with its name, or comes first. The
-            others are as they are initialised, and guided ones get the guide that the model has in this place.
+        index: Index of the image in the config's test set, if there is no file.
+        module: Name of the upsampler in the model whose input is drawn; by default, the one with the finest map.
+        upsamplers: Names, or dicts in Python syntax. The model's own upsampler replaces the one of the same name, or comes first. The
+            others have initial weights. A guided one gets the guide that the model has for its own upsampler.
 
     Returns:
-        The image, the map, and the upsampled ones, with a detail of each in the second row; one PCA for all.
+        The image, its feature map and the upsampled maps, with a detail of each in the second row. All maps share one PCA.
 
     Raises:
-        ValueError: The model has no upsampler, or none of that name; there is no such image; an upsampler is unknown, does not fit the
-            channels, or needs a guide that is not there.
+        ValueError: The model has no upsampler, or none of that name; there is no such image; an upsampler is unknown, does not support the
+            channels, or needs a guide that the model does not have.
     """
     configs = [parse_upsampler(text) for text in upsamplers]
     for config in configs:
@@ -119,17 +119,17 @@ def draw_features(
 def _caption(loaded: LoadedModel, call: UpsamplerCall, results: Sequence[Upsampled], explained: float) -> str:
     text = (
         f'Colours: the first three principal components of the input ({100 * explained:.0f}% of its variance), the same for all maps; '
-        'the frame is shown below. '
+        'the frame is enlarged below. '
     )
     own = upsampler_name(call.module)
     if loaded.checkpoint is None:
         text += 'Nothing here is trained.'
     elif loaded.is_trained(call.name):
-        text += f'Trained, with the model: its own {own}, which this map was made for.'
+        text += f'Trained: {own}, as part of the model.'
     else:
-        text += f"The checkpoint holds no weights of the model's own {own}."
+        text += f"The checkpoint has no weights for the model's own {own}."
     untrained = ', '.join(result.label for result in results if result.state.startswith('untrained'))
-    return text + (f' As initialised: {untrained}.' if untrained else '')
+    return text + (f' With initial weights: {untrained}.' if untrained else '')
 
 
 def _upsample(loaded: LoadedModel, call: UpsamplerCall, configs: Sequence[UpsampleConfig]) -> list[Upsampled]:
@@ -141,7 +141,7 @@ def _upsample(loaded: LoadedModel, call: UpsamplerCall, configs: Sequence[Upsamp
 
 
 def _by_another(call: UpsamplerCall, config: UpsampleConfig) -> Upsampled:
-    """Upsample by an upsampler that the model has not; always with the same random numbers."""
+    """Upsample the input of a call by another upsampler, with initial weights from a fixed seed."""
     label = str(config)
     if isinstance(config, dict):
         label = f'{config["type"]} ({", ".join(f"{key}={value}" for key, value in config.items() if key != "type")})'
@@ -153,7 +153,7 @@ def _by_another(call: UpsamplerCall, config: UpsampleConfig) -> Upsampled:
     if not getattr(upsampler, 'guided', False):
         return Upsampled(label, _state(upsampler), upsampler(call.x))
     if call.guide is None:
-        raise ValueError(f'{label} is guided, and {call.name} has no finer map for a guide: choose another --module or other --upsamplers')
+        raise ValueError(f'{label} is guided, but {call.name} has no finer map for a guide: choose another --module or other --upsamplers')
     return Upsampled(label, f'{_state(upsampler)}, guided', upsampler(call.x, call.guide))
 
 
@@ -164,7 +164,7 @@ def _state(upsampler: nn.Module, trained: bool = False) -> str:
 
 
 def _detail(pixels: np.ndarray, stride: tuple[float, float], window: int) -> tuple[np.ndarray, np.ndarray]:
-    """The corners of a window around the steepest place, in pixels of the image."""
+    """Return two corners of a window around the strongest edge, in pixels of the image."""
     place = next(iter(edge_and_flat(pixels, max(stride)).values()))
     size = np.array(pixels.shape[1::-1], float)
     span = np.minimum(window * np.array(stride), size)

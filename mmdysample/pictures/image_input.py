@@ -1,4 +1,4 @@
-"""An image as a model takes it."""
+"""Read an image and prepare it as the input of a model."""
 
 import copy
 from collections.abc import Iterator
@@ -23,20 +23,20 @@ from .loaded_model import LoadedModel, in_scope
 
 @dataclass(frozen=True)
 class ImageInput:
-    """An image, and what a model takes in its place."""
+    """An image and the batch that a model gets for it."""
 
     path: str
-    pixels: np.ndarray  # (h, w, 3), uint8, RGB: the file's
+    pixels: np.ndarray  # (h, w, 3), uint8, RGB: the image of the file
     data: dict[str, Any]  # a batch of one, for test_step
     scale: tuple[float, float]  # pixels of the network's input in a pixel of the file, x before y
 
     def named(self) -> AbstractContextManager:
-        """The context in which a model that cannot take it says so; see :func:`naming_the_image`."""
+        """Return a context in which a model's error about the size of the image names it; see :func:`naming_the_image`."""
         return naming_the_image(self.path, self.pixels)
 
     @property
     def name(self) -> str:
-        """Name of the file."""
+        """The name of the file."""
         return Path(self.path).name
 
 
@@ -46,7 +46,7 @@ def open_image(loaded: LoadedModel, image: Optional[str] = None, index: int = 0)
     Args:
         loaded: The model.
         image: A file in any format that mmcv reads.
-        index: Which image of the test set, if there is no file.
+        index: Index of the image in the test set, if there is no file.
 
     Raises:
         ValueError: There is no such image, or it cannot be read.
@@ -55,7 +55,7 @@ def open_image(loaded: LoadedModel, image: Optional[str] = None, index: int = 0)
 
 
 def read_image(loaded: LoadedModel, path: str) -> ImageInput:
-    """Take an image file through the test pipeline, less what reads annotations.
+    """Run an image file through the test pipeline, without the steps that read annotations.
 
     Raises:
         ValueError: There is no such file, or mmcv cannot read it.
@@ -69,10 +69,10 @@ def read_image(loaded: LoadedModel, path: str) -> ImageInput:
 
 @contextmanager
 def naming_the_image(path: str, pixels: np.ndarray) -> Iterator[None]:
-    """Turn what an image of a size that was not thought of makes a pipeline or a network raise into one line.
+    """Turn an error of a pipeline or a network about the size of an image into a ``ValueError`` of one line.
 
     Raises:
-        ValueError: The model cannot take it.
+        ValueError: The model does not accept the image.
     """
     try:
         yield
@@ -81,7 +81,7 @@ def naming_the_image(path: str, pixels: np.ndarray) -> Iterator[None]:
             raise
         height, width = pixels.shape[:2]
         raise ValueError(
-            f'the model cannot take {path} with its {width}x{height} pixels ({one_line(error)[:200]}): choose another image '
+            f'the model does not accept {path} of {width}x{height} pixels ({one_line(error)[:200]}): choose another image '
             '(MMDYSAMPLE_TRACEBACK=1 shows where)'
         ) from error
 
@@ -90,23 +90,23 @@ def build_test_set(loaded: LoadedModel) -> Any:
     """Build the test set of a model's config, with masks where the model predicts them.
 
     Raises:
-        ValueError: The config has none, its data is missing, or it cannot be built.
+        ValueError: The config has no test set, its data is missing, or it cannot be built.
     """
     config = loaded.config
     if not config.get('test_dataloader'):
-        raise ValueError(f'{config.filename} has no test_dataloader, whose images would be shown: name an image with --image')
+        raise ValueError(f'{config.filename} has no test_dataloader and so no images: name an image with --image')
     prepare_data(config, ('test',))
     dataset = copy.deepcopy(config.test_dataloader.dataset)
     if config.get('default_scope') == 'mmdet' and getattr(loaded.model, 'with_mask', False):
         for step in dataset.get('pipeline', []):
             if _kind(step) == 'LoadAnnotations':
-                step['with_mask'] = True  # evaluation reads them from the annotation file, so configs leave them out
+                step['with_mask'] = True  # configs omit it, because evaluation reads the masks from the annotation file
     with naming_the_config(config), in_scope(config):
         return DATASETS.build(dataset)
 
 
 def image_of(loaded: LoadedModel, dataset: Any, index: int) -> ImageInput:
-    """Take an image of a test set, with its annotations.
+    """Return an image of a test set, with its annotations.
 
     Raises:
         ValueError: There is no image of that index.
@@ -120,7 +120,7 @@ def image_of(loaded: LoadedModel, dataset: Any, index: int) -> ImageInput:
 
 
 def read_pixels(path: str) -> np.ndarray:
-    """Read an image, turned as its camera was held.
+    """Read an image and rotate it by its EXIF orientation.
 
     Returns:
         ``(h, w, 3)``, uint8, RGB.
@@ -132,33 +132,33 @@ def read_pixels(path: str) -> np.ndarray:
         raise ValueError(f'there is no image {path}')
     try:
         pixels = mmcv.imread(path)
-    except Exception as error:  # each of its backends has its own
-        raise ValueError(f'{path} is no image that mmcv can read') from error
+    except Exception as error:  # each backend of mmcv raises another type
+        raise ValueError(f'mmcv cannot read the image {path}') from error
     if pixels is None:
-        raise ValueError(f'{path} is no image that mmcv can read')
+        raise ValueError(f'mmcv cannot read the image {path}')
     return mmcv.bgr2rgb(pixels)
 
 
 def class_names(config: Config) -> tuple[list[str], Optional[list[Any]]]:
-    """The classes of a config's test set, and their colours if it says so; without its files."""
+    """Return the classes of a config's test set and their colours, or None for the colours; the dataset is not read."""
     dataset = next(leaves(config.get('test_dataloader') or {}), {})
     with in_scope(config), DATASETS.switch_scope_and_registry(None) as registry:
         cls = registry.get(dataset['type']) if dataset.get('type') else None
     meta = {**getattr(cls, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
     classes, palette = list(meta.get('classes') or ()), meta.get('palette')
-    # The palette of a data set's class stays behind when a config names other classes.
+    # A config that names other classes inherits the palette of the dataset's class, whose length does not match.
     return classes, list(palette) if isinstance(palette, (list, tuple)) and len(palette) == len(classes) else None
 
 
 def _pipeline(config: Config) -> list[dict[str, Any]]:
     dataset = next(leaves(config.get('test_dataloader') or {}), None)
     if not dataset or not dataset.get('pipeline'):
-        raise ValueError(f'{config.filename} has no test pipeline, which an image would be read by')
+        raise ValueError(f'{config.filename} has no test pipeline to read an image with')
     return dataset['pipeline']
 
 
 def _as_input(path: str, pixels: np.ndarray, item: dict[str, Any], pipeline: list[dict[str, Any]]) -> ImageInput:
-    # What pads says in scale_factor how it has been resized before; what does not pad, in its size.
+    # A pipeline that pads records the scale in scale_factor; otherwise the size of the input gives the scale.
     if any(_kind(step).endswith('Pad') for step in pipeline):
         scale = item['data_samples'].get('scale_factor', (1.0, 1.0))
     else:

@@ -1,4 +1,4 @@
-"""A model as pictures need it: built from a config, with the weights of a checkpoint or untrained."""
+"""Build a model from a config for pictures, with the weights of a checkpoint or untrained."""
 
 import copy
 import logging
@@ -29,32 +29,32 @@ from .upsampler_calls import find_upsamplers, upsampler_name
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in evaluation mode, and where it comes from."""
+    """A model in evaluation mode, with its config and checkpoint."""
 
     config: Config
     model: nn.Module
     checkpoint: Optional[str] = None  # None for an untrained model
-    lacking: frozenset[str] = frozenset()  # parameters that the checkpoint lacks, which stayed as they were initialised
-    warning: Optional[str] = None  # what the user should know about the checkpoint
+    lacking: frozenset[str] = frozenset()  # parameters that are not in the checkpoint and keep their initial values
+    warning: Optional[str] = None  # a warning about the checkpoint, to print
 
     @property
     def title(self) -> str:
-        """Config, upsamplers, and checkpoint or ``untrained``."""
+        """The names of config and upsamplers, and the checkpoint or ``untrained``."""
         names = dict.fromkeys(map(upsampler_name, find_upsamplers(self.model).values()))
         stem = Path(self.config.filename or 'model').stem
         return ' · '.join(filter(None, (stem, ', '.join(names), self.state)))
 
     @property
     def state(self) -> str:
-        """The checkpoint's name, or ``untrained``."""
+        """The name of the checkpoint, or ``untrained``."""
         return Path(self.checkpoint).name if self.checkpoint else 'untrained'
 
     def is_trained(self, module: str) -> bool:
-        """Whether the parameters of a module, by its name, come from the checkpoint."""
+        """Return True if all parameters of a module, by its name, come from the checkpoint."""
         return self.checkpoint is not None and not any(name.startswith(f'{module}.') for name in self.lacking)
 
     def in_scope(self) -> Any:
-        """The context in which the config's names mean those of its framework."""
+        """Return a context in which type names are looked up in the framework of the config."""
         return in_scope(self.config)
 
 
@@ -63,15 +63,15 @@ def load_model(config: Union[str, Config], checkpoint: Optional[str] = None) -> 
 
     Args:
         config: A config, or its file.
-        checkpoint: Its file or address; None for a model that is initialised as for training (always with the same random numbers),
-            with the pretrained weights that its config names.
+        checkpoint: File or address of the checkpoint. Without one, the model is initialised as for training, from a fixed seed and with
+            the pretrained weights of the config.
 
     Returns:
         The model, on the GPU if there is one.
 
     Raises:
         ImportError: The config's framework is not installed.
-        ValueError: The config cannot be built, or the checkpoint is missing, broken, unsafe or of another model.
+        ValueError: The model cannot be built, or the checkpoint is missing, broken, unsafe or of another model.
     """
     if isinstance(config, str):
         secure_loading()
@@ -98,7 +98,7 @@ def load_model(config: Union[str, Config], checkpoint: Optional[str] = None) -> 
 
 @contextmanager
 def in_scope(config: Config) -> Iterator[None]:
-    """Let names mean those of a config's framework, and no longer than that: two models may come from two."""
+    """Look type names up in the framework of a config, inside this context only, because another model may need another framework."""
     with DefaultScope.overwrite_default_scope(config.get('default_scope')):
         yield
 
@@ -106,16 +106,16 @@ def in_scope(config: Config) -> Iterator[None]:
 def _initialise(model: nn.Module, config: Config) -> None:
     try:
         model.init_weights()  # type: ignore[operator]
-    except OSError as error:  # no network, or no such address
+    except OSError as error:  # there is no network, or no such address
         raise ValueError(
-            f'the pretrained weights that {config.filename} names cannot be had ({one_line(error)[:200]}): give a checkpoint, or '
+            f'cannot load the pretrained weights that {config.filename} names ({one_line(error)[:200]}): give a checkpoint, or '
             '--cfg-options model.backbone.init_cfg=None'
         ) from error
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Leave out the log of initialisation, a few lines for each parameter."""
+    """Hide the log of the initialisation, which has several lines per parameter."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)

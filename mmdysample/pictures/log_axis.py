@@ -1,4 +1,4 @@
-"""A logarithmic axis with numbers that people read."""
+"""Set up a logarithmic axis with plain numbers at its ticks."""
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter

@@ -1,4 +1,4 @@
-"""A picture: shown by a notebook, or saved to a file."""
+"""A figure that a notebook shows and that can be saved to a file."""
 
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +14,7 @@ DPI = 130
 
 
 class Picture(Figure):
-    """A matplotlib figure that a notebook shows by itself, without pyplot, whose figures would pile up and be shown twice."""
+    """A matplotlib figure that a notebook shows without pyplot; pyplot would keep all figures alive and show them twice."""
 
     def _repr_png_(self) -> bytes:
         buffer = BytesIO()
@@ -22,13 +22,13 @@ class Picture(Figure):
         return buffer.getvalue()
 
     def save(self, path: Union[str, Path]) -> None:
-        """Write a file, in the place of one of its name, and the folder that it goes to.
+        """Save the figure, overwrite an existing file and create the folder if needed.
 
         Args:
-            path: Ends in one of ``FORMATS``.
+            path: Path of the file; its suffix is one of ``FORMATS``.
 
         Raises:
-            ValueError: It ends otherwise.
+            ValueError: The suffix is another.
         """
         check_format(path)
         kind = Path(path).suffix[1:].lower()
@@ -38,22 +38,22 @@ class Picture(Figure):
 
 
 def check_format(path: Union[str, Path]) -> None:
-    """Raise a ValueError for a file name that ends in none of ``FORMATS``."""
+    """Raise a ``ValueError`` if the suffix of a file is not in ``FORMATS``."""
     if not str(path).lower().endswith(FORMATS):
         raise ValueError(f'--out must end in one of {", ".join(FORMATS)}, got {path}')
 
 
 def extent(pixels: np.ndarray, stride: tuple[float, float] = (1.0, 1.0)) -> tuple[float, float, float, float]:
-    """The ``extent`` for ``imshow`` that lets pixel ``j`` cover ``j`` to ``j + 1``, as coordinates do everywhere in this package.
+    """Return the ``extent`` for ``imshow`` by which pixel ``j`` covers ``j`` to ``j + 1``, the convention of this package.
 
     Args:
         pixels: ``(h, w, ...)``.
-        stride: Pixels in a unit of the axes, x before y.
+        stride: Pixels per unit of the axes, ``(x, y)``.
     """
     height, width = pixels.shape[:2]
     return 0, width / stride[0], height / stride[1], 0
 
 
 def interpolation_of(pixels: np.ndarray) -> str:
-    """The ``interpolation`` for ``imshow`` that keeps the pixels of a small image sharp, and a photo from aliasing."""
+    """Return the ``interpolation`` for ``imshow``: sharp pixels for a small image, antialiasing for a large one."""
     return 'nearest' if max(pixels.shape[:2]) <= 256 else 'auto'

@@ -1,4 +1,4 @@
-"""Places in an image that are worth a look."""
+"""Choose places in an image to look at."""
 
 import math
 
@@ -8,14 +8,16 @@ import torch.nn.functional as F
 
 
 def edge_and_flat(pixels: np.ndarray, stride: float) -> dict[str, tuple[int, int]]:
-    """Find where an image changes most and least.
+    """Find the places where an image changes most and least.
 
     Args:
         pixels: ``(h, w, 3)``, uint8.
-        stride: Height and width of a cell, in pixels: the steepest cell is the edge, the middle of the 3x3 flattest the flat place.
+        stride: Size of a cell in pixels. The edge is the cell with the largest gradient, the flat place the middle of the 3x3 cells with
+            the smallest.
 
     Returns:
-        ``(x, y)`` of the middle of a cell by ``'edge'`` and ``'flat'``; the middle of the image alone, where it has less than 3x3 cells.
+        ``(x, y)`` of the centre of a cell, in pixels, for ``'edge'`` and ``'flat'``; or only ``'middle'``, the middle of the image, if it
+        has fewer than 3x3 cells.
     """
     side = max(1, math.ceil(stride))
     height, width = pixels.shape[:2]
@@ -25,7 +27,7 @@ def edge_and_flat(pixels: np.ndarray, stride: float) -> dict[str, tuple[int, int
     grey = torch.from_numpy(pixels.mean(-1, dtype=np.float32))
     rise = torch.hypot(*torch.gradient(grey)) if min(grey.shape) > 1 else grey
     cells = F.avg_pool2d(rise[None], side)
-    inner = cells[0, 1:-1, 1:-1]  # what stands at the border is cut off by it
+    inner = cells[0, 1:-1, 1:-1]  # without the border, where objects are cut off
     around = F.avg_pool2d(cells, 3, stride=1)[0]
 
     def middle(index: torch.Tensor) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""A picture of what models predict."""
+"""Draw the predictions of one or two models beside the ground truth."""
 
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -13,7 +13,7 @@ from .image_input import ImageInput, build_test_set, class_names, image_of, read
 from .loaded_model import LoadedModel
 from .picture import Picture
 
-PANEL = 2.3  # inches, at least
+PANEL = 2.3  # minimum width of a panel in inches
 
 
 @torch.no_grad()
@@ -24,7 +24,7 @@ def draw_predictions(
     count: int = 6,
     score: float = 0.5,
 ) -> Picture:
-    """Draw what is on images, by their annotations and by one model or two.
+    """Draw images with their annotations and with the predictions of one or two models.
 
     In a notebook::
 
@@ -33,22 +33,22 @@ def draw_predictions(
         draw_predictions(load_model('configs/shapes/faster_rcnn_dysample_shapes.py', 'work_dirs/.../epoch_8.pth'), count=3)
 
     Args:
-        loaded: The model; of its config's test set are the images.
-        against: Another model, for the same images.
-        image: An image file, in place of the test set's first images; without ground truth.
-        count: How many images of the test set.
-        score: Detections with less are left out.
+        loaded: The model. The images are from the test set of its config.
+        against: Another model for the same images.
+        image: An image file without ground truth; by default, the first images of the test set.
+        count: Number of images of the test set.
+        score: Minimum score of a detection.
 
     Returns:
-        A column for each image: ground truth (or the image), then a row for each model. Depth in one scale of metres.
+        A column for each image, with a row for the ground truth (or the image) and one for each model. All depth maps share one scale.
 
     Raises:
-        ValueError: There is no such image, the data is missing, or the two models know different classes or predict different things.
+        ValueError: There is no such image, the data is missing, or the two models have different classes or kinds of predictions.
     """
     models = [loaded] if against is None else [loaded, against]
     classes, palette = class_names(loaded.config)
     if against is not None and class_names(against.config)[0] != classes:
-        raise ValueError(f'the two models know different classes: {_few(classes)}; and {_few(class_names(against.config)[0])}')
+        raise ValueError(f'the two models have different classes: {_few(classes)}; and {_few(class_names(against.config)[0])}')
     if image is not None:
         shown = [read_image(loaded, image)]
         truths: list[Optional[Contents]] = [None]
@@ -62,7 +62,7 @@ def draw_predictions(
         rows[_unique(model.title.replace(' · ', '\n'), rows)] = [_predict(model, item, len(classes), score) for item in inputs]
     kinds = {type(row[0]) for row in list(rows.values())[1:]}
     if len(kinds) > 1:
-        raise ValueError(f'the two models predict different things: {" and ".join(sorted(kind.__name__ for kind in kinds))}')
+        raise ValueError(f'the two models have different kinds of predictions: {" and ".join(sorted(kind.__name__ for kind in kinds))}')
     return _draw(shown, rows, classes, class_colours(len(classes), palette), score)
 
 
@@ -80,7 +80,7 @@ def _draw(
     scale = Normalize(min(map(np.nanmin, depths)), max(map(np.nanmax, depths))) if depths else None
     legend = legend_of(everything, classes, colours)
     aspect = min(max(item.pixels.shape[0] / item.pixels.shape[1] for item in shown), 1.5)
-    # One image alone has its pictures side by side.
+    # The panels of a single image are side by side.
     across, down = (len(shown), len(rows)) if len(shown) > 1 else (len(rows), 1)
     panel = min(4.0, max(PANEL, 9 / across))
     rows_of_legend = -(-len(legend) // max(1, int(panel * across / 1.4)))

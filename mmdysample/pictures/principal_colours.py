@@ -1,4 +1,4 @@
-"""Feature maps as colours."""
+"""Show feature maps as colours, by their principal components."""
 
 from typing import NamedTuple
 
@@ -11,16 +11,16 @@ class PrincipalColours(NamedTuple):
     """The first three principal components of a feature map, as red, green and blue."""
 
     mean: Tensor  # (C,)
-    components: Tensor  # (C, 3), orthonormal; a column of zeros where there is no such component
-    low: Tensor  # (3,): what is black
-    high: Tensor  # (3,): what is full colour
-    explained: float  # share of the variance
+    components: Tensor  # (C, 3), orthonormal; columns of zeros if C < 3
+    low: Tensor  # (3,): the score that is drawn black
+    high: Tensor  # (3,): the score that is drawn in full colour
+    explained: float  # share of the variance of the map, from 0 to 1
 
     def __call__(self, x: Tensor) -> np.ndarray:
         """Colour a map.
 
         Args:
-            x: ``(1, C, H, W)``, of the map that was fitted to or any other with its channels.
+            x: ``(1, C, H, W)``, the fitted map or another with the same channels.
 
         Returns:
             ``(H, W, 3)``, float, from 0 to 1.
@@ -31,20 +31,20 @@ class PrincipalColours(NamedTuple):
 
 
 def fit_colours(x: Tensor) -> PrincipalColours:
-    """Fit colours to a map.
+    """Fit colours to a feature map.
 
     Args:
         x: ``(1, C, H, W)``, any dtype.
 
     Returns:
-        The colours; from the 1st to the 99th percentile of each component, so that a few pixels do not take all of the contrast.
+        The colours. They span the 1st to the 99th percentile of each component, so that outliers do not use up the contrast.
     """
     pixels = _pixels(x)
     mean = pixels.mean(0)
     centred = pixels - mean
     variances, vectors = torch.linalg.eigh(centred.T @ centred / len(pixels))
     components = vectors.flip(1)[:, :3]
-    # A component's sign is arbitrary: its largest weight is positive, so that pictures can be repeated.
+    # The sign of a component is arbitrary; make its largest weight positive, so that pictures are reproducible.
     components = components * components.gather(0, components.abs().argmax(0, keepdim=True)).sign()
     components = torch.nn.functional.pad(components, (0, 3 - components.shape[1]))
     scores = centred @ components
@@ -55,5 +55,5 @@ def fit_colours(x: Tensor) -> PrincipalColours:
 
 
 def _pixels(x: Tensor) -> Tensor:
-    """The pixels of a map as rows, ``(H*W, C)``, float64."""
+    """Return the pixels of a map as rows, ``(H*W, C)``, float64."""
     return x[0].flatten(1).T.cpu().double()

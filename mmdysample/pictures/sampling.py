@@ -1,4 +1,4 @@
-"""A picture of where a DySample looks."""
+"""Draw the sampling points of a DySample for one image."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from .places import edge_and_flat
 from .sampling_points import SamplingPoints, sampling_points
 from .upsampler_calls import UpsamplerCall, choose_call, record_calls, upsampler_name
 
-PANEL = 1.9  # inches, of a pixel's panel
+PANEL = 1.9  # width of a panel in inches
 LOW = 'low-res. pixels'
 
 
@@ -29,7 +29,7 @@ def draw_sampling(
     module: Optional[str] = None,
     pixels: Optional[Sequence[tuple[int, int]]] = None,
 ) -> Picture:
-    """Draw where a DySample samples, for one image.
+    """Draw the sampling points of a DySample for one image.
 
     In a notebook::
 
@@ -40,16 +40,17 @@ def draw_sampling(
     Args:
         loaded: The model.
         image: An image file.
-        index: Which image of the config's test set, if there is no file.
-        module: Name of the DySample; by default the one with the finest map.
-        pixels: ``(x, y)`` in the image: for each, the points are shown that its pixel of the low-resolution map is upsampled to. By
-            default the steepest and the flattest place.
+        index: Index of the image in the config's test set, if there is no file.
+        module: Name of the DySample in the model; by default, the one with the finest map.
+        pixels: Positions ``(x, y)`` in the image. For each, the sampling points of the low-resolution pixel at that position are drawn.
+            By default, a strong edge and a flat place.
 
     Returns:
-        The image with these pixels, how far all points have moved, the scope; and below, for each pixel, a panel for each group.
+        Three maps: the image with these positions, the movement of all points, and the scope. Below, a row of panels for each position,
+        one panel per group.
 
     Raises:
-        ValueError: The model has no DySample, or none of that name; there is no such image; a pixel is outside of it.
+        ValueError: The model has no DySample, or none of that name; there is no such image; a position is outside of the image.
     """
     shown = open_image(loaded, image, index)
     with loaded.in_scope(), shown.named():
@@ -82,12 +83,12 @@ def draw_sampling(
         axes[k, 0].set_ylabel(f'{label}\ny ({LOW})', fontsize='small')
     for ax in axes[-1]:
         ax.set_xlabel(f'x ({LOW})', fontsize='small')
-    below.suptitle('circles: the grid of bilinear interpolation; arrows: to the learned sampling points', fontsize='small')
+    below.suptitle('circles: sampling points of bilinear interpolation; arrows: to the learned sampling points', fontsize='small')
     return figure
 
 
 def low_resolution_stride(shown: ImageInput, call: UpsamplerCall) -> tuple[float, float]:
-    """Pixels of the image's file in a pixel of the low-resolution map, x before y."""
+    """Return the pixels of the image file per pixel of the low-resolution map, ``(x, y)``."""
     return call.stride[0] / shown.scale[0], call.stride[1] / shown.scale[1]
 
 
@@ -110,7 +111,7 @@ def _draw_maps(
     chosen: Sequence[tuple[int, int]],
     call: UpsamplerCall,
 ) -> None:
-    """The image, the movement of all points, and the scope, in pixels of the image."""
+    """Draw the image, the movement of all points, and the scope; the axes are in pixels of the image."""
     height, width = shown.pixels.shape[:2]
     s = call.scale_factor
     axes = figure.subplots(1, 3)
@@ -119,7 +120,7 @@ def _draw_maps(
         low = np.floor((np.array(place) + 0.5) / stride) * stride
         axes[0].add_patch(Rectangle(tuple(low), *stride, fill=False, edgecolor='white', linewidth=2.4))
         axes[0].add_patch(Rectangle(tuple(low), *stride, fill=False, edgecolor='black', linewidth=1.2))
-        under = low[1] < height / 5  # where above it would be the title
+        under = low[1] < height / 5  # near the top, the letter would cover the title
         axes[0].annotate(
             _letter(k),
             low + np.array((stride[0] / 2, stride[1] * under)),
@@ -133,7 +134,7 @@ def _draw_maps(
     axes[0].set_title(f'{shown.name}, {width}x{height}', fontsize='small')
 
     fine = stride[0] / s, stride[1] / s
-    # What has been padded is no part of the image: not of its maps, their colours, or the numbers above them.
+    # Crop the padding: it must affect neither the maps nor their colours and means.
     rows, columns = math.ceil(height / fine[1]), math.ceil(width / fine[0])
     distance, scope = points.distance[:, :rows, :columns], points.scope[:rows, :columns]
     _draw_heat(figure, axes[1], distance.mean(0), fine, f'{LOW}, mean of {len(points.end)} groups')
@@ -165,14 +166,14 @@ def _draw_heat(figure: SubFigure, ax: Axes, heat: np.ndarray, fine: tuple[float,
 def _draw_pixel(
     axes: Sequence[Axes], shown: ImageInput, points: SamplingPoints, stride: tuple[float, float], place: tuple[int, int]
 ) -> None:
-    """The points that a pixel of the low-resolution map is upsampled to, a panel for each group, in pixels of that map."""
+    """Draw the sampling points of a low-resolution pixel, a panel for each group; the axes are in pixels of that map."""
     s = points.scale_factor
     column, row = ((np.array(place) + 0.5) / stride).astype(int)
     block = (slice(s * row, s * row + s), slice(s * column, s * column + s))
     start = points.start[block].reshape(-1, 2)
     ends = points.end[:, block[0], block[1]].reshape(len(points.end), -1, 2)
     middle = np.array((column, row)) + 0.5
-    reach = max(1.0, float(np.abs(ends - middle).max()) + 0.3)  # all of the neighbours' near halves, or what it takes
+    reach = max(1.0, float(np.abs(ends - middle).max()) + 0.3)  # half of each neighbour, or more if a point is further away
     low, high = middle - reach, middle + reach
     for group, (ax, end) in enumerate(zip(axes, ends)):
         ax.imshow(shown.pixels, extent=extent(shown.pixels, stride), interpolation='nearest', alpha=0.75)

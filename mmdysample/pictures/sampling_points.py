@@ -1,4 +1,4 @@
-"""Where a DySample looks."""
+"""Compute the sampling points of a DySample."""
 
 from typing import NamedTuple
 
@@ -10,23 +10,23 @@ from mmdysample.upsamplers import DySample
 
 
 class SamplingPoints(NamedTuple):
-    """The sampling points of one upsampler for one image, and how far they may go; all in pixels of the upsampler's input."""
+    """The sampling points of one upsampler for one image and their scope, in pixels of the upsampler's input."""
 
-    start: np.ndarray  # (s*H, s*W, 2): where bilinear interpolation would sample, x before y
-    end: np.ndarray  # (g, s*H, s*W, 2): where each group samples
-    scope: np.ndarray  # (s*H, s*W): how far a point goes per unit of offset, mean over groups and both coordinates
+    start: np.ndarray  # (s*H, s*W, 2): the points of bilinear interpolation, (x, y)
+    end: np.ndarray  # (g, s*H, s*W, 2): the points of each group
+    scope: np.ndarray  # (s*H, s*W): movement per unit of offset, mean over groups and both coordinates
 
     scale_factor: int
 
     @property
     def distance(self) -> np.ndarray:
-        """How far the points have moved, ``(g, s*H, s*W)``."""
+        """The distance from start to end, ``(g, s*H, s*W)``."""
         return np.linalg.norm(self.end - self.start, axis=-1)
 
 
 @torch.no_grad()
 def sampling_points(module: DySample, x: Tensor) -> SamplingPoints:
-    """Compute where a module samples.
+    """Compute the sampling points of a module for one input.
 
     Args:
         module: The upsampler.
@@ -41,13 +41,13 @@ def sampling_points(module: DySample, x: Tensor) -> SamplingPoints:
     centre = torch.stack((x_, y)).view(1, 2, 1, 1, 1, height, width)
 
     def shuffle(values: Tensor) -> Tensor:
-        """From channels (x | y, group, row, column) to ``(g, s*H, s*W, 2)``."""
+        """Rearrange ``(1, 2, g, s, s, H, W)`` to ``(g, s*H, s*W, 2)``."""
         return values.permute(0, 2, 5, 3, 6, 4, 1).reshape(g, s * height, s * width, 2)
 
     def split(channels: Tensor) -> Tensor:
         return channels.cpu().float().view(1, 2, g, s, s, *channels.shape[2:])
 
-    # Bilinear interpolation starts there whatever the module's own initial position is.
+    # The points of bilinear interpolation, independent of the module's own initial position.
     steps = (torch.arange(s) + 0.5) / s - 0.5
     grid_y, grid_x = torch.meshgrid(steps, steps, indexing='ij')
     grid = torch.stack((grid_x, grid_y)).view(1, 2, 1, s, s, 1, 1).expand(1, 2, g, s, s, 1, 1)

@@ -1,4 +1,4 @@
-"""What the upsamplers of a model are called with."""
+"""Record the inputs and outputs of the upsamplers of a model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,23 +9,23 @@ from mmcv.cnn.bricks.upsample import PixelShufflePack
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-# mmcv's, which declare nothing.
+# The classes of mmcv's upsamplers, which have no attribute ``guided``.
 MMCV_CLASSES = {nn.ConvTranspose2d: 'deconv', PixelShufflePack: 'pixel_shuffle'}
 
 
 class UpsamplerCall(NamedTuple):
-    """An upsampler's first call for one image."""
+    """The first call of an upsampler for one image."""
 
-    name: str  # of the module in the model
+    name: str  # name of the module in the model
     module: nn.Module
     x: Tensor  # (1, C, H, W)
-    guide: Optional[Tensor]  # (1, C_g, s*H, s*W): what a guided upsampler is given in this place; None where there is no finer map
+    guide: Optional[Tensor]  # (1, C_g, s*H, s*W): the guide that the model has for it; None if it has no finer map
     out: Tensor  # (1, C, s*H, s*W)
-    padded: tuple[int, int]  # height and width of the network's input with its padding, which the map covers
+    padded: tuple[int, int]  # height and width of the network's input, padding included
 
     @property
     def stride(self) -> tuple[float, float]:
-        """Pixels of the network's input in a pixel of ``x``, x before y."""
+        """Pixels of the network's input per pixel of ``x``, in x and y."""
         return self.padded[1] / self.x.shape[3], self.padded[0] / self.x.shape[2]
 
     @property
@@ -35,14 +35,14 @@ class UpsamplerCall(NamedTuple):
 
 
 def find_upsamplers(model: nn.Module) -> dict[str, nn.Module]:
-    """The upsamplers of a model, by the names of their modules; without those that see regions of the image."""
+    """Return the upsamplers of a model by module name, without those of RoI heads, which see only regions of the image."""
     return dict(_walk(model, ''))
 
 
 def _walk(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
     for key, child in module.named_children():
         name = f'{path}{key}'
-        # An nn.Upsample that replace_upsample has found is not called any more: the module that called it, or it itself, holds another.
+        # replace_upsample leaves the nn.Upsample in the model, but the upsampler in upsample_modules (its own or its parent's) is called.
         replaced = isinstance(child, nn.Upsample) and (hasattr(module, 'upsample_modules') or hasattr(child, 'upsample_modules'))
         if key == 'roi_head':
             continue
@@ -57,14 +57,14 @@ def _is_upsampler(module: nn.Module) -> bool:
 
 
 def _ratio(module: nn.Module) -> int:
-    """How many times as large a map becomes; 0 where that is no whole number, not one for both directions, or up to the input."""
+    """Return the upsampling ratio; 0 if it is not an integer, differs between height and width, or depends on the input."""
     ratio: Any = getattr(module, 'scale_factor', None) or getattr(module, 'stride', 0)
     first, *others = ratio if isinstance(ratio, tuple) else (ratio,)
     return int(first) if first == int(first) and all(other == first for other in others) else 0
 
 
 def upsampler_name(module: nn.Module) -> str:
-    """The name of an upsampler in the registry."""
+    """Return the name of an upsampler in the registry."""
     if isinstance(module, nn.Upsample):
         return str(module.mode)
     ours = (name for name, cls in MODELS.module_dict.items() if cls is type(module) and hasattr(cls, 'guided'))
@@ -73,14 +73,14 @@ def upsampler_name(module: nn.Module) -> str:
 
 @torch.no_grad()
 def record_calls(model: nn.Module, data: dict[str, Any]) -> dict[str, UpsamplerCall]:
-    """Run a model on a batch of one image and keep what its upsamplers are called with.
+    """Run a model on a batch of one image and record the calls of its upsamplers.
 
     Args:
-        model: In evaluation mode. One of mmseg that looks through a sliding window sees the whole image at once here.
-        data: For its ``test_step``.
+        model: The model in evaluation mode. An mmseg model with a sliding window gets the whole image at once.
+        data: The argument of its ``test_step``.
 
     Returns:
-        The first call of each upsampler, by the names of the modules, those alone that see the image as a whole.
+        The first call of each upsampler by module name; only of upsamplers that see the whole image.
     """
     recorders = {name: Recorder(module) for name, module in find_upsamplers(model).items()}
     with _whole_images(model), _in_place(model, recorders):
@@ -97,29 +97,29 @@ def choose_call(calls: dict[str, UpsamplerCall], name: Optional[str] = None, kin
     """Choose an upsampler.
 
     Args:
-        calls: What :func:`record_calls` returned.
-        name: Name of the module; by default the one with the finest map, the last if there are several.
-        kind: The class that it must be of.
+        calls: The result of :func:`record_calls`.
+        name: Name of the module; by default, the one with the finest map, the last of several.
+        kind: The class that the upsampler must have.
 
     Raises:
-        ValueError: The model has none, or none of that name.
+        ValueError: The model has no such upsampler, or none of that name.
     """
     what = 'DySample' if kind else 'upsampler'
     fitting = {key: call for key, call in calls.items() if kind is None or isinstance(call.module, kind)}
     if not fitting:
         raise ValueError(
-            f'the model has no {what} that sees the image as a whole; put one in with --upsampler {what if kind else "NAME"}, or choose '
+            f'the model has no {what} that sees the whole image; add one with --upsampler {what if kind else "NAME"}, or choose '
             'another config'
         )
     if name is None:
         return max(reversed(fitting.values()), key=lambda call: call.x.shape[2:].numel())
     if name not in fitting:
-        raise ValueError(f'the model has no {what} {name!r} that sees the image as a whole; it has {", ".join(fitting)}')
+        raise ValueError(f'the model has no {what} {name!r} that sees the whole image; it has {", ".join(fitting)}')
     return fitting[name]
 
 
 class Recorder(nn.Module):
-    """An upsampler that keeps what it is called with, and takes a guide whether it needs one or not."""
+    """A wrapper that records the first call of an upsampler. It is always guided, so that the model passes its guide if it has one."""
 
     guided = True
 
@@ -130,12 +130,12 @@ class Recorder(nn.Module):
         self.call: Optional[tuple[Tensor, Optional[Tensor], Tensor]] = None
 
     def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
-        """Upsample as the upsampler does."""
+        """Upsample by the wrapped upsampler, and record the first call."""
         if self.call is not None:
             return self._upsample(x, guide)
         kept = x.clone(), None if guide is None else guide.clone()
         out = self._upsample(x, guide)
-        self.call = *kept, out.clone()  # copies: the model may go on in place, as with ReLU(inplace=True)
+        self.call = *kept, out.clone()  # copies, because the model may change the tensors in-place, as ReLU(inplace=True) does
         return out
 
     def _upsample(self, x: Tensor, guide: Optional[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Drawing of predictions."""
+"""A visualizer for mmdet with correct panoptic labels."""
 
 from typing import Any
 
@@ -17,16 +17,16 @@ from mmdet.visualization import DetLocalVisualizer as StockDetLocalVisualizer  #
 
 @VISUALIZERS.register_module()
 class DetLocalVisualizer(StockDetLocalVisualizer):
-    """mmdet's visualizer, with panoptic labels as they should be.
+    """mmdet's visualizer with correct panoptic labels.
 
-    It also draws a panoptic prediction without a segment, as an early one may be; and panoptic truth as it draws a prediction, not first
-    as instances and then as a label map, each with labels of its own over those of the other.
+    It also draws a panoptic prediction without any segment, which an untrained model may give. It draws the panoptic ground truth like a
+    prediction; mmdet draws instances and then a class map, whose labels cover each other.
     """
 
     def add_datasample(
         self, name: str, image: np.ndarray, data_sample: Any = None, draw_gt: bool = True, *args: Any, **kwargs: Any
     ) -> None:
-        """Draw a sample; see mmdet's."""
+        """Draw a data sample; the arguments are those of mmdet's visualizer."""
         if draw_gt and data_sample is not None:
             data_sample = _with_panoptic_truth(data_sample, len(self.dataset_meta.get('classes') or ()))
         super().add_datasample(name, image, data_sample, draw_gt, *args, **kwargs)
@@ -38,7 +38,7 @@ class DetLocalVisualizer(StockDetLocalVisualizer):
 
 
 def _with_panoptic_truth(sample: Any, classes: int) -> Any:
-    """A sample whose annotations of things and stuff are one, in mmdet's form of a prediction."""
+    """Return a sample with the annotations of things and stuff joined, in mmdet's format of a panoptic prediction."""
     if 'gt_sem_seg' not in sample or 'masks' not in sample.get('gt_instances', {}):
         return sample
     truth = ground_truth(sample, classes)

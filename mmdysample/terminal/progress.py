@@ -1,4 +1,4 @@
-"""Progress of long work."""
+"""Show the progress of long work on stderr."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,15 +13,15 @@ T = TypeVar('T')
 
 
 def progress(items: Iterable[T], label: str) -> Iterator[T]:
-    """Go through items with a bar and the time left, on stderr: results go to stdout."""
+    """Iterate over items with a progress bar and the time left, on stderr because stdout is for results."""
     yield from track(items, label, transient=True, console=Console(stderr=True))
 
 
 class TimeLeft(ProgressColumn):
-    """The time left at the pace so far. rich's own column forgets what took longer than half a minute."""
+    """A column with the time left at the average speed. rich's own column uses only the last half minute."""
 
     def render(self, task: Task) -> Text:
-        """The text of a task whose field ``at`` says when its last part ended, in seconds since it began."""
+        """Return the time left of a task; its field ``at`` is the end of the last part, in seconds since the task began."""
         if not task.completed or task.total is None:
             return Text('-:--:--', style='progress.remaining')
         left = max(0.0, task.fields['at'] * task.total / task.completed - (task.elapsed or 0.0))
@@ -29,33 +29,33 @@ class TimeLeft(ProgressColumn):
 
 
 class Advance(Protocol):
-    """Say that a part has ended, with a line about it that stays on the screen, or that several have."""
+    """A function that reports the end of some parts, with a line that stays on the screen."""
 
     def __call__(self, line: str = '', parts: int = 1) -> None: ...
 
 
 class ProgressOverLines(Progress):
-    """A progress bar over lines that say what is being done at the moment, cut at the width of the terminal."""
+    """A progress bar above lines about the current work, which are cut at the width of the terminal."""
 
     now: Callable[[], str] = str
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """What is drawn."""
+        """Yield the bar and the lines."""
         yield from super().get_renderables()
         yield from (Text(line, no_wrap=True, overflow='ellipsis') for line in self.now().splitlines())
 
 
 @contextmanager
 def long_progress(label: str, total: int, now: Callable[[], str] = str) -> Iterator[Advance]:
-    """Show on stderr how many of some long parts are done, and the time left.
+    """Show on stderr how many long parts of some work are done, and the time left.
 
     Args:
-        label: What is being done.
-        total: The number of parts.
-        now: Tells how far the current parts have come, in lines.
+        label: Name of the work.
+        total: Number of parts.
+        now: A function that returns the state of the current parts, in lines.
 
     Yields:
-        A function to be called when parts have ended.
+        A function to call when parts have ended.
     """
     columns = (
         TextColumn('{task.description}'),
@@ -65,7 +65,7 @@ def long_progress(label: str, total: int, now: Callable[[], str] = str) -> Itera
         TextColumn('left:'),
         TimeLeft(),
     )
-    # Twice a second: to ask may mean to read files.
+    # Refresh only twice a second, because ``now`` may read files.
     with ProgressOverLines(*columns, transient=True, console=Console(stderr=True), refresh_per_second=2) as bar:
         bar.now = now
         bar.add_task(label, total=total, at=0.0)

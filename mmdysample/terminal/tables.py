@@ -1,4 +1,4 @@
-"""Tables for people, for documents and for programs."""
+"""Render tables as text, Markdown or CSV."""
 
 import re
 from collections.abc import Collection
@@ -11,11 +11,14 @@ Row = dict[str, str]
 
 
 def fold(rows: list[Row], width: int) -> list[list[Row]]:
-    """Split a table that is wider than a terminal into tables that are not, each with the first column.
+    """Split a table into tables that fit the terminal, each with the first column.
 
     Args:
         rows: As in :func:`render`.
-        width: Of the terminal, in characters.
+        width: Width of the terminal in characters.
+
+    Returns:
+        The rows of each table.
     """
     first, *others = rows[0]
     taken = {column: 3 + max(len(column), *(len(row[column]) for row in rows)) for column in rows[0]}
@@ -28,16 +31,15 @@ def fold(rows: list[Row], width: int) -> list[list[Row]]:
 
 
 def render(rows: list[Row], form: str, left: Collection[str] = ('name',)) -> str:
-    """Lay rows out.
+    """Render rows as a table.
 
     Args:
-        rows: By the names of the columns; quotes around a name, as in `` `name` ``, stay in Markdown alone, the commas of thousands not
-            in CSV.
+        rows: Cells by column. Backquotes, as in `` `name` ``, are kept in Markdown only. Thousands separators are removed in CSV.
         form: One of ``FORMATS``.
-        left: The columns that hold words.
+        left: The columns that are aligned to the left.
 
     Returns:
-        The lines.
+        The text of the table, without a final line break.
     """
     table = PrettyTable(list(rows[0]))
     table.add_rows([[_plain(cell, form) for cell in row.values()] for row in rows])
@@ -52,7 +54,7 @@ def render(rows: list[Row], form: str, left: Collection[str] = ('name',)) -> str
 
 
 def _plain(cell: str, form: str) -> str:
-    """A cell as a form has it: quotes are for Markdown, and thousands are set apart for people alone."""
+    """Return a cell without the marks that a form does not use: backquotes except in Markdown, thousands separators in CSV."""
     if form == 'csv' and re.fullmatch(r'[+(]*\d{1,3}(,\d{3})+\)?', cell):
         cell = cell.replace(',', '')
     return cell if form == 'markdown' else cell.replace('`', '')

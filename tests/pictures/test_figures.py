@@ -138,7 +138,7 @@ def test_what_is_trained_is_said(load, tmp_path):
 def test_a_guide_that_is_not_there(load):
     from mmdysample.pictures.features import draw_features
 
-    with pytest.raises(ValueError, match='FADE is guided, and decode_head.upsample_modules.3 has no finer map'):
+    with pytest.raises(ValueError, match='FADE is guided, but decode_head.upsample_modules.3 has no finer map'):
         draw_features(load('depth_swin_t'), upsamplers=['FADE'])
 
 
@@ -184,5 +184,5 @@ def test_panoptic_truth_has_a_segment_for_each_thing_and_no_text(load):
 def test_two_models_must_speak_of_the_same(load):
     from mmdysample.pictures.predictions import draw_predictions
 
-    with pytest.raises(ValueError, match='know different classes: circle, square, triangle; and circle, square, triangle, wall, ground'):
+    with pytest.raises(ValueError, match='have different classes: circle, square, triangle; and circle, square, triangle, wall, ground'):
         draw_predictions(load('faster_rcnn'), load('segformer_b1'))

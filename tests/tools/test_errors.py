@@ -97,13 +97,13 @@ def test_annotations_without_the_keys(refused, tmp_path, shapes):
         ('model.neck.upsample_cfg.groups=3', 'in_channels must be divisible by groups, got in_channels=64, groups=3'),
         ('model.neck.upsample_cfg.group=4', "takes no argument 'group' (did you mean 'groups'?)"),
         ('model.neck.type=mmdysample.FNP', 'FNP'),
-        ('model.neck.type=FPN', 'the stock FPN takes no upsampler by name; add model.neck.type=mmdysample.FPN'),
+        ('model.neck.type=FPN', 'the stock FPN supports no upsample_cfg with a type; add model.neck.type=mmdysample.FPN'),
         ('model.neck.out_chanels=3', 'out_chanels'),
         ('train_cfg.epochs=3', 'epochs'),
         ('optim_wrapper.optimizer.type=Adamw', 'cannot be built: TypeError'),
         ('modle.neck.type=FPN', "has a key 'modle'; did you mean model?"),
         ('load_from=nowhere.pth', 'there is no checkpoint nowhere.pth'),
-        ('data_root=elsewhere', 'has used this variable by now'),
+        ('data_root=elsewhere', 'has used this variable already'),
         ('shapes.root=elsewhere', 'or SHAPES_ROOT for folders'),
         ('shapes.trian=16', 'shapes takes train, val, size, seed and root, got trian'),
         ('shapes.size=4', 'size >= 32'),
@@ -134,7 +134,7 @@ def test_data_flags_without_the_folder(refused):
     assert 'go with --data-root' in refused('train', SHAPES, '--val-ann', 'x.json', '--cfg-options', *SIZES)
 
 
-@pytest.mark.parametrize(('content', 'message'), [(b'hello', 'is no complete checkpoint'), (None, 'there is no checkpoint')])
+@pytest.mark.parametrize(('content', 'message'), [(b'hello', 'is not a complete checkpoint'), (None, 'there is no checkpoint')])
 @pytest.mark.parametrize('tool', [('test',), ('visualize', 'predictions')])
 def test_broken_checkpoint(refused, tmp_path, tool, content, message):
     path = tmp_path / 'x.pth'
@@ -145,7 +145,7 @@ def test_broken_checkpoint(refused, tmp_path, tool, content, message):
 
 def test_a_checkpoint_of_another_model(refused, tmp_path):
     torch.save({'state_dict': {'weight': torch.zeros(1)}}, tmp_path / 'x.pth')
-    assert 'is no checkpoint of this model' in refused('test', SHAPES, tmp_path / 'x.pth', '--cfg-options', *SIZES)
+    assert 'is not a checkpoint of this model' in refused('test', SHAPES, tmp_path / 'x.pth', '--cfg-options', *SIZES)
 
 
 def test_predictions_need_a_pickle(refused, tmp_path):
@@ -178,14 +178,14 @@ def test_a_picture_takes_the_place_of_no_other_unless_it_is_forced_to(refused, m
     [
         (
             ['sampling', SEGFORMER, '--module', 'neck'],
-            "has no DySample 'neck' that sees the image as a whole; it has decode_head.upsample_",
+            "has no DySample 'neck' that sees the whole image; it has decode_head.upsample_",
         ),
-        (['sampling', SEGFORMER, '--upsampler', 'CARAFE'], 'the model has no DySample that sees the image as a whole; put one in with'),
+        (['sampling', SEGFORMER, '--upsampler', 'CARAFE'], 'the model has no DySample that sees the whole image; add one with'),
         (['sampling', SEGFORMER, '--pixels', '3,4', '128,0'], '--pixels 128,0 is outside of 000000.png, which has 128x128 pixels'),
         (['sampling', SEGFORMER, '--index', '8'], 'has the images 0 to 7, got --index 8'),
         (['features', SEGFORMER, '--upsamplers', 'Dysampel'], "unknown upsampler 'Dysampel' (did you mean"),
         (['features', SEGFORMER, '--image', 'nowhere.png'], 'there is no image nowhere.png'),
-        (['predictions', SEGFORMER, '--image', 'README.md'], 'README.md is no image that mmcv can read'),
+        (['predictions', SEGFORMER, '--image', 'README.md'], 'mmcv cannot read the image README.md'),
         (['predictions', SEGFORMER, '--against', SHAPES, 'nowhere.pth'], 'there is no checkpoint nowhere.pth'),
         (
             ['sampling', FASTER, '--image', 'x.jpg', '--cfg-options', 'model.backbone.init_cfg.checkpoint=http://127.0.0.1:9/x.pth'],
@@ -200,7 +200,7 @@ def test_pictures(refused, arguments, message):
 
 def test_a_checkpoint_that_a_picture_cannot_show(refused, tmp_path):
     torch.save({'state_dict': {'weight': torch.zeros(1)}}, tmp_path / 'x.pth')
-    assert 'is no checkpoint of this model' in refused('visualize', 'sampling', SHAPES, tmp_path / 'x.pth', '--cfg-options', *SIZES)
+    assert 'is not a checkpoint of this model' in refused('visualize', 'sampling', SHAPES, tmp_path / 'x.pth', '--cfg-options', *SIZES)
 
 
 @pytest.mark.parametrize('picture', ['sampling', 'features', 'predictions'])
@@ -208,7 +208,7 @@ def test_a_checkpoint_that_a_picture_cannot_show(refused, tmp_path):
 def test_an_image_that_a_model_cannot_take(refused, tmp_path, picture, config, why):
     PIL.Image.new('RGB', (4000, 2)).save(tmp_path / 'wide.png')
     line = refused('visualize', picture, config, '--image', tmp_path / 'wide.png', '--cfg-options', *SIZES)
-    assert 'the model cannot take ' in line
+    assert 'the model does not accept ' in line
     assert 'wide.png with its 4000x2 pixels' in line
     assert why in line
 
@@ -259,7 +259,7 @@ def test_drawings_need_a_folder(refused, tmp_path):
 def test_an_earlier_run_is_not_overwritten(refused, tmp_path):
     (tmp_path / 'work').mkdir()
     (tmp_path / 'work/epoch_1.pth').write_bytes(b'precious')
-    assert 'holds epoch_1.pth of an earlier run: go on from it with --resume' in refused('train', SHAPES, '--cfg-options', *SIZES)
+    assert 'holds epoch_1.pth of an earlier run: continue that run with --resume' in refused('train', SHAPES, '--cfg-options', *SIZES)
     assert (tmp_path / 'work/epoch_1.pth').read_bytes() == b'precious'
 
 
@@ -308,7 +308,7 @@ def test_unknown_upsampler(refused):
 
 def test_a_model_that_takes_no_upsampler(refused):
     line = refused('train', 'configs/shapes/dupsample_r50_shapes.py', '--upsampler', 'CARAFE')
-    assert '--upsampler: nothing in the model of' in line
+    assert '--upsampler: no module in the model of' in line
     assert 'model.neck.type=mmdysample.FPN' in line
 
 
@@ -316,7 +316,7 @@ def test_a_model_that_takes_no_upsampler(refused):
     ('arguments', 'message'),
     [
         (['configs/nowhere.py', '--scale-factor', '8'], 'there is no config configs/nowhere.py'),
-        ([SHAPES, '--scale-factor', '8'], 'loads no semantic label maps: take a config of mmsegmentation'),
+        ([SHAPES, '--scale-factor', '8'], 'loads no semantic label maps: use a config of mmsegmentation'),
         ([SEGFORMER, '--scale-factor', '0'], '--scale-factor must be a positive integer, got 0'),
         ([SEGFORMER, '--scale-factor', '512'], 'no label map is as large as a window of 512x512'),
         ([SEGFORMER, '--scale-factor', '2', '--channels', '64'], 'channels must be at most the number of windows'),
