@@ -1,1 +1,1 @@
-"""What the command lines in ``tools/`` share: configs, checkpoints, runners and reports."""
+"""Code that the command lines in ``tools/`` share: configs, checkpoints, runners and reports."""

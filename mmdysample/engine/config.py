@@ -1,4 +1,4 @@
-"""Configs, read with messages for people. A config is Python and is trusted, as everywhere in mmengine."""
+"""Read configs, with one-line messages for mistakes. A config is Python code and is trusted, as everywhere in mmengine."""
 
 import inspect
 from difflib import get_close_matches
@@ -10,8 +10,8 @@ from mmengine.runner import Runner
 
 from .errors import one_line
 
-# Top-level keys that mean something: what the runner takes, what mmengine and the frameworks' tools read, and what configs here use to
-# build the others.
+# The top-level keys that something reads: the runner's arguments, the keys that mmengine and the tools of mmdet and mmseg read, and the
+# helper variables from which the configs of this repository compute other keys.
 READ_BY_MMENGINE = {
     'activation_checkpointing',
     'compile',
@@ -29,13 +29,13 @@ def load_config(path: str, options: Optional[dict[str, Any]] = None) -> Config:
 
     Args:
         path: The file.
-        options: What to change in it, as ``{'model.neck.upsample_cfg.type': 'DySample+'}``.
+        options: Changes to the config, such as ``{'model.neck.upsample_cfg.type': 'DySample+'}``.
 
     Returns:
         The config.
 
     Raises:
-        ValueError: There is no such file, it cannot be read, an option does not fit it, or its neck cannot take its upsampler.
+        ValueError: The file does not exist or cannot be read, an option does not fit it, or its neck does not support its upsampler.
     """
     file = Path(path)
     if not file.is_file():
@@ -44,13 +44,13 @@ def load_config(path: str, options: Optional[dict[str, Any]] = None) -> Config:
         config = Config.fromfile(path)
     except ImportError:
         raise
-    except Exception as error:  # a config is a program: it can fail in any way
+    except Exception as error:  # a config is Python code and can raise any exception
         raise ValueError(f'the config {path} cannot be read: {type(error).__name__}: {one_line(error)}') from error
     for key in options or {}:
         top = key.split('.')[0]
         if (top in config and top not in RUNNER_KEYS | {'shapes'}) or key == 'shapes.root':
             raise ValueError(
-                f'--cfg-options {key}: {path} has used this variable by now, so changing it has no effect; change what was made of it '
+                f'--cfg-options {key}: {path} has used this variable already, so changing it has no effect; change what it set '
                 '(e.g. train_dataloader.dataset...), or use --data-root, COCO_ROOT, ADE20K_ROOT, NYU_ROOT or SHAPES_ROOT for folders'
             )
         known = sorted({*config.keys(), *RUNNER_KEYS})
@@ -67,14 +67,14 @@ def load_config(path: str, options: Optional[dict[str, Any]] = None) -> Config:
 
 
 def _check_neck(config: Config) -> None:
-    """Stock FPN would hand the type to ``F.interpolate``, and only once it trains."""
+    """Raise ValueError if the stock FPN is given an upsampler, which it would pass to ``F.interpolate`` in the first iteration."""
     neck = (config.get('model') or {}).get('neck')
     if isinstance(neck, dict) and neck.get('type') == 'FPN' and 'type' in (neck.get('upsample_cfg') or {}):
-        raise ValueError('the stock FPN takes no upsampler by name; add model.neck.type=mmdysample.FPN')
+        raise ValueError('the stock FPN supports no upsample_cfg with a type; add model.neck.type=mmdysample.FPN')
 
 
 def unknown_keys(config: Config) -> set[str]:
-    """Top-level keys that nothing reads: leftovers of another framework's configs, or misspelt."""
+    """Return the top-level keys that nothing reads: leftovers of another framework's configs, or misspelt keys."""
     return set(config.keys()) - RUNNER_KEYS - HELPER_KEYS
 
 

@@ -1,8 +1,8 @@
-"""Checkpoints of older frameworks, and of the authors, for the models of this package; and back.
+"""Convert checkpoints of mmdet 2.x, mmseg 0.x and the DySample authors to the models of this package, and back.
 
-The authors' released detectors are mmdet 2.x files: four ``neck.upsample_modules`` in mmdet's ``FPN_CARAFE``, of which ours has the names,
-``scope.bias`` in files of before 2024-03-27, and optimizer, log and config text beside the weights. The weights of ResNets, RPNs, box, mask
-and semantic heads have kept their names from mmdet 2 to 3.
+The detectors that the authors released are mmdet 2.x files. They hold four ``neck.upsample_modules`` of mmdet's ``FPN_CARAFE``, which have
+the same names in our FPN, and ``scope.bias`` in files from before 2024-03-27. Besides the weights they hold the optimizer, the log and the
+text of the config. ResNets, RPNs, box, mask and semantic heads have the same weight names in mmdet 2 and mmdet 3.
 """
 
 import re
@@ -24,7 +24,7 @@ State = dict[str, Tensor]
 
 
 class Change(NamedTuple):
-    """What happened to something in a file."""
+    """A change that the conversion made to a checkpoint: how many entries were kept, renamed, added or dropped, and why."""
 
     change: str
     what: str
@@ -32,28 +32,28 @@ class Change(NamedTuple):
     why: str
 
     def row(self) -> dict[str, str]:
-        """For a table."""
+        """Return it as a row of a table."""
         return {name: str(value) for name, value in self._asdict().items()}
 
 
 def check_output(source: str, out: Path, force: bool = False) -> None:
-    """Check that nothing will be lost where a converted checkpoint is to be written.
+    """Check that writing a converted checkpoint overwrites nothing by mistake.
 
     Args:
         source: The file to convert.
         out: The file to write.
-        force: Whether it may take the place of another.
+        force: Whether an existing file may be overwritten.
 
     Raises:
-        ValueError: It would take the place of its source, of a folder, or, unless ``force``, of any other file.
+        ValueError: ``source`` is a URL; or ``out`` is the source itself, is a folder, lies in a file, or exists although ``force`` is off.
     """
     if '://' in source:
-        raise ValueError(f'IN must be a file, got the address {source}: download it first')
+        raise ValueError(f'IN must be a file, got the URL {source}: download it first')
     if out.is_dir():
         raise ValueError(f'OUT must be a file, got the folder {out}')
     parent = next(folder for folder in out.absolute().parents if folder.exists())
     if not parent.is_dir():
-        raise ValueError(f'OUT cannot lie in {parent}, which is a file')
+        raise ValueError(f'OUT cannot be saved in {parent}, which is a file')
     if out.resolve() == Path(source).resolve() or (out.exists() and Path(source).exists() and out.samefile(source)):
         raise ValueError(f'IN and OUT are both {source}: choose another OUT')
     if out.exists() and not force:
@@ -61,19 +61,19 @@ def check_output(source: str, out: Path, force: bool = False) -> None:
 
 
 def convert_state(state: State, model: nn.Module, source: str, config: str) -> tuple[State, list[Change]]:
-    """Bring the weights of a file under the names of a model; none is invented, and none lost.
+    """Rename the weights of a file to the names of a model. No weight is dropped, and only values that are not learnt are added.
 
     Args:
         state: The weights of the file.
-        model: The model of the config. It has the weights afterwards.
-        source: What to call the file in errors.
-        config: What to call the config in errors.
+        model: The model of the config. The converted weights are loaded into it.
+        source: The name of the file in error messages.
+        config: The name of the config in error messages.
 
     Returns:
-        Weights that load strictly into the model, and what was done to them.
+        Weights that load into the model with ``strict=True``, and the changes.
 
     Raises:
-        ValueError: They are of another model; with the options that would fit, where the file tells.
+        ValueError: The weights belong to another model. The message names options that fit the file, if they can be recognised.
     """
     converted = {name.removeprefix('module.'): value for name, value in state.items()}
     if len(converted) < len(state):
@@ -89,25 +89,26 @@ def convert_state(state: State, model: nn.Module, source: str, config: str) -> t
     older = [f'{name}.scope.bias' for name, module in model.named_modules() if isinstance(module, DySample)]
     changes = [
         Change('kept', '*', len(state) - wrapped, 'under its name'),
-        Change('renamed', 'module.*', wrapped, 'to *: the model was saved in its wrapper'),
-        *_grouped('kept', [name for name in older if name in converted], 'of an older DySample+; a constant if you train on'),
-        *_grouped('added', added, 'the same in every file'),
+        Change('renamed', 'module.*', wrapped, 'to *: the model was saved in a wrapper for several GPUs'),
+        *_grouped('kept', [name for name in older if name in converted], 'of an older DySample+; training does not change it'),
+        *_grouped('added', added, 'not learnt'),
     ]
     return converted, [change for change in changes if change.number]
 
 
 def convert_checkpoint(content: dict[str, Any], model: nn.Module, source: str, config: str) -> tuple[dict[str, Any], list[Change]]:
-    """Make a checkpoint of mmengine's form.
+    """Convert a checkpoint to mmengine's format.
 
     Args:
-        content: What the file holds: a dict with ``state_dict``, or weights alone.
+        content: The content of the file: a dict with ``state_dict``, or the weights themselves.
         model: As in :func:`convert_state`.
         source: As in :func:`convert_state`.
         config: As in :func:`convert_state`.
 
     Returns:
-        A dict with ``state_dict`` and ``meta``, in which the classes of the data are all that stays, and what was done. The optimizer of
-        another framework's version could not be resumed from, and a config text would be run by who resumes.
+        A dict with ``state_dict`` and ``meta``, and the changes. Only the classes of the data are kept from the file's ``meta``. The state
+        of the optimizer is dropped, because another version of the framework cannot resume from it, and the text of the config, because
+        mmengine would execute it on resuming.
 
     Raises:
         ValueError: As in :func:`convert_state`.
@@ -120,16 +121,16 @@ def convert_checkpoint(content: dict[str, Any], model: nn.Module, source: str, c
     if classes:
         changes.append(Change('kept', 'meta: classes', 1, 'as dataset_meta, where mmengine looks for it'))
     rest = [] if bare else [key for key in content if key not in ('state_dict', 'meta')]
-    changes += [Change('dropped', key, 1, 'training starts anew from the weights') for key in rest]
+    changes += [Change('dropped', key, 1, 'training starts afresh from the weights') for key in rest]
     left = sorted(str(key) for key in meta.keys() - {'CLASSES', 'PALETTE', 'dataset_meta'})
     if left:
-        changes.append(Change('dropped', f'meta: {", ".join(left)}', len(left), 'of the run that made the file'))
+        changes.append(Change('dropped', f'meta: {", ".join(left)}', len(left), 'describes the run that saved the file'))
     meta = {'mmdysample_version': __version__, 'converted_from': source, **({'dataset_meta': classes} if classes else {})}
     return {'meta': meta, 'state_dict': state}, changes
 
 
 def _constants(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """What a file may leave out, because it is not learnt."""
+    """Yield the names and values of the entries that a file may lack because they are not learnt."""
     positions = {f'{name}.init_pos' for name, module in model.named_modules() if isinstance(module, DySample)}
     for name, value in model.state_dict().items():
         if name in positions:
@@ -139,16 +140,16 @@ def _constants(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _check(state: State, added: State, model: nn.Module, source: str, config: str) -> None:
-    """Raise for weights that are not those of the model."""
+    """Raise ValueError for weights that are not those of the model."""
     expected = model.state_dict()
     options = fitting_options(state, model)
-    hint = f'; what fits the file is {options}' if options else ''
+    hint = f'; the options that fit the file are {options}' if options else ''
     other = [name for name in state.keys() & expected.keys() if state[name].shape != expected[name].shape]
     if other:
-        # A weight of the rest of the model before one of an upsampler, and before biases: no upsampler makes that fit.
+        # Name a weight outside the upsamplers if there is one, because no choice of upsampler makes it fit; and weights before biases.
         name = min(other, key=lambda name: ('.upsample_modules.' in name, not name.endswith('.weight'), name))
         shapes = f'{tuple(state[name].shape)} in {source} and {tuple(expected[name].shape)} in {config}'
-        raise ValueError(f'{name} is {shapes}{hint if ".upsample_modules." in name else ": the file is of another model"}')
+        raise ValueError(f'{name} is {shapes}{hint if ".upsample_modules." in name else ": the file belongs to another model"}')
     dysamples = {name: module for name, module in model.named_modules() if isinstance(module, DySample)}
     older = {f'{name}.scope.bias' for name, module in dysamples.items() if module.dyscope}
     for problem, names in (
@@ -159,9 +160,9 @@ def _check(state: State, added: State, model: nn.Module, source: str, config: st
             raise ValueError(f'{problem} {len(names)} weights: {_some(names)}{hint}')
     for name, module in dysamples.items():
         position = state.get(f'{name}.init_pos', module.init_pos).to(module.init_pos)
-        if not torch.allclose(position, module.init_pos, atol=1e-3):  # files may be of half precision
-            zero = "; all zero is init_position='nearest' in the config of the upsampler" if not position.any() else ''
-            raise ValueError(f'{name}.init_pos in {source} is not where {config} lets the points start{zero}')
+        if not torch.allclose(position, module.init_pos, atol=1e-3):  # files may be in half precision
+            zero = "; all zeros mean init_position='nearest' in the config of the upsampler" if not position.any() else ''
+            raise ValueError(f'{name}.init_pos in {source} differs from the initial sampling positions of {config}{zero}')
 
 
 def _dataset_meta(meta: dict[str, Any]) -> Optional[dict[str, Any]]:
@@ -171,7 +172,7 @@ def _dataset_meta(meta: dict[str, Any]) -> Optional[dict[str, Any]]:
 
 
 def _grouped(change: str, names: Iterable[str], why: str) -> list[Change]:
-    """One line for all names that differ in numbers alone."""
+    """Return one change for all names that differ only in their numbers."""
     return [Change(change, what, number, why) for what, number in Counter(re.sub(r'\.\d+\.', '.*.', name) for name in names).items()]
 
 

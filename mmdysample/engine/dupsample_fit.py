@@ -1,4 +1,4 @@
-"""Fit DUpsampling's matrix to the label maps of a dataset, and see how well it tells them."""
+"""Fit DUpsampling's matrix to the label maps of a dataset, and measure how well it reconstructs them."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Optional
@@ -23,46 +23,46 @@ IGNORED = 255
 
 
 def label_dataset(config: Config, split: str) -> Any:
-    """Build a split's dataset, with nothing but its label maps loaded.
+    """Build the dataset of a split, which loads only label maps.
 
     Args:
         config: A config of mmsegmentation.
         split: ``'train'`` or ``'val'``.
 
     Raises:
-        ValueError: The config has no such split, or no semantic labels.
+        ValueError: The config has no such split, or loads no semantic label maps.
     """
     loader = config.get(f'{split}_dataloader')
     if not loader:
         raise ValueError(f'{config.filename} has no {split}_dataloader')
     dataset = loader.dataset
-    while 'dataset' in dataset:  # RepeatDataset and its like
+    while 'dataset' in dataset:  # wrappers such as RepeatDataset
         dataset = dataset.dataset
     load = next((step for step in dataset.get('pipeline', []) if step.get('type') == 'LoadAnnotations'), None)
     if config.get('default_scope') != 'mmseg' or load is None:
-        raise ValueError(f'{config.filename} loads no semantic label maps: take a config of mmsegmentation')
+        raise ValueError(f'{config.filename} loads no semantic label maps: use a config of mmsegmentation')
     init_default_scope('mmseg')
     return DATASETS.build({**dataset, 'pipeline': [load], 'lazy_init': False})
 
 
 def label_maps(dataset: Any, label: str, order: Optional[np.ndarray] = None) -> Iterator[Tensor]:
-    """Load label maps ``(H, W)``, in an order."""
+    """Yield label maps ``(H, W)``, int64, in the order of the given indices."""
     indices: Iterable[int] = range(len(dataset)) if order is None else order
     for index in progress(indices, label):
         yield torch.from_numpy(np.ascontiguousarray(dataset[int(index)]['gt_seg_map'])).long()
 
 
 def sample_windows(dataset: Any, scale_factor: int, count: int, seed: int = 0) -> Tensor:
-    """Draw windows of labels, equally many of each map, until there are enough.
+    """Draw random windows of labels, the same number from each label map. Maps smaller than a window are skipped.
 
     Args:
-        dataset: As of :func:`label_dataset`.
+        dataset: A dataset of :func:`label_dataset`.
         scale_factor: The size ``s`` of a window.
-        count: How many, at most.
-        seed: Of the choice.
+        count: The largest number of windows.
+        seed: The seed of the random choice.
 
     Returns:
-        ``(n, s, s)``, integers.
+        ``(n, s, s)``, int64, with ``n <= count``.
 
     Raises:
         ValueError: No label map is as large as a window.
@@ -85,23 +85,23 @@ def sample_windows(dataset: Any, scale_factor: int, count: int, seed: int = 0) -
 
 
 def fit_matrix(dataset: Any, scale_factor: int, channels: int, count: int, seed: int = 0) -> Tensor:
-    """Fit ``W``, ``(num_classes*s*s, channels)``; see :func:`~mmdysample.functional.label_windows.fit_codes`."""
+    """Fit ``W``, ``(num_classes*s*s, channels)``; see :func:`~mmdysample.engine.label_windows.fit_codes`."""
     windows = sample_windows(dataset, scale_factor, count, seed)
     torch.manual_seed(seed)
     return fit_codes(window_matrix(windows, scale_factor, len(dataset.metainfo['classes'])), channels)
 
 
 def reconstruction_miou(dataset: Any, matrix: Tensor, scale_factor: int) -> dict[str, float]:
-    """Code and decode every label map, and compare with what nearest neighbours keep of it.
+    """Return how well label maps are reconstructed by the fitted code, and by interpolation of downsampled labels.
 
     Args:
-        dataset: As of :func:`label_dataset`.
-        matrix: ``W``.
+        dataset: A dataset of :func:`label_dataset`.
+        matrix: ``W``, ``(num_classes*s*s, channels)``.
         scale_factor: The ratio ``s``.
 
     Returns:
-        The mIoU in percent of ``argmax(W P v)``, of sampling every ``s``-th label and repeating it (``'nearest'``), and of taking the
-        mean of each window's one-hot labels and interpolating bilinearly (``'bilinear'``), all against the labels.
+        The mIoU with the labels, in percent, of three reconstructions: ``'argmax(W P v)'``; ``'nearest'``, which repeats every ``s``-th
+        label; and ``'bilinear'``, which averages the one-hot labels of each window and interpolates.
     """
     num_classes = len(dataset.metainfo['classes'])
     decoders = {

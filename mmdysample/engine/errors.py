@@ -1,4 +1,4 @@
-"""Turn the mistakes of a user into one line."""
+"""Report the mistakes of a user in one line."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from mmdysample.frameworks import explain_missing
 def exit_on_error(kinds: tuple[type[Exception], ...] = (ValueError, ImportError, OSError)) -> Iterator[None]:
     """Turn an error that names a rule, a value and a remedy into one line on stderr and exit code 2.
 
-    Errors of other ``kinds`` are faults of this package and keep their traceback. ``MMDYSAMPLE_TRACEBACK=1`` keeps every traceback.
+    Errors of other kinds are bugs of this package and keep their traceback. ``MMDYSAMPLE_TRACEBACK=1`` keeps every traceback.
     """
     try:
         yield
@@ -25,12 +25,12 @@ def exit_on_error(kinds: tuple[type[Exception], ...] = (ValueError, ImportError,
 
 
 def show_traceback() -> bool:
-    """Return True if the user asks for tracebacks."""
+    """Return True if the user asks for tracebacks with ``MMDYSAMPLE_TRACEBACK=1``."""
     return os.environ.get('MMDYSAMPLE_TRACEBACK') == '1'
 
 
 def one_line(error: BaseException) -> str:
-    """Return the text of an error without line breaks; of an error in a data loader's worker, its last line."""
+    """Return the text of an error without line breaks; for an error in a data loader worker, only its last line."""
     text = str(error)
     if 'Original Traceback' in text:
         text = text.strip().splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Files of results."""
+"""Write result files and lock work directories."""
 
 import errno
 import fcntl
@@ -13,10 +13,10 @@ _held: list[BinaryIO] = []
 
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that does not exist yet before the work that fills it; remove it if the work fails.
+    """Create and open a file before the work that fills it, and remove it if the work fails.
 
     Raises:
-        ValueError: The file exists.
+        ValueError: The file exists already.
         OSError: It cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that has its name only once it is complete, in the place of one that has it now.
+    """Open a temporary file that is renamed to ``path`` when it is complete, and overwrites an existing file.
 
     Raises:
         OSError: It cannot be written.
@@ -50,14 +50,14 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def take_lock(file: IO, lock: Callable[[IO, int], object]) -> bool:
-    """Lock a file, unless another process has done so.
+    """Lock a file, unless another process has locked it.
 
     Args:
-        file: Held open for as long as the lock is to be held.
-        lock: ``fcntl.flock``, which the children of a process inherit, or ``fcntl.lockf``, which they do not.
+        file: The open file. Closing it releases the lock.
+        lock: ``fcntl.flock``, whose lock child processes inherit, or ``fcntl.lockf``, whose lock they do not.
 
     Returns:
-        Whether no other process has it; true, too, on a file system without locks, where nobody can know.
+        False if another process holds the lock. True otherwise, also on a file system that does not support locks.
     """
     try:
         lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -67,13 +67,13 @@ def take_lock(file: IO, lock: Callable[[IO, int], object]) -> bool:
 
 
 def hold(folder: Path) -> None:
-    """Keep the trainings of other processes out of a folder, for as long as this one lives.
+    """Lock a work directory against the trainings of other processes, for the lifetime of this process.
 
     Raises:
-        ValueError: Another one holds it.
+        ValueError: Another process holds the lock.
     """
     file = (folder / '.training').open('wb')
-    # Not flock: the workers of a data loader would hold it for seconds after this process was killed.
+    # lockf, because data loader workers would inherit a flock and hold it for seconds after this process is killed.
     if not take_lock(file, fcntl.lockf):
         file.close()
         raise ValueError(f'another training writes to {folder}: wait until it has ended, or choose another --work-dir')

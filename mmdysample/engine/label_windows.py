@@ -1,28 +1,30 @@
-"""Linear codes of label windows, from which `DUpsampling <https://arxiv.org/abs/1903.02120>`_ (Tian et al., CVPR 2019) learns to upsample.
+"""Linear codes of label windows for `DUpsampling <https://arxiv.org/abs/1903.02120>`_ (Tian et al., CVPR 2019).
 
-A window of ``s x s`` labels of ``K`` classes, one-hot, is a vector ``v`` of ``N = K*s*s`` numbers, ordered as (class, row, column) like the
-channels before a pixel shuffle. Neighbouring labels agree, so a few numbers ``P v`` tell nearly all of it: ``W P v ~ v``. ``P`` and ``W``
-are the best pair in least squares: the leading right singular vectors of the matrix of all windows, so ``W`` is the transpose of ``P``.
+A window of ``s x s`` one-hot labels of ``K`` classes is a vector ``v`` of ``N = K*s*s`` numbers, ordered as (class, row, column) like the
+channels before a pixel shuffle. Neighbouring labels mostly agree, so a few numbers ``P v`` suffice to reconstruct it: ``W P v ~ v``. The
+pair ``P``, ``W`` with the least squared error consists of the leading right singular vectors of the matrix whose rows are all windows.
+``W`` is the transpose of ``P``.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-OVERSAMPLING = 16  # directions beyond the wanted ones that the randomised decomposition follows, and how often it refines them
+# Of the randomised singular value decomposition: extra directions besides the requested ones, and the number of power iterations.
+OVERSAMPLING = 16
 REFINEMENTS = 8
 
 
 def window_matrix(labels: Tensor, scale_factor: int, num_classes: int) -> Tensor:
-    """Write label windows as one-hot rows.
+    """Return label windows as one-hot rows.
 
     Args:
-        labels: ``(n, s, s)``, integers; for what is no class, such as 255, nothing is set.
+        labels: ``(n, s, s)``, integers. A label outside ``0 .. K-1``, such as 255, becomes zeros.
         scale_factor: The size ``s`` of a window.
         num_classes: The number of classes ``K``.
 
     Returns:
-        A sparse ``(n, K*s*s)``, float32.
+        A sparse tensor ``(n, K*s*s)``, float32.
     """
     n, points = len(labels), scale_factor**2
     labels = labels.reshape(n, points).long()
@@ -34,37 +36,37 @@ def window_matrix(labels: Tensor, scale_factor: int, num_classes: int) -> Tensor
 
 
 def fit_codes(windows: Tensor, channels: int) -> Tensor:
-    """Find the linear code that reconstructs windows best in least squares.
+    """Return the linear code that reconstructs windows with the least squared error.
 
     Args:
-        windows: ``(n, N)``, as of :func:`window_matrix`.
-        channels: Numbers ``D`` of the code.
+        windows: ``(n, N)``, as returned by :func:`window_matrix`.
+        channels: The number of channels ``D`` of the code.
 
     Returns:
         ``W``, ``(N, D)``, with orthonormal columns; ``P`` is its transpose.
 
     Raises:
-        ValueError: There are fewer windows or numbers in a window than ``channels``.
+        ValueError: ``channels`` is larger than the number of windows or of values in a window.
     """
     n, size = windows.shape
     if channels > min(n, size):
         raise ValueError(
-            f'channels must be at most the number of windows and of their values, got {channels=}, {n} windows of {size} values'
+            f'channels must be at most the number of windows and of values in each, got {channels=}, {n} windows of {size} values'
         )
     _, _, directions = torch.svd_lowrank(windows, q=min(n, size, channels + OVERSAMPLING), niter=REFINEMENTS)
     return directions[:, :channels].contiguous()
 
 
 def reconstruct(labels: Tensor, matrix: Tensor, scale_factor: int) -> Tensor:
-    """Encode a label map window by window, and decode it: ``argmax(W P v)``.
+    """Return a label map that was encoded and decoded window by window: ``argmax(W P v)``.
 
     Args:
-        labels: ``(H, W)``, integers, both sizes multiples of ``s``; what is no class is encoded as zeros.
+        labels: ``(H, W)``, integers, with ``H`` and ``W`` multiples of ``s``. Labels outside ``0 .. K-1`` are encoded as zeros.
         matrix: ``W``, ``(K*s*s, D)``.
         scale_factor: The size ``s`` of a window.
 
     Returns:
-        ``(H, W)``, the decoded labels.
+        ``(H, W)``, int64.
     """
     s = scale_factor
     num_classes = len(matrix) // s**2

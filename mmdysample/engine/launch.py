@@ -1,4 +1,4 @@
-"""From a config to a runner, on one process or many, with or without a GPU."""
+"""Build a runner from a config, for one process or several, with or without a GPU."""
 
 import os
 from pathlib import Path
@@ -16,22 +16,29 @@ from .model import naming_the_config
 
 
 def set_work_dir(config: Config, name: str, work_dir: Optional[str], log_to: str = '.') -> None:
-    """Say where results go: the given folder, the config's, or ``work_dirs/<name of the run>``, or a folder within."""
+    """Set the work directory of a config.
+
+    Args:
+        config: The config, changed in place.
+        name: The name of the run.
+        work_dir: The work directory; by default the config's, or else ``work_dirs/<name>``.
+        log_to: The folder within the work directory that mmengine writes to.
+    """
     config.work_dir = str(Path(work_dir or config.get('work_dir') or Path('work_dirs') / name) / log_to)
 
 
 def set_resume(config: Config, resume: Optional[str]) -> None:
-    """Say where training starts.
+    """Set the checkpoint that training starts from.
 
     Args:
         config: The config, with its ``work_dir``.
-        resume: ``'auto'`` for the last complete checkpoint in the work folder, a file, or None for the beginning.
+        resume: ``'auto'`` for the latest complete checkpoint in the work directory, a file, or None to start a new training.
 
     Raises:
-        ValueError: The file cannot be resumed from, or a start from the beginning would overwrite checkpoints.
+        ValueError: Training cannot resume from the file, or a new training would overwrite checkpoints.
     """
     work_dir = Path(config.work_dir)
-    if config.get('resume'):  # the copy of a run that was itself resumed
+    if config.get('resume'):  # the saved config of a run that was itself resumed
         config.resume, config.load_from = False, None
     if config.get('load_from'):
         check_checkpoint(config.load_from)
@@ -43,16 +50,21 @@ def set_resume(config: Config, resume: Optional[str]) -> None:
         check_checkpoint(resume, to_resume=True)
         config.resume, config.load_from = True, resume
     elif found := checkpoints(work_dir):
-        raise ValueError(f'{work_dir} holds {found[0].name} of an earlier run: go on from it with --resume, or choose another --work-dir')
+        raise ValueError(
+            f'{work_dir} holds {found[0].name} of an earlier run: continue that run with --resume, or choose another --work-dir'
+        )
 
 
 def set_launcher(config: Config, launcher: str, local_rank: int) -> None:
-    """Set up processes; without a GPU they talk through gloo, which mmengine does not do by itself.
+    """Set the launcher. Without a GPU, also start the gloo backend, which mmengine does not do.
 
     Args:
         config: The config.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
-        local_rank: What old launchers pass as an argument in place of the environment variable.
+        local_rank: The rank that old launchers pass as an argument instead of the variable ``LOCAL_RANK``.
+
+    Raises:
+        ValueError: The launcher is ``'pytorch'``, there is no GPU, and torchrun did not start this process.
     """
     config.launcher = launcher
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
@@ -69,7 +81,7 @@ def save_predictions(config: Config, path: str) -> None:
     """Add an evaluator that saves the predictions.
 
     Raises:
-        ValueError: The file is not to be a pickle.
+        ValueError: The path does not end in .pkl or .pickle.
     """
     if not path.endswith(('.pkl', '.pickle')):
         raise ValueError(f'--out must end in .pkl, got {path}')
@@ -78,17 +90,17 @@ def save_predictions(config: Config, path: str) -> None:
 
 
 def draw_into(config: Config, folder: str) -> None:
-    """Let the framework's visualisation hook draw every prediction into a folder.
+    """Make the visualization hook of mmdet or mmseg draw every prediction into a folder.
 
     Raises:
-        ValueError: The folder is a file, or the config has no such hook.
+        ValueError: The folder is a file, or the config has no visualizer or no visualization hook.
     """
     if Path(folder).is_file():
         raise ValueError(f'--show-dir takes a folder, got the file {folder}')
     folder = str(Path(folder).resolve())
     hook = (config.get('default_hooks') or {}).get('visualization')
     if not hook or not config.get('visualizer'):
-        raise ValueError(f'--show-dir needs a visualizer and a visualization hook in default_hooks, and {config.filename} lacks them')
+        raise ValueError(f'--show-dir needs a visualizer and a visualization hook in default_hooks, which {config.filename} lacks')
     hook.draw = True
     if config.get('default_scope') == 'mmdet':
         hook.test_out_dir = folder
@@ -98,36 +110,36 @@ def draw_into(config: Config, folder: str) -> None:
 
 
 def set_amp(config: Config) -> None:
-    """Train in mixed precision.
+    """Set the config to train in mixed precision.
 
     Raises:
-        ValueError: There is no GPU.
+        ValueError: torch finds no GPU.
     """
     if not torch.cuda.is_available():
-        raise ValueError('--amp needs a GPU, and torch sees none; leave it out')
+        raise ValueError('--amp needs a GPU, and torch finds none: leave it out')
     config.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
 
 
 def set_deterministic(config: Config) -> None:
-    """Train so that the same seed gives the same weights: the config's seed, or 0, and deterministic algorithms alone.
+    """Set the config to train with a fixed seed (its own, or 0) and deterministic algorithms, so that a run can be repeated exactly.
 
-    What has none raises an error of torch that names it: DySample has on any device.
+    An operation without a deterministic algorithm makes torch raise an error that names it. DySample has one on every device.
     """
     seed = (config.get('randomness') or {}).get('seed')
     config.randomness = {**(config.get('randomness') or {}), 'seed': 0 if seed is None else seed, 'deterministic': True}
-    # Without it, torch refuses matrix products on CUDA under deterministic algorithms.
+    # Without this variable, torch raises an error for matrix products on CUDA under deterministic algorithms.
     os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
 
 
 def build_runner(config: Config, to_train: bool = False) -> Runner:
-    """Build the runner with its model, data and loops, so that whatever is wrong with the config shows before any work is done.
+    """Build the runner with its model, data and loops, so that mistakes in the config are reported before any work starts.
 
     Args:
         config: The config.
-        to_train: Whether to build what training needs, or what testing needs.
+        to_train: Whether to build the loops and the optimizer for training, or else the loop for testing.
 
     Raises:
-        ValueError: The config cannot be built.
+        ValueError: The model, the data or a loop of the config cannot be built.
     """
     with naming_the_config(config):
         runner = Runner.from_cfg(config)

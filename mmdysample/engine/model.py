@@ -1,4 +1,4 @@
-"""From a config to its model alone, without data or weights."""
+"""Build the model of a config, without data or weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ from .errors import one_line, show_traceback
 
 @contextmanager
 def naming_the_config(config: Config) -> Iterator[None]:
-    """Turn whatever a wrong config makes the frameworks raise into one line.
+    """Turn the errors that a wrong config causes in mmengine, mmdet and mmseg into a ValueError of one line with the config's name.
 
     Raises:
-        ValueError: What is built here cannot be built.
+        ValueError: The code in the ``with`` block raised such an error.
     """
     try:
         yield
@@ -29,7 +29,7 @@ def naming_the_config(config: Config) -> Iterator[None]:
 
 
 def build_model(config: Config) -> nn.Module:
-    """Build the model of a config; pretrained weights, which only its initialisation would load, stay where they are.
+    """Build the model of a config. Pretrained weights are not loaded: only ``init_weights`` would load them.
 
     Raises:
         ValueError: The model cannot be built.

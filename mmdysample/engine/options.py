@@ -1,4 +1,4 @@
-"""The options that training, testing and drawing share."""
+"""Command-line options shared by training, testing and drawing."""
 
 import argparse
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from .upsampler import use_upsampler
 
 
 class Options(DictAction):
-    """``KEY=VALUE ...``, with a usage message for anything else."""
+    """Parse ``KEY=VALUE ...``, and print a usage message for anything else."""
 
     def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
         try:
@@ -29,7 +29,7 @@ class Options(DictAction):
 
 
 class KeptOptions(Options):
-    """``KEY=VALUE ...``, kept as they were written, too."""
+    """Parse ``KEY=VALUE ...``, and append the unparsed arguments to ``raw_options``."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         super().__call__(parser, namespace, values, option_string)
@@ -44,7 +44,7 @@ def positive(text: str) -> int:
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the shared options; the config comes first."""
+    """Return a parser with the shared options. The config is its first positional argument."""
     parser = argparse.ArgumentParser(description=description)
     add_options(parser)
     return parser
@@ -53,7 +53,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the config and the shared options to a parser."""
     parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='where results go (default: work_dirs/<name of the config>)')
+    parser.add_argument('--work-dir', help='work directory, where results are saved (default: work_dirs/<name of the config>)')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -64,36 +64,41 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--upsampler',
         metavar='NAME',
-        help="upsampler wherever the config's model has one: a name, or a dict in Python syntax, e.g. \"dict(type='DySample', groups=2)\"",
+        help='upsampler for every module of the model that takes an upsample_cfg: a name, or a dict in Python syntax, '
+        'e.g. "dict(type=\'DySample\', groups=2)"',
     )
     data = parser.add_argument_group('your own data')
     data.add_argument(
-        '--data-root', metavar='DIR', help='folder in place of COCO_ROOT, ADE20K_ROOT, NYU_ROOT; any COCO-format folder will do'
+        '--data-root', metavar='DIR', help='data folder, overrides COCO_ROOT, ADE20K_ROOT and NYU_ROOT; any folder in COCO format works'
     )
     data.add_argument('--train-ann', metavar='FILE', help='training annotations (default: annotations/instances_train*.json)')
     data.add_argument('--val-ann', metavar='FILE', help='validation annotations (default: annotations/instances_val*.json)')
     data.add_argument('--train-img', metavar='DIR', help='training images (default: train*/)')
     data.add_argument('--val-img', metavar='DIR', help='validation images (default: val*/)')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='see tools/dist_train.sh')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='passed by old launchers')
-    parser.add_argument(TRUST_FLAG, action='store_true', help='load checkpoints that can run code; only for files from people you trust')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='how processes are started; see tools/dist_train.sh'
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='rank of this process, passed by old launchers')
+    parser.add_argument(
+        TRUST_FLAG, action='store_true', help='also load checkpoints that can run code; only for files from people you trust'
+    )
 
 
 def read_config(args: argparse.Namespace, splits: Iterable[str], log_to: str = '.') -> Config:
-    """Do what the shared options say.
+    """Read the config and apply the shared options to it.
 
     Args:
         args: The parsed arguments.
-        splits: Which of ``'train'``, ``'val'`` and ``'test'`` will be used.
-        log_to: Folder within the work folder for the runner's log and copy of the config. Testing has one of its own: the copy that
-            training left is what ``--resume`` and later tests read.
+        splits: The splits that will be used, of ``'train'``, ``'val'`` and ``'test'``.
+        log_to: The folder within the work directory for the runner's log and its copy of the config. Testing uses another folder than
+            training, because users resume and test with the copy that training saved.
 
     Returns:
-        The config, with its data in place.
+        The config, whose data is present.
 
     Raises:
         ImportError: The config's framework is not installed.
-        ValueError: The config, an option or the data is wrong.
+        ValueError: The config, an option or the data is invalid.
     """
     secure_loading(args.trust_checkpoint)
     config = load_config(args.config, args.cfg_options)
@@ -104,7 +109,7 @@ def read_config(args: argparse.Namespace, splits: Iterable[str], log_to: str = '
     name = Path(args.config).stem
     if args.upsampler is not None:
         name = f'{name}_{use_upsampler(config, args.upsampler, args.cfg_options)}'
-        config.pop('work_dir', None)  # of the saved config of another run
+        config.pop('work_dir', None)  # the saved config of a run holds that run's work directory
     set_work_dir(config, name, args.work_dir, log_to)
     set_launcher(config, args.launcher, args.local_rank)
     given = {'train': Split(args.train_ann, args.train_img), 'val': Split(args.val_ann, args.val_img)}

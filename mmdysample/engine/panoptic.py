@@ -1,27 +1,27 @@
-"""Stock panoptic configs, where panopticapi is not installed."""
+"""Run panoptic configs of mmdet where panopticapi is not installed."""
 
 from importlib.util import find_spec
 from typing import Any
 
 from mmengine.config import Config
 
-# What mmdet cannot build without panopticapi, which its authors publish on no package index.
+# The classes that mmdet cannot build without panopticapi, which is on no package index.
 STAND_INS = {name: f'mmdysample.{name}' for name in ('LoadPanopticAnnotations', 'CocoPanopticMetric')}
 
 
 def stand_in_for_panopticapi(config: Config) -> list[str]:
-    """Let ours take the place of what needs panopticapi, unless it is installed.
+    """Replace mmdet's classes that need panopticapi with those of this package, unless panopticapi is installed.
 
     Args:
-        config: The config, changed in place, so that a saved copy says it.
+        config: The config, changed in place, so that its saved copy names the classes that were used.
 
     Returns:
-        What was replaced, in sentences for the user.
+        Lines for the user that name the replaced classes.
     """
     if find_spec('panopticapi'):
         return []
     replaced = sorted(_replace(dict(config.items())))
-    return [f'panopticapi is not installed: {", ".join(replaced)} stand in for what needs it'] if replaced else []
+    return [f'panopticapi is not installed: {", ".join(replaced)} replace the classes that need it'] if replaced else []
 
 
 def _replace(node: Any) -> set[str]:

@@ -1,4 +1,4 @@
-"""Which upsampler, and which pyramid, the weights of a file are of."""
+"""Recognise the upsampler and the kind of FPN in the weights of a file."""
 
 from collections.abc import Iterator
 from typing import Any, Optional
@@ -8,20 +8,20 @@ from torch import Tensor, nn
 
 from mmdysample.upsamplers.builder import UpsampleConfig, build_upsampler, list_upsamplers
 
-# Leave them out to compare: the one is the same in every file, the other only in older ones.
+# Ignored in comparisons: a file may lack init_pos, which is not learnt, and only older files have scope.bias.
 OPTIONAL = {'init_pos', 'scope.bias'}
 GROUPS = (1, 2, 4, 8, 16)
 
 
 def fitting_options(state: dict[str, Tensor], model: nn.Module) -> str:
-    """The options of the command line with which a config's model would take the weights of a file.
+    """Return the command-line options with which the model of a config fits the weights of a file.
 
     Args:
         state: The weights.
         model: The model, whose necks and heads have their upsamplers in ``upsample_modules``.
 
     Returns:
-        Such as ``--upsampler DySample+``; empty where the file's upsamplers are the model's, or none that is known.
+        Options such as ``--upsampler DySample+``; an empty string if the model has the file's upsamplers already, or if they are unknown.
     """
     upsampler, options = None, []
     own = model.state_dict()
@@ -36,25 +36,25 @@ def fitting_options(state: dict[str, Tensor], model: nn.Module) -> str:
             options.append(f'model.{path}.fuse_extra_levels={fused}')
     quote = '"' if upsampler and '(' in upsampler else ''
     parts = [f'--upsampler {quote}{upsampler}{quote}'] if upsampler else []
-    twin = ['(or bilinear, which has no weights either)'] if upsampler == 'nearest' else []
+    twin = ['(or bilinear, which also has no weights)'] if upsampler == 'nearest' else []
     return ' '.join([*parts, *(['--cfg-options', *options] if options else []), *twin])
 
 
 def recognise(shapes: dict[str, torch.Size], channels: int) -> Optional[str]:
-    """Find the upsampler that has weights of these names and shapes.
+    """Return the upsampler whose weights have given names and shapes.
 
     Args:
-        shapes: By the names within the upsampler.
+        shapes: The shapes of the weights, by their names within the upsampler.
         channels: Channels of the map.
 
     Returns:
-        What ``--upsampler`` would take; None if it is none that is known. Without weights it is ``nearest``, the stock pyramid's.
+        A value for ``--upsampler``, or None if no upsampler fits. Without weights it is ``nearest``, the default of mmdet's FPN.
     """
     for text, cfg in _candidates():
         try:
             with torch.device('meta'):
                 module = build_upsampler(cfg, channels, preferred={'gating': False})
-        except ValueError:  # it cannot have so many channels
+        except ValueError:  # this upsampler does not support the number of channels
             continue
         if _shapes(module.state_dict(), '') == shapes:
             return text
@@ -76,6 +76,6 @@ def _shapes(state: dict[str, Tensor], prefix: str) -> dict[str, torch.Size]:
 
 
 def _is_fused(state: dict[str, Tensor], path: str) -> bool:
-    """Whether a pyramid has extra levels in its top-down path: their laterals are 3x3."""
+    """Return True if an FPN has extra levels in its top-down path: only their laterals are 3x3."""
     laterals = [value.shape for name, value in state.items() if name.startswith(f'{path}.lateral_convs.') and value.dim() == 4]
     return any(shape[-1] == 3 for shape in laterals)

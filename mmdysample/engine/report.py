@@ -1,4 +1,4 @@
-"""Metrics as a table."""
+"""Print metrics as tables."""
 
 import re
 from collections.abc import Iterable
@@ -10,10 +10,10 @@ from mmengine.registry import HOOKS
 from rich.console import Console
 from rich.table import Table
 
-# CocoMetric's names, 'coco/bbox_mAP_50', and the field's.
+# The names of CocoMetric, such as 'coco/bbox_mAP_50', and those used in papers.
 COCO_FAMILIES = {'bbox': 'box', 'segm': 'mask', 'proposal': 'proposal'}
 COCO_COLUMNS = {'mAP': 'AP', 'mAP_50': 'AP50', 'mAP_75': 'AP75', 'mAP_s': 'APS', 'mAP_m': 'APM', 'mAP_l': 'APL'}
-# DepthMetric's names, and the field's, in the order of its tables.
+# The names of DepthMetric, and those used in papers, in the usual order of columns.
 DEPTH_COLUMNS = {
     'd1': 'δ<1.25',
     'd2': 'δ<1.25²',
@@ -26,20 +26,20 @@ DEPTH_COLUMNS = {
     'sq_rel': 'SqRel',
 }
 
-# CocoPanopticMetric's names, 'coco_panoptic/PQ_th'.
+# The names of CocoPanopticMetric, such as 'coco_panoptic/PQ_th'.
 PANOPTIC_ROWS = {'': 'all', '_th': 'things', '_st': 'stuff'}
 PANOPTIC_COLUMNS = ('PQ', 'SQ', 'RQ')
 
 
 @HOOKS.register_module()
 class LastMetrics(Hook):
-    """Keep whether anything was trained, and what the last evaluation found."""
+    """Remember whether any iteration was trained, and the metrics of the last evaluation."""
 
     metrics: Optional[dict[str, float]] = None
     trained = False
 
     def after_train_iter(self, *_: Any, **__: Any) -> None:
-        """Remember that there was something left to train."""
+        """Remember that an iteration was trained."""
         self.trained = True
 
     def after_val_epoch(self, runner: Any, metrics: Optional[dict[str, float]] = None) -> None:
@@ -48,14 +48,15 @@ class LastMetrics(Hook):
 
 
 def metric_tables(metrics: dict[str, Any]) -> list[Table]:
-    """Lay metrics out as the field's tables do.
+    """Return tables of metrics, laid out as in papers.
 
     Args:
-        metrics: By mmengine's names, such as ``coco/bbox_mAP_50`` or ``mIoU``. AP from 0 to 1 is shown in percent; -1 means that no
-            object of that size is in the data, as does NaN for a panoptic quality, which is in percent already.
+        metrics: The metrics by mmengine's names, such as ``coco/bbox_mAP_50`` or ``mIoU``. AP is from 0 to 1 and is shown in percent;
+            panoptic quality is in percent. An AP of -1 means that the data has no object of that size, and is shown as ``-``. A panoptic
+            quality of NaN, which means that no class was counted, is also shown as ``-``.
 
     Returns:
-        One table of average precisions, one of panoptic qualities and one of depth metrics, if there are any, and one of everything else.
+        Up to four tables: average precisions, panoptic qualities, depth metrics and all other metrics.
     """
     families: dict[str, dict[str, float]] = {}
     panoptic: dict[str, dict[str, float]] = {}
@@ -110,8 +111,8 @@ def _percent(value: Optional[float]) -> str:
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
-    """Print :func:`metric_tables`; mmdet finds no metrics where no detection reaches the score threshold."""
+    """Print the tables of metrics. mmdet returns no metrics if no detection reaches the score threshold."""
     if not metrics:
-        print('nothing to score: the model predicted nothing above its score threshold (test_cfg in the config)')
+        print('no metrics: the model predicted nothing above its score threshold (test_cfg in the config)')
     for table in metric_tables(metrics):
         Console().print(table)

@@ -1,4 +1,4 @@
-"""What a training that was killed has to make up for when it goes on."""
+"""Complete the evaluation that a killed training missed, when it resumes."""
 
 from typing import Any
 
@@ -9,17 +9,17 @@ from mmengine.runner import EpochBasedTrainLoop
 
 @HOOKS.register_module()
 class EvaluateFirst(Hook):
-    """Where the best checkpoint is kept, evaluate the one that training resumes from.
+    """Evaluate the checkpoint that training resumes from, if the run keeps the best checkpoint (``save_best``).
 
-    mmengine saves a checkpoint, evaluates it, and then saves it as the best one, if it is. Killed in between, it would go on with the
-    next iteration: that evaluation would be missing among those that the best is chosen from, and with it the best checkpoint itself
-    if none was better, or half of it would stay. One that had been evaluated is so again; nothing comes of it but the time.
+    mmengine saves a checkpoint, evaluates it, and then saves it again as the best one if it is. If the process is killed in between,
+    mmengine resumes with the next iteration and never evaluates that checkpoint, so the best checkpoint may be missing, wrong or only
+    partly written. A checkpoint that was evaluated before the kill is evaluated again, which only costs time.
     """
 
-    priority = 'LOWEST'  # after CheckpointHook, which finds out before training what was the best so far
+    priority = 'LOWEST'  # run after CheckpointHook, which reads the best score so far before training starts
 
     def before_train(self, runner: Any) -> None:
-        """Evaluate, if the run of mmengine that saved the checkpoint would have."""
+        """Evaluate if the run that saved the checkpoint was due to evaluate it."""
         loop = runner.train_loop
         done, end = (loop.epoch, loop.max_epochs) if isinstance(loop, EpochBasedTrainLoop) else (loop.iter, loop.max_iters)
         keeps_best = any(isinstance(hook, CheckpointHook) and hook.save_best for hook in runner.hooks)

@@ -1,6 +1,6 @@
-"""torchrun, but a mistake that the processes have named ends there, and not in torchrun's traceback about them.
+"""Run torchrun without its traceback when a process has already reported a mistake in one line.
 
-``python -m mmdysample.engine.torchrun`` takes what ``torchrun`` takes.
+``python -m mmdysample.engine.torchrun`` takes the arguments of ``torchrun``.
 """
 
 import logging
@@ -18,9 +18,9 @@ def launch() -> int:
     """Run torchrun with the arguments of this process.
 
     Returns:
-        The exit code of the process that failed first, if one did.
+        The exit code of the process that failed first (1 if a signal killed it); 0 if none failed.
     """
-    # What torchrun logs of processes that end would bury what they said.
+    # torchrun logs every process that ends, which would bury the message of the process itself.
     logging.getLogger('torch.distributed.elastic.multiprocessing.api').setLevel(logging.CRITICAL)
     try:
         main()

@@ -1,4 +1,4 @@
-"""The upsampler of a whole config, from the command line."""
+"""Set the upsampler of a whole config from the command line."""
 
 import ast
 import inspect
@@ -16,27 +16,29 @@ SCOPE = 'mmdysample.'
 
 
 def use_upsampler(config: Config, text: str, options: Optional[dict[str, Any]] = None) -> str:
-    """Put an upsampler wherever the model of a config has one.
+    """Set the upsampler of every module of a config's model that takes an ``upsample_cfg``.
 
     Args:
-        config: The config.
+        config: The config, changed in place.
         text: A name, or a dict in Python syntax: ``dict(type='DySample', groups=2)`` or ``{'type': 'DySample', 'groups': 2}``.
-        options: What ``--cfg-options`` has changed in the config already.
+        options: The changes that ``--cfg-options`` has already made to the config.
 
     Returns:
         A name for the run, such as ``SAPA-B`` or ``DySample_groups=2``.
 
     Raises:
-        ValueError: The text is no upsampler, nothing in the model takes one, or an option is about the upsampler, too.
+        ValueError: The text is not an upsampler, no module of the model takes one, or ``options`` also change the upsampler.
     """
     upsampler, _, _ = resolve(parse_upsampler(text))
     places = upsampler_places(config)
     for option in options or {}:
         if any(option.startswith(f'{path}.upsample_cfg') for path in places):
-            raise ValueError(f'--upsampler would undo --cfg-options {option}: say all of it in one, as in --upsampler "dict(type=...)"')
+            raise ValueError(
+                f'--upsampler would override --cfg-options {option}: give all arguments in one option, as in --upsampler "dict(type=...)"'
+            )
     if not places:
         raise ValueError(
-            f'--upsampler: nothing in the model of {config.filename} takes one; swap something in that does, e.g. '
+            f'--upsampler: no module in the model of {config.filename} takes one; use a module that does, e.g. '
             'with --cfg-options model.neck.type=mmdysample.FPN or model.decode_head.type=mmdysample.SegformerHead'
         )
     for place in places.values():
@@ -45,21 +47,21 @@ def use_upsampler(config: Config, text: str, options: Optional[dict[str, Any]] =
 
 
 def upsampler_name(config: dict[str, Any]) -> str:
-    """A name for an upsampler's config that is fit for a folder, such as ``SAPA-B`` or ``DySample_groups=2``."""
+    """Return a folder name for an upsampler's config, such as ``SAPA-B`` or ``DySample_groups=2``."""
     arguments = (f'{key}={value}' for key, value in config.items() if key != 'type')
     return re.sub(r'[^\w+=.,-]+', '-', '_'.join((config['type'], *arguments)))
 
 
 def upsampler_places(config: Config) -> dict[str, dict[str, Any]]:
-    """The configs of a model's modules that take an upsampler by name, by their paths in the config."""
+    """Return the configs of the modules that take an ``upsample_cfg``, by their paths in the config."""
     return dict(_places(config.get('model'), 'model'))
 
 
 def parse_upsampler(text: str) -> UpsampleConfig:
-    """Read a name, or a dict in Python syntax.
+    """Return the upsampler config of a text: a name, or a dict in Python syntax.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: The text is neither.
     """
     text = text.strip()
     if re.fullmatch(r'\w[\w.+-]*', text):
@@ -76,7 +78,7 @@ def parse_upsampler(text: str) -> UpsampleConfig:
 
 
 def _literal(node: ast.AST) -> Any:
-    """The value of an expression of literals and ``dict(key=literal)``."""
+    """Return the value of an expression of literals and ``dict(key=literal)``, without executing code."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
         items = [(keyword.arg, _literal(keyword.value)) for keyword in node.keywords]
         if len(dict(items)) < len(items):
@@ -86,7 +88,7 @@ def _literal(node: ast.AST) -> Any:
 
 
 def _places(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The configs of modules of ours that take an upsampler, each with its path."""
+    """Yield the configs of this package's modules that take an ``upsample_cfg``, each with its path."""
     if isinstance(node, dict) and _takes_upsampler(node.get('type')):
         yield path, node
     children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()

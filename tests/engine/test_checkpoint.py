@@ -93,7 +93,7 @@ def test_a_truncated_file_is_refused(tmp_path, share):
     path = saved(tmp_path / 'epoch_1.pth', content())
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(ValueError, match='is no complete checkpoint') as error:
+    with pytest.raises(ValueError, match='is not a complete checkpoint') as error:
         check_checkpoint(path)
     assert '\n' not in str(error.value)
 
@@ -102,7 +102,7 @@ def test_a_truncated_file_is_refused(tmp_path, share):
 def test_a_file_of_another_kind_is_refused(tmp_path, data):
     path = tmp_path / 'epoch_1.pth'
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r'is no (complete )?checkpoint'):
+    with pytest.raises(ValueError, match=r'is not a (complete )?checkpoint'):
         check_checkpoint(path)
 
 
@@ -115,7 +115,7 @@ def test_something_else_in_the_right_format_is_refused(tmp_path, value):
 def test_weights_alone_can_be_tested_but_not_resumed(tmp_path):
     path = saved(tmp_path / 'weights.pth', {'weight': torch.zeros(3)})
     check_checkpoint(path)
-    with pytest.raises(ValueError, match='holds weights alone, .* load_from='):
+    with pytest.raises(ValueError, match='holds only weights, .* load_from='):
         check_checkpoint(path, to_resume=True)
 
 
@@ -125,7 +125,7 @@ def test_a_config_in_a_checkpoint_is_not_run(tmp_path):
     check_checkpoint(path)
     with pytest.raises(ValueError, match='holds a config that resuming would execute'):
         check_checkpoint(path, to_resume=True)
-    with pytest.raises(ValueError, match='training resumes from a file, got the address'):
+    with pytest.raises(ValueError, match='training resumes from a file, got the URL'):
         check_checkpoint('https://example.org/epoch_1.pth', to_resume=True)
 
 
@@ -136,18 +136,18 @@ def test_weights_of_another_model(tmp_path):
     assert check_fit(str(saved(tmp_path / 'wrapped.pth', {f'module.{key}': value for key, value in state.items()})), model) is None
     partial = {key: value for key, value in state.items() if key != '1.bias'}
     path = str(saved(tmp_path / 'partial.pth', partial))
-    assert 'lacks 1 of the 4 weights, which stayed random: 1.bias; the config that was saved' in check_fit(path, model)
+    assert 'lacks 1 of the 4 weights, which keep their random values: 1.bias; use the config that was saved' in check_fit(path, model)
     more = str(saved(tmp_path / 'more.pth', {**state, 'other.weight': torch.zeros(1)}))
-    assert '1 of its weights are left over: other.weight; the config' in check_fit(more, model)
-    with pytest.raises(ValueError, match=r'is of another model \(they differ in 1\.bias\)'):
+    assert '1 of its weights are not in the model: other.weight; use the config' in check_fit(more, model)
+    with pytest.raises(ValueError, match=r'belongs to another model \(they differ in 1\.bias\)'):
         check_fit(path, model, to_resume=True)
-    with pytest.raises(ValueError, match=r'is of another model \(they differ in extra\)'):
+    with pytest.raises(ValueError, match=r'belongs to another model \(they differ in extra\)'):
         check_fit(str(saved(tmp_path / 'more.pth', {**state, 'extra': torch.zeros(1)})), model, to_resume=True)
     half = str(saved(tmp_path / 'half.pth', {key: state[key] for key in list(state)[:2]}))
-    with pytest.raises(ValueError, match="is no checkpoint of this model: it holds 2 of the model's 4 weights"):
+    with pytest.raises(ValueError, match="is not a checkpoint of this model: it holds 2 of the model's 4 weights"):
         check_fit(half, model)
     foreign = {key: torch.zeros(7) for key in state}
-    with pytest.raises(ValueError, match="is no checkpoint of this model: it holds 0 of the model's 4 weights"):
+    with pytest.raises(ValueError, match="is not a checkpoint of this model: it holds 0 of the model's 4 weights"):
         check_fit(str(saved(tmp_path / 'foreign.pth', foreign)), model)
 
 
@@ -174,7 +174,7 @@ def test_the_latest_complete_one(tmp_path, capsys):
     newest = tmp_path / 'epoch_3.pth'
     newest.write_bytes(newest.read_bytes()[:100])
     assert latest_complete(tmp_path) == tmp_path / 'epoch_2.pth'
-    assert 'passed over' in capsys.readouterr().out
+    assert 'skipped' in capsys.readouterr().out
     assert latest_complete(tmp_path / 'empty') is None
 
 

@@ -248,17 +248,17 @@ def test_the_same_detections():
             dict(style='pl', groups=8, dyscope=True),
             'DySample+',
             r'^neck\.upsample_modules\.0\.offset\.weight is \(16, 2, 1, 1\) in a\.pth and \(32, 8, 1, 1\) in b\.py; '
-            r'what fits the file is --upsampler DySample-S\+$',
+            r'the options that fit the file are --upsampler DySample-S\+$',
         ),
-        (dict(groups=2), 'DySample', r"""what fits the file is --upsampler "dict\(type='DySample', groups=2\)"$"""),
+        (dict(groups=2), 'DySample', r"""the options that fit the file are --upsampler "dict\(type='DySample', groups=2\)"$"""),
         (dict(dyscope=True), 'DySample', r'^b\.py has no place for 8 weights: neck\..* and 5 more; .* --upsampler DySample\+$'),
         (
             dict(),
             'DySample+',
             r'^a\.pth lacks 4 weights: neck\.upsample_modules\.0\.scope\.weight, .* and 1 more; .* --upsampler DySample$',
         ),
-        (dict(), 'nearest', r'has no place for 12 weights: .*; what fits the file is --upsampler DySample$'),
-        (dict(), 'deconv', r'what fits the file is --upsampler DySample$'),
+        (dict(), 'nearest', r'has no place for 12 weights: .*; the options that fit the file are --upsampler DySample$'),
+        (dict(), 'deconv', r'the options that fit the file are --upsampler DySample$'),
     ],
 )
 def test_another_upsampler_is_named(kind, config, message):
@@ -271,7 +271,7 @@ def test_another_model_is_not_taken_for_another_upsampler():
     model = in_a_model(FPN(CHANNELS, 8, 5, upsample_cfg='DySample+', fuse_extra_levels=True))
     model['roi_head'] = nn.Conv2d(8, 4, 1).double()
     file = {**released(published_neck(dyscope=True, groups=2), wrapped=False), 'roi_head.weight': torch.zeros(4, 16, 1, 1)}
-    with pytest.raises(ValueError, match=r'^roi_head\.weight is \(4, 16, 1, 1\) in a\.pth .* in b\.py: the file is of another model$'):
+    with pytest.raises(ValueError, match=r'^roi_head\.weight is \(4, 16, 1, 1\) in a\.pth .* in b\.py: the file belongs to another model$'):
         convert_state(file, model, 'a.pth', 'b.py')
 
 
@@ -281,8 +281,8 @@ def test_another_model_is_not_taken_for_another_upsampler():
 def test_stock_upsamplers_are_named(stock, name):
     theirs = FPN_CARAFE(CHANNELS, 8, 5, upsample_cfg=ConfigDict(stock))
     model = in_a_model(FPN(CHANNELS, 8, 5, upsample_cfg='DySample', fuse_extra_levels=True))
-    twin = r' \(or bilinear, which has no weights either\)' if name == 'nearest' else ''
-    with pytest.raises(ValueError, match=f'what fits the file is --upsampler {name}{twin}$'):
+    twin = r' \(or bilinear, which also has no weights\)' if name == 'nearest' else ''
+    with pytest.raises(ValueError, match=f'the options that fit the file are --upsampler {name}{twin}$'):
         convert_state(released(theirs), model, 'a.pth', 'b.py')
 
 
@@ -291,7 +291,9 @@ def test_another_pyramid_is_named(fused):
     theirs = published_neck() if fused else StockFPN(CHANNELS, 8, 5)
     model = in_a_model(FPN(CHANNELS, 8, 5, upsample_cfg='DySample', fuse_extra_levels=not fused))
     upsampler, twin = ('', '') if fused else ('--upsampler nearest ', r' \(or bilinear, .*')
-    with pytest.raises(ValueError, match=f'what fits the file is {upsampler}--cfg-options model.neck.fuse_extra_levels={fused}{twin}$'):
+    with pytest.raises(
+        ValueError, match=f'the options that fit the file are {upsampler}--cfg-options model.neck.fuse_extra_levels={fused}{twin}$'
+    ):
         convert_state(released(theirs), model, 'a.pth', 'b.py')
 
 
@@ -307,7 +309,9 @@ def test_what_is_no_upsamplers_fault():
     theirs = published_neck()
     state = {**released(theirs, wrapped=False), name: torch.zeros(8, 7, 1, 1)}
     model = in_a_model(FPN(CHANNELS, 8, 5, upsample_cfg='DySample', fuse_extra_levels=True))
-    said = r'^neck\.lateral_convs\.1\.conv\.weight is \(8, 7, 1, 1\) in a\.pth and \(8, 6, 1, 1\) in b\.py: the file is of another model$'
+    said = (
+        r'^neck\.lateral_convs\.1\.conv\.weight is \(8, 7, 1, 1\) in a\.pth and \(8, 6, 1, 1\) in b\.py: the file belongs to another model$'
+    )
     with pytest.raises(ValueError, match=said):
         convert_state(state, model, 'a.pth', 'b.py')
 
@@ -317,7 +321,9 @@ def test_points_that_start_elsewhere():
     theirs = published_neck()
     model = in_a_model(FPN(CHANNELS, 8, 5, upsample_cfg='DySample', fuse_extra_levels=True))
     theirs.upsample_modules[2].init_pos *= 2
-    with pytest.raises(ValueError, match=r'^neck\.upsample_modules\.2\.init_pos in a\.pth is not where b\.py lets the points start$'):
+    with pytest.raises(
+        ValueError, match=r'^neck\.upsample_modules\.2\.init_pos in a\.pth differs from the initial sampling positions of b\.py$'
+    ):
         convert_state(released(theirs), model, 'a.pth', 'b.py')
     theirs.upsample_modules[2].init_pos *= 0
     with pytest.raises(ValueError, match="init_position='nearest'"):
@@ -332,19 +338,19 @@ def test_weights_with_and_without_a_prefix():
 @pytest.mark.parametrize(
     ('config', 'options', 'message'),
     [
-        (SHAPES, {}, r"model\.neck: mmdet's FPN_CARAFE knows nearest, bilinear, .* and no DySample; .* say --upsampler"),
-        (SHAPES, {'model.neck.fuse_extra_levels': False}, r"model\.neck: mmdet's FPN interpolates alone, and knows no DySample"),
+        (SHAPES, {}, r"model\.neck: mmdet's FPN_CARAFE supports nearest, bilinear, .*, not DySample; .* add --upsampler"),
+        (SHAPES, {'model.neck.fuse_extra_levels': False}, r"model\.neck: mmdet's FPN supports only interpolation, not DySample"),
         (
             SHAPES,
             {'model.neck.upsample_cfg': dict(type='deconv', bias=False, _delete_=True), 'model.neck.no_norm_on_lateral': True},
-            r"mmdet's FPN_CARAFE takes no bias, no_norm_on_lateral$",
+            r"mmdet's FPN_CARAFE does not support bias, no_norm_on_lateral$",
         ),
         (
             'configs/shapes/segformer_b1_dysample_shapes.py',
             {},
-            r'decode_head: the stock SegformerHead takes no upsampler by name, got DySample',
+            r'decode_head: the stock SegformerHead supports no upsample_cfg with a type, got DySample',
         ),
-        ('configs/shapes/rtdetr_r18_dysample_shapes.py', {'model.neck.upsample_cfg': None}, 'the frameworks have no mmdysample'),
+        ('configs/shapes/rtdetr_r18_dysample_shapes.py', {'model.neck.upsample_cfg': None}, 'mmdet and mmseg have no mmdysample'),
         (
             MASK_SHAPES,
             {
@@ -352,7 +358,7 @@ def test_weights_with_and_without_a_prefix():
                 'model.roi_head.mask_head.type': 'mmdysample.FCNMaskHead',
                 'model.roi_head.mask_head.upsample_cfg': dict(type='DySample'),
             },
-            r"mask_head: mmdet's FCNMaskHead knows .* and no DySample",
+            r"mask_head: mmdet's FCNMaskHead supports .*, not DySample",
         ),
     ],
 )

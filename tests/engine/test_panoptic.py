@@ -19,7 +19,9 @@ def config():
 
 def test_ours_stand_in(config, monkeypatch):
     monkeypatch.setattr('mmdysample.engine.panoptic.find_spec', lambda _: None)
-    line = 'panopticapi is not installed: mmdysample.CocoPanopticMetric, mmdysample.LoadPanopticAnnotations stand in for what needs it'
+    line = (
+        'panopticapi is not installed: mmdysample.CocoPanopticMetric, mmdysample.LoadPanopticAnnotations replace the classes that need it'
+    )
     assert stand_in_for_panopticapi(config) == [line]
     assert config.val_evaluator[0] == dict(type='mmdysample.CocoPanopticMetric', seg_prefix='x')
     assert config.val_evaluator[1] == dict(type='CocoMetric')

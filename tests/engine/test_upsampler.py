@@ -67,7 +67,7 @@ def test_a_module_of_ours_inside_a_stock_head():
     use_upsampler(config, 'SAPA-B')
     assert config.model.decode_head.type == 'MaskFormerHead'
     assert config.model.decode_head.pixel_decoder.upsample_cfg == dict(type='SAPA-B')
-    with pytest.raises(ValueError, match=r'would undo --cfg-options model\.decode_head\.pixel_decoder\.upsample_cfg\.groups'):
+    with pytest.raises(ValueError, match=r'would override --cfg-options model\.decode_head\.pixel_decoder\.upsample_cfg\.groups'):
         use_upsampler(config, 'DySample', {'model.decode_head.pixel_decoder.upsample_cfg.groups': 2})
 
 
@@ -90,6 +90,8 @@ def test_the_run_is_named_after_it(shapes, monkeypatch, tmp_path):
 
 def test_it_does_not_undo_an_option():
     config, options = Config.fromfile(MASK), {'model.neck.upsample_cfg.groups': 2}
-    with pytest.raises(ValueError, match=r'--upsampler would undo --cfg-options model\.neck\.upsample_cfg\.groups: say all of it in one'):
+    with pytest.raises(
+        ValueError, match=r'--upsampler would override --cfg-options model\.neck\.upsample_cfg\.groups: give all arguments in one option'
+    ):
         use_upsampler(config, 'DySample', options)
     use_upsampler(config, 'DySample', {'model.roi_head.mask_head.upsample_cfg.type': 'deconv'})

@@ -107,7 +107,7 @@ def test_a_bomb_is_refused(convert, weights, tmp_path):
     trap, source, out = tmp_path / 'trap', tmp_path / 'bomb.pth', tmp_path / 'ours.pth'
     torch.save(mmdet_2(weights, hook=Bomb(trap)), source)
     line = convert(source, out, refused=True)
-    assert 'holds more than data: os.makedirs. Loading that could run code' in line
+    assert 'holds more than data: os.makedirs. Loading it could run code' in line
     assert 'add --trust-checkpoint' in line
     assert not trap.exists()
     assert not out.exists()
@@ -120,7 +120,7 @@ def test_the_wrong_upsampler(convert, weights, tmp_path):
     torch.save(mmdet_2(weights), tmp_path / 'released.pth')
     line = convert(tmp_path / 'released.pth', tmp_path / 'ours.pth', '--upsampler', 'DySample-S', refused=True)
     assert 'neck.upsample_modules.0.offset.weight is (32, 64, 1, 1) in released.pth and (16, 16, 1, 1) in configs/' in line
-    assert line.endswith('what fits the file is --upsampler DySample\n')
+    assert line.endswith('the options that fit the file are --upsampler DySample\n')
     assert not (tmp_path / 'ours.pth').exists()
 
 
@@ -128,9 +128,9 @@ def test_the_wrong_upsampler(convert, weights, tmp_path):
     ('content', 'message'),
     [
         (None, 'there is no checkpoint'),
-        (b'hello', 'is no complete checkpoint'),
-        (b'', 'is no complete checkpoint'),
-        ('cut', 'is no complete checkpoint'),
+        (b'hello', 'is not a complete checkpoint'),
+        (b'', 'is not a complete checkpoint'),
+        ('cut', 'is not a complete checkpoint'),
         ({'state_dict': {'a': 1}}, 'holds no state_dict of tensors'),
         ({0: torch.zeros(1)}, 'holds no state_dict of tensors'),
         ({'state_dict': {'weight': torch.zeros(1)}}, 'lacks 142 weights'),
@@ -160,7 +160,7 @@ def test_where_it_writes(convert, weights, tmp_path):
     assert 'OUT must be a file, got the folder' in convert(source, tmp_path, '--force', refused=True)
     assert 'there is no checkpoint' in convert(tmp_path, out, '--force', refused=True)
     assert 'download it first' in convert('https://example.org/a.pth', tmp_path / 'b.pth', refused=True)
-    assert f'OUT cannot lie in {out}, which is a file' in convert(source, out / 'new/ours.pth', refused=True)
+    assert f'OUT cannot be saved in {out}, which is a file' in convert(source, out / 'new/ours.pth', refused=True)
     assert 'there is no config nowhere.py' in convert(source, out, '--force', config='nowhere.py', refused=True)
     assert out.read_text() == 'mine'
     convert(source, out, '--force')

@@ -108,7 +108,7 @@ def test_resume_after_kill(environment, run, tmp_path):
     torn.write_bytes((work / f'epoch_{last}.pth').read_bytes()[:10_000])
 
     printed = run(*tool('train', FASTER, '--resume', '--work-dir', work, *arguments[3:], f'train_cfg.max_epochs={last + 1}'))
-    assert f'passed over: {torn} is no complete checkpoint' in printed
+    assert f'skipped: {torn} is not a complete checkpoint' in printed
     assert f'resuming from {work}/epoch_{last}.pth' in printed
     assert re.search(rf'Epoch\(train\) +\[{last + 1}\]\[1/4\]', printed)
     assert not re.search(rf'Epoch\(train\) +\[{last}\]\[', printed)
