@@ -1,4 +1,4 @@
-"""The mathematics of the upsamplers: no parameters, torch only."""
+"""The mathematics of the upsamplers, as functions of tensors. They have no parameters and need torch only."""
 
 from .bilinear import sample_bilinear
 from .deformable import deformable_attention

@@ -1,6 +1,6 @@
-"""Bilinear samples of maps: ``grid_sample``, and the same for devices and runtimes that lack it.
+"""Bilinear sampling of feature maps: ``grid_sample``, and equivalents for devices and runtimes that lack it.
 
-Points are in normalised coordinates, x before y: the map reaches from -1 to 1 (``align_corners=False``).
+Points are in normalised coordinates, x before y; the map extends from -1 to 1 (``align_corners=False``).
 """
 
 import torch
@@ -18,14 +18,14 @@ def sample_bilinear(maps: Tensor, grid: Tensor, padding_mode: str = 'border') ->
     Args:
         maps: ``(N, C, H, W)``, any floating dtype.
         grid: ``(N, h, w, 2)``, of the dtype of ``maps``.
-        padding_mode: What a point beyond the map takes: ``'border'``, the value of the nearest border pixel, and no gradient to the point;
-            or ``'zeros'``.
+        padding_mode: The value outside the map. ``'border'`` takes the value of the nearest border pixel and passes no gradient to the
+            point; ``'zeros'`` treats the pixels outside as zeros.
 
     Returns:
         ``(N, C, h, w)``, of the dtype of ``maps``.
 
     Raises:
-        ValueError: ``padding_mode`` is another one.
+        ValueError: ``padding_mode`` is neither ``'border'`` nor ``'zeros'``.
     """
     if padding_mode not in PADDING_MODES:
         raise ValueError(f"padding_mode must be 'border' or 'zeros', got {padding_mode!r}")
@@ -39,39 +39,47 @@ def sample_bilinear(maps: Tensor, grid: Tensor, padding_mode: str = 'border') ->
 
 
 def pads_borders(device: torch.device) -> bool:
-    """Whether ``grid_sample`` knows ``padding_mode='border'`` on a device."""
-    # Where it does, that is exact; clamping first takes 2% longer and moves a point by a rounding (1x256x120x120 on a CPU: 41.9 and
-    # 42.7 ms; 129.2 and 129.9 with the backward pass; outputs up to 9e-5 apart).
+    """Return True if ``grid_sample`` supports ``padding_mode='border'`` on a device."""
+    # The native border mode is exact and slightly faster. Clamping the points first takes 42.7 instead of 41.9 ms (129.9 instead of
+    # 129.2 ms with the backward pass) for a 1x256x120x120 map on a CPU, and its rounding changes outputs by up to 9e-5.
     return device.type != 'mps'
 
 
 def has_no_deterministic_backward(device: torch.device) -> bool:
-    """Whether the backward pass of ``grid_sample`` is an error under ``torch.use_deterministic_algorithms(True)`` on a device."""
+    """Return True if the backward pass of ``grid_sample`` raises under ``torch.use_deterministic_algorithms(True)`` on a device."""
     return device.type == 'cuda'
 
 
 def sample_clamped(maps: Tensor, grid: Tensor) -> Tensor:
-    """:func:`sample_bilinear` with border values from a ``grid_sample`` that knows zeros alone, as that of MPS.
+    """Sample with border padding by a ``grid_sample`` that supports only zero padding, as on MPS.
 
     Args:
         maps: ``(N, C, H, W)``.
-        grid: ``(N, h, w, 2)``.
+        grid: ``(N, h, w, 2)``, as in :func:`sample_bilinear`.
+
+    Returns:
+        ``(N, C, h, w)``.
     """
-    # In coordinates that reach from the first pixel's centre to the last one's, because there the limits are -1 and 1, without rounding:
-    # the least bit beyond a border pixel would mix in the zeros.
+    # Convert to align_corners=True, where the centres of the border pixels lie at exactly -1 and 1. Without an exact limit, rounding
+    # could place a clamped point outside a border pixel, and the zeros there would enter the result.
     stretched = [grid[..., i] * (size / max(size - 1, 1)) for i, size in enumerate((maps.shape[3], maps.shape[2]))]
-    # Not clamp: its gradient is 1 at the limits themselves, that of padding 0.
+    # Use hardtanh instead of clamp: at exactly -1 and 1 its gradient is 0, as with border padding, while that of clamp is 1.
     inside = F.hardtanh(torch.stack(stretched, dim=-1))
     return F.grid_sample(maps, inside, mode='bilinear', padding_mode='zeros', align_corners=True)
 
 
 def sample_by_gathers(maps: Tensor, grid: Tensor, padding_mode: str = 'border') -> Tensor:
-    """:func:`sample_bilinear` in arithmetics and a look-up of rows, ONNX's plainest Gather; any size may change after the export.
+    """Sample bilinearly by arithmetic and ``index_select``, which becomes a plain Gather in ONNX.
+
+    All sizes may be dynamic in an export.
 
     Args:
         maps: ``(N, C, H, W)``.
-        grid: ``(N, h, w, 2)``.
+        grid: ``(N, h, w, 2)``, as in :func:`sample_bilinear`.
         padding_mode: ``'border'`` or ``'zeros'``.
+
+    Returns:
+        ``(N, C, h, w)``.
     """
     batch, channels, height, width = maps.shape
     rows = maps.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
@@ -87,10 +95,12 @@ def sample_by_gathers(maps: Tensor, grid: Tensor, padding_mode: str = 'border') 
 
 
 def _neighbours(position: Tensor, size: int, padding_mode: str) -> list[tuple[Tensor, Tensor]]:
-    """The two pixels around each point along an axis, and their weights; ``position`` is normalised."""
-    last = position.new_ones(1) * size - 1  # a number would be taken for good by torch.export
+    """Return the two pixels around each point along an axis, each as ``(index, weight)``; ``position`` is normalised."""
+    last = position.new_ones(1) * size - 1  # a tensor, because torch.export would freeze a Python number as a constant
     position = (position + 1) * (last + 1) / 2 - 0.5
-    margin = 0 if padding_mode == 'border' else 1  # beyond a pixel outside there are zeros, too; and a huge number is no index
+    # Limit the coordinates, because a huge one cannot be converted to an index. With zero padding, one pixel outside the map is far
+    # enough: all values there and beyond are zero.
+    margin = 0 if padding_mode == 'border' else 1
     position = torch.minimum(F.relu(position + margin), last + 2 * margin) - margin
     lower = position.floor()
     fraction = position - lower
@@ -99,5 +109,5 @@ def _neighbours(position: Tensor, size: int, padding_mode: str) -> list[tuple[Te
         inside = torch.minimum(F.relu(pixel), last)
         if padding_mode == 'zeros':
             weight = weight * (pixel == inside).to(weight)
-        pairs.append((inside.long().clamp(min=0), weight))  # of what is no number, too
+        pairs.append((inside.long().clamp(min=0), weight))  # clamp also maps NaN to a valid index
     return pairs

@@ -1,4 +1,4 @@
-"""Whether the operations are executed, or recorded by an exporter or a compiler, and in which form."""
+"""Tell whether operations are executed, or recorded by an exporter or a compiler, and in which form they must be recorded."""
 
 from contextvars import ContextVar
 
@@ -7,12 +7,15 @@ import torch
 # torch < 2.7 cannot tell exporting from compiling, so compiling counts as exporting there.
 _is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
 
-#: True while samples must consist of gathers; set by :func:`mmdysample.export.without_grid_sample`.
+#: True while sampling must use gathers instead of ``grid_sample``; set by :func:`mmdysample.export.without_grid_sample`.
 GATHERS_ONLY: ContextVar[bool] = ContextVar('gathers_only', default=False)
 
 
 def exporting() -> bool:
-    """Return True while an exporter records the operations: sizes may change later, and runtimes know PyTorch's operators only."""
+    """Return True while an exporter records the operations.
+
+    Input sizes may then change later, and the runtime supports only PyTorch's own operators.
+    """
     return _is_exporting() or torch.jit.is_tracing()
 
 
@@ -22,5 +25,8 @@ def captured() -> bool:
 
 
 def gathers_only() -> bool:
-    """Return True while samples must consist of gathers. Dynamo cannot read the variable, so its graphs never do."""
+    """Return True while sampling must use gathers instead of ``grid_sample``.
+
+    Dynamo cannot read a context variable, so the function returns False while Dynamo compiles.
+    """
     return not torch.compiler.is_dynamo_compiling() and GATHERS_ONLY.get()

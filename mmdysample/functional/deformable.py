@@ -1,4 +1,4 @@
-"""Attention to freely chosen points of a coarse map, the operation of `SAPA-D <https://arxiv.org/abs/2307.08198>`_."""
+"""Deformable attention from a fine to a coarse map, the operation of `SAPA-D <https://arxiv.org/abs/2307.08198>`_."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -15,16 +15,16 @@ from .capture import captured
 def deformable_attention(
     query: Tensor, key: Tensor, value: Tensor, offset: Tensor, scale_factor: int = 2, groups: int = 4, num_points: int = 9
 ) -> Tensor:
-    """Upsample a map: each output pixel is a softmax-weighted sum of the map at points near to where the pixel comes from.
+    """Upsample a map by deformable attention: each output pixel is a softmax-weighted sum of samples of the map.
 
-    In training, what is sampled at a point is computed again in the backward pass instead of being kept for every point.
+    In training, the backward pass samples every point again, so that no samples are kept in memory.
 
     Args:
-        query: ``(B, g*D, s*H, s*W)``.
+        query: ``(B, g*D, s*H, s*W)``, with ``D`` channels in each group.
         key: ``(B, g*D, H, W)``.
         value: ``(B, C, H, W)``; channels ``[i*C/g, (i+1)*C/g)`` are sampled at the points of group ``i``.
-        offset: ``(B, g*P*2, s*H, s*W)``, from the centre of the input pixel that the output pixel comes from, in input pixels, the
-            channels ordered as (group, point, x | y). Outside of the map, keys and values are zero.
+        offset: ``(B, g*P*2, s*H, s*W)``, the channels ordered as (group, point, x | y): the distance of each sampling point, in input
+            pixels, from the centre of the input pixel that contains the output pixel. Keys and values are zero outside the map.
         scale_factor: The upsampling ratio ``s``.
         groups: The number of groups ``g``.
         num_points: The number of points ``P``.
@@ -33,7 +33,7 @@ def deformable_attention(
         ``(B, C, s*H, s*W)``, of the dtype of ``value``; coordinates, similarities and softmax are in float32 or wider.
 
     Raises:
-        ValueError: The shapes do not fit each other.
+        ValueError: The shapes do not match, or the channels of ``value`` or ``key`` are not divisible by ``groups``.
     """
     batch, channels, height, width = value.shape
     s, depth = scale_factor, key.shape[1]
@@ -55,7 +55,7 @@ def deformable_attention(
 
 
 def _grids(offset: Tensor, height: int, width: int, s: int, num_points: int) -> list[Tensor]:
-    """Normalised coordinates of each point, ``(B*g, s*H, s*W, 2)``."""
+    """Return the normalised coordinates of each of the P points, ``(B*g, s*H, s*W, 2)``."""
     device, dtype = offset.device, offset.dtype
     x = (torch.arange(width, device=device, dtype=dtype) + 0.5).repeat_interleave(s)
     y = (torch.arange(height, device=device, dtype=dtype) + 0.5).repeat_interleave(s)
@@ -69,7 +69,7 @@ def _grids(offset: Tensor, height: int, width: int, s: int, num_points: int) -> 
 
 
 def _lean(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """Call, keeping nothing but the inputs for the backward pass; a compiler decides about that by itself."""
+    """Call a function and keep only its inputs for the backward pass; leave that decision to the compiler while one records."""
     if not torch.is_grad_enabled() or captured():
         return function(*inputs)
     return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)

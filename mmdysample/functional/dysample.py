@@ -1,13 +1,14 @@
 """Point sampling of DySample: `Learning to Upsample by Learning to Sample <https://arxiv.org/abs/2308.15085>`_.
 
-An output pixel is one bilinear sample of the input (``X' = grid_sample(X, S)``), taken at a learned distance ``O`` from where the output
-pixel lies on the grid ``G`` (``S = G + O``).
+Each output pixel is one bilinear sample of the input (``X' = grid_sample(X, S)``). The sampling point lies at a learned offset ``O`` from
+the position of the output pixel on the grid ``G`` (``S = G + O``).
 
-Letters: ``B`` batch, ``C`` channels, ``H, W`` size of the input map, ``s`` scale factor, ``g`` groups of channels that share offsets.
+The letters are ``B`` for batch, ``C`` for channels, ``H, W`` for the size of the input map, ``s`` for the scale factor and ``g`` for the
+number of groups of channels that share offsets.
 
-Coordinates, everywhere in this package: x before y; in pixels of the input map; half-pixel centres, so that the pixel in column ``j``
-lies at ``x = j + 0.5`` and the map reaches from ``0`` to ``W``; ``align_corners=False``; a point outside the map takes the value of the
-nearest border pixel.
+Coordinates follow one convention everywhere in this package. They are in pixels of the input map, x before y. Pixels have half-pixel
+centres (``align_corners=False``): the pixel in column ``j`` lies at ``x = j + 0.5``, and the map extends from ``0`` to ``W``. A point
+outside the map takes the value of the nearest border pixel.
 """
 
 from typing import Optional
@@ -21,7 +22,9 @@ from .rows import rows_pay, sample_rows
 
 
 def initial_position(scale_factor: int, groups: int) -> Tensor:
-    """Where each output pixel lies, relative to the centre of the input pixel that it comes from ("bilinear initialisation").
+    """Return the position of each output pixel relative to the centre of the input pixel that contains it.
+
+    The paper calls this the bilinear initialisation: without an offset, sampling at these positions is bilinear interpolation.
 
     Args:
         scale_factor: The upsampling ratio ``s``.
@@ -36,18 +39,21 @@ def initial_position(scale_factor: int, groups: int) -> Tensor:
 
 
 def sampling_offset(offset: Tensor, scope: Optional[Tensor] = None, position: Optional[Tensor] = None, scope_factor: float = 1.0) -> Tensor:
-    """Turn what the layers predict into distances: ``position + scope_factor * offset``, or with a dynamic scope ``position + 2 *
-    scope_factor * sigmoid(scope) * offset``: the paper's static and dynamic scope, there with a factor of 0.25.
+    """Return the sampling points from the raw output of the offset and scope layers.
+
+    The static scope is ``position + scope_factor * offset``, and the dynamic scope is
+    ``position + 2 * scope_factor * sigmoid(scope) * offset``. The paper uses a ``scope_factor`` of 0.25 in both.
 
     Args:
-        offset: ``(B, 2*g*s*s, H, W)``, the output of the offset's layer.
-        scope: The same shape, the output of the scope's layer; None for a static scope.
-        position: Where the points are if the offset is zero, of a shape that broadcasts, as :func:`initial_position`; None for the centre.
-        scope_factor: Of a static scope, the distance in input pixels per unit of offset; a dynamic one reaches twice as far.
+        offset: ``(B, 2*g*s*s, H, W)``, the output of the offset layer.
+        scope: The output of the scope layer, of the same shape; None for a static scope.
+        position: The points for a zero offset, broadcast to the shape of ``offset``, such as :func:`initial_position`; None for the
+            centre of the input pixel.
+        scope_factor: The distance in input pixels per unit of offset for a static scope; a dynamic scope reaches up to twice as far.
 
     Returns:
-        ``(B, 2*g*s*s, H, W)``, from the centre of the input pixel, in input pixels, in the dtype of ``offset`` or, if that is narrower, in
-        float32: in float16 or bfloat16 even the initial position of scale 3 is inexact.
+        ``(B, 2*g*s*s, H, W)``, the distance of each sampling point from the centre of its input pixel, in input pixels. The dtype is that
+        of ``offset``, but at least float32, because float16 and bfloat16 cannot represent even the initial positions of scale 3.
     """
     dtype = torch.promote_types(offset.dtype, torch.float32)
     offset = offset.to(dtype)
@@ -58,7 +64,7 @@ def sampling_offset(offset: Tensor, scope: Optional[Tensor] = None, position: Op
 
 
 def sampling_grid(offset: Tensor, scale_factor: int, groups: int) -> Tensor:
-    """Turn offsets into normalised coordinates for :func:`torch.nn.functional.grid_sample`.
+    """Convert offsets to normalised coordinates for :func:`torch.nn.functional.grid_sample`.
 
     Args:
         offset: ``(B, 2*g*s*s, H, W)``, the distance of each sampling point from the centre of its input pixel, in input pixels, the
@@ -67,15 +73,15 @@ def sampling_grid(offset: Tensor, scale_factor: int, groups: int) -> Tensor:
         groups: The number of groups ``g``.
 
     Returns:
-        ``(B*g, s*H, s*W, 2)``, from -1 to 1 across the map.
+        ``(B*g, s*H, s*W, 2)``, x before y, of the dtype of ``offset``; the map extends from -1 to 1.
     """
     batch, _, height, width = offset.shape
     s, device, dtype = scale_factor, offset.device, offset.dtype
     x = (2 * torch.arange(width, device=device, dtype=dtype) + 1) / width - 1
     y = (2 * torch.arange(height, device=device, dtype=dtype) + 1) / height - 1
     two = offset.new_full((1,), 2)
-    # The s*s points of a pixel go to their places, and the groups beside the batch, in the strides of a view; the sum keeps them, and only
-    # the one copy that brings x beside y moves anything (measured: a quarter to a sixth of the time of shuffling copies on CPU).
+    # Arrange the s*s points of each pixel on the fine grid, and the groups beside the batch, by the strides of a view. The sums keep
+    # these strides, so the stack of x and y is the only copy. On CPU this takes a sixth to a quarter of the time of shuffling by copies.
     points = offset.view(batch, 2, groups, s, s, height, width).permute(1, 0, 2, 5, 3, 6, 4)
     column = torch.addcmul(x.view(1, 1, 1, 1, width, 1), points[0], two / width)
     row = torch.addcmul(y.view(1, 1, height, 1, 1, 1), points[1], two / height)
@@ -87,16 +93,17 @@ def dysample(x: Tensor, offset: Tensor, scale_factor: int = 2, groups: int = 1) 
 
     Args:
         x: ``(B, C, H, W)``, any floating dtype and memory format.
-        offset: ``(B, 2*g*s*s, H, W)``, as in :func:`sampling_grid`. Coordinates are computed in float32, or in the dtype of ``x`` or
-            ``offset`` where that is wider: a float16 coordinate on a map of 200 pixels is off by a tenth of a pixel.
+        offset: ``(B, 2*g*s*s, H, W)``, as in :func:`sampling_grid`. Coordinates are computed in the widest dtype of ``x``, ``offset``
+            and float32, because a float16 coordinate on a map of 200 pixels is off by a tenth of a pixel.
         scale_factor: The upsampling ratio ``s``.
         groups: The number of groups ``g``; channels ``[i*C/g, (i+1)*C/g)`` are sampled at the points of group ``i``.
 
     Returns:
-        ``(B, C, s*H, s*W)``, of the dtype of ``x``; in ``channels_last`` if ``x`` is in that on a CPU and nothing is differentiated.
+        ``(B, C, s*H, s*W)``, of the dtype of ``x``. The output is ``channels_last`` if ``x`` is ``channels_last`` on a CPU and the call
+        is neither differentiated, compiled, exported nor transformed by ``torch.func``.
 
     Raises:
-        ValueError: ``C`` is not divisible by ``groups``, or ``offset`` has another shape than the one above.
+        ValueError: ``C`` is not divisible by ``groups``, or ``offset`` does not have the shape above.
     """
     check_shapes(x, offset, scale_factor, groups)
     batch, channels, height, width = x.shape
@@ -106,17 +113,17 @@ def dysample(x: Tensor, offset: Tensor, scale_factor: int = 2, groups: int = 1) 
     if not differentiated and not captured() and not torch._C._are_functorch_transforms_active() and rows_pay(x):
         return sample_rows(x.to(dtype), offset, scale_factor, groups).to(x.dtype)
     grid = sampling_grid(offset, scale_factor, groups)
-    # The channel count is spelled out: -1 is ambiguous for an empty batch.
+    # Name the number of channels, because reshape cannot infer a -1 for an empty batch.
     maps = x.to(dtype).reshape(batch * groups, channels // groups, height, width)
     out = sample_bilinear(maps, grid)
     return out.reshape(batch, channels, scale_factor * height, scale_factor * width).to(x.dtype)
 
 
 def check_shapes(x: Tensor, offset: Tensor, scale_factor: int, groups: int) -> None:
-    """Check that a map can be sampled at some points.
+    """Check that the shapes of a map and its offsets match.
 
     Raises:
-        ValueError: As :func:`dysample`.
+        ValueError: ``C`` is not divisible by ``groups``, or ``offset`` is not ``(B, 2*g*s*s, H, W)``.
     """
     batch, channels, height, width = x.shape
     if channels % groups:

@@ -1,7 +1,8 @@
-"""DySample with its layers inside: the gradient that comes back through them is added to that of the samples in place.
+"""DySample with its offset and scope layers in one autograd function, which adds up the gradient of the map in place.
 
-The map reaches the output in two ways, as what is sampled and through the layers that say where. Autograd would compute a gradient as large
-as the map for each, and a third for a dynamic scope, and then add them up.
+The map contributes to the output in two ways: it is sampled, and the layers predict from it where to sample. Autograd would compute one
+gradient of the size of the map for the sampling and one for each layer, and then add them. Here the gradients through the layers are added
+to that of the sampling in place.
 """
 
 from collections.abc import Callable
@@ -17,14 +18,14 @@ from .operators import sample, sample_backward
 
 
 def pointwise(x: Tensor, in_channels: int, layer: Callable[[Tensor], Tensor]) -> Tensor:
-    """Apply a 1x1 convolution to the channels of each pixel, or to each of the parts into which a pixel shuffle would take them.
+    """Apply a 1x1 convolution to all channels of each pixel, or to each of the ``p`` parts into which a pixel shuffle would split them.
 
-    Pixel shuffle, 1x1 convolution and pixel unshuffle are one convolution over the parts stacked as rows: no copy of ``x``.
+    Pixel shuffle, 1x1 convolution and pixel unshuffle equal one convolution over the parts stacked as rows, which needs no copy of ``x``.
 
     Args:
         x: ``(B, C, H, W)``.
-        in_channels: What the layer takes: ``C``, or ``C/p`` for ``p`` parts.
-        layer: From ``(B, C/p, p*H, W)`` to ``(B, D, p*H, W)``.
+        in_channels: The input channels of the layer: ``C``, or ``C/p`` for ``p`` parts.
+        layer: A 1x1 convolution from ``(B, C/p, p*H, W)`` to ``(B, D, p*H, W)``.
 
     Returns:
         ``(B, D*p, H, W)``.
@@ -38,9 +39,9 @@ def pointwise(x: Tensor, in_channels: int, layer: Callable[[Tensor], Tensor]) ->
 
 
 class LearnedSampling(torch.autograd.Function):
-    """:func:`~mmdysample.functional.operators.sample` of what :func:`pointwise` predicts; takes the layers' weights.
+    """Upsample by :func:`~mmdysample.functional.operators.sample`, with the raw offset and scope predicted by :func:`pointwise`.
 
-    Held for the backward pass are the map, and what the layers predict of it.
+    The function takes the weights of the layers as arguments. It saves the map, the raw offset and the raw scope for the backward pass.
     """
 
     @staticmethod
@@ -84,7 +85,7 @@ class LearnedSampling(torch.autograd.Function):
 
 
 def _add_product(grad_x: Tensor, weight: Tensor, grad: Tensor) -> None:
-    """Add what comes back through a layer to the gradient of the map, in place."""
+    """Add the gradient through a layer to the gradient of the map, in place; ``grad`` is the gradient of the layer's output."""
     batch, channels, height, width = grad_x.shape
     out_channels, in_channels = weight.shape[:2]
     parts = channels // in_channels
@@ -98,7 +99,7 @@ def _add_product(grad_x: Tensor, weight: Tensor, grad: Tensor) -> None:
 
 
 def _layer_gradients(x: Tensor, weight: Tensor, grad: Tensor, of_weight: bool, of_bias: bool) -> list[Optional[Tensor]]:
-    """Gradients of weight and bias."""
+    """Return the gradients of a layer's weight and bias, each None unless requested; ``grad`` is the gradient of the layer's output."""
     batch, channels, height, width = x.shape
     out_channels, in_channels = weight.shape[:2]
     columns = channels // in_channels * height * width

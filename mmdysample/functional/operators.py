@@ -1,9 +1,11 @@
-"""DySample from the map and the raw output of its layers, as one operator that keeps nothing of the size of the grid.
+"""DySample as one operator, from the map and the raw output of its layers, which saves only its inputs for the backward pass.
 
-Autograd would hold the coordinates of every point for the backward pass, and what they were computed from. ``mmdysample::sample`` holds
-what it was given, which the layers hold anyway, and computes the coordinates anew: by Triton kernels, or by what
-:mod:`mmdysample.functional.dysample` is made of. As an operator of ``torch.library`` it is one node of a compiled graph. It can be
-differentiated once, as :func:`torch.nn.functional.grid_sample` can.
+Autograd would save the coordinates of every sampling point, and the tensors that they were computed from, for the backward pass. The
+operator ``mmdysample::sample`` saves only its inputs, which exist anyway, and computes the coordinates again: by Triton kernels, or by the
+functions of :mod:`mmdysample.functional.dysample`. As an operator of ``torch.library`` it is one node of a compiled graph. Like
+:func:`torch.nn.functional.grid_sample`, it can be differentiated once but not twice.
+
+"Raw" means the output of the offset or scope layer, before :func:`~mmdysample.functional.sampling_offset` turns it into sampling points.
 """
 
 from typing import Any, Optional
@@ -16,29 +18,30 @@ from .dysample import check_shapes, dysample, sampling_grid, sampling_offset
 from .layout import output_format
 from .rows import rows_pay
 
-BILINEAR, BORDER = 0, 1  # grid_sample's modes, as aten's operators count them
+BILINEAR, BORDER = 0, 1  # the numbers of these two modes in the arguments of aten::grid_sampler_2d
 
 
 @custom_op('mmdysample::sample', mutates_args=())
 def sample(
     x: Tensor, offset: Tensor, scope: Optional[Tensor], position: Tensor, scope_factor: float, s: int, groups: int, fused: bool
 ) -> Tensor:
-    """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``.
+    """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``, of the dtype of ``x``.
 
     Args:
         x: ``(B, C, H, W)``, any floating dtype and memory format.
-        offset: ``(B, 2*g*s*s, H, W)``, raw, as in :func:`~mmdysample.functional.sampling_offset`.
-        scope: The same shape, raw; None for a static scope.
-        position: ``(1, 2*g*s*s, 1, 1)``, as :func:`~mmdysample.functional.initial_position`.
-        scope_factor: As there.
+        offset: ``(B, 2*g*s*s, H, W)``, the raw offset.
+        scope: The raw scope, of the same shape; None for a static scope.
+        position: ``(1, 2*g*s*s, 1, 1)``, such as :func:`~mmdysample.functional.initial_position`.
+        scope_factor: As in :func:`~mmdysample.functional.sampling_offset`.
         s: The scale factor.
         groups: The number of groups ``g``.
-        fused: By Triton, in float32, to the memory format of ``x``; otherwise as :func:`~mmdysample.functional.dysample` does it.
+        fused: Whether to use the Triton kernels, which compute in float32 and keep the memory format of ``x``. Otherwise
+            :func:`~mmdysample.functional.dysample` computes the output.
 
     Raises:
-        ValueError: The channels are not divisible by ``groups``, or a shape is another one than above.
+        ValueError: The channels are not divisible by ``groups``, or an argument does not have the shape above.
     """
-    check_shapes(x, offset, s, groups)  # kernels would read whatever lies beyond
+    check_shapes(x, offset, s, groups)  # with wrong shapes, the kernels would read out of bounds
     points = offset.shape[1]
     if scope is not None and scope.shape != offset.shape:
         raise ValueError(f'scope must have the shape of offset, {tuple(offset.shape)}, got {tuple(scope.shape)}')
@@ -49,7 +52,7 @@ def sample(
 
         return sample_fused(x, offset, scope, position, scope_factor, s, groups)
     y = dysample(x, sampling_offset(offset, scope, position, scope_factor), s, groups)
-    # Autograd forbids in-place changes of an output that is a view, and y is a view of what grid_sample returned.
+    # Autograd forbids in-place changes of an output that is a view, and y is a view of the output of grid_sample.
     return torch.ops.aten._unsafe_view(y, y.shape)
 
 
@@ -67,7 +70,11 @@ def sample_backward(
     of_x: bool,
     of_points: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """From the gradient of the output, those of ``x``, ``offset`` and ``scope``, each empty where there is or was asked none."""
+    """Return the gradients of ``x``, raw ``offset`` and raw ``scope`` from the gradient of the output.
+
+    ``of_x`` requests the gradient of ``x``, and ``of_points`` those of ``offset`` and ``scope``. A gradient that was not requested, and
+    that of a missing ``scope``, is an empty tensor, because an operator cannot return None.
+    """
     if fused:
         from mmdysample.functional.kernels.launch import sample_fused_backward
 
@@ -89,12 +96,12 @@ def sample_backward(
 def _through_the_grid(
     grad_grid: Tensor, offset: Tensor, scope: Optional[Tensor], scope_factor: float, s: int, groups: int
 ) -> tuple[Tensor, Optional[Tensor]]:
-    """Gradients of raw offset and scope from that of the grid: backwards what ``sampling_grid`` and ``sampling_offset`` do."""
+    """Return the gradients of raw offset and scope from that of the grid: the backward of ``sampling_grid`` and ``sampling_offset``."""
     batch, _, height, width = offset.shape
     points = grad_grid.view(batch, groups, height, s, width, s, 2).permute(0, 6, 1, 3, 5, 2, 4)
     pixel = grad_grid.new_tensor((2 / width, 2 / height)) if width and height else grad_grid.new_zeros(2)
     grad = grad_grid.new_empty(batch, 2, groups, s, s, height, width)
-    torch.mul(points, pixel.view(1, 2, 1, 1, 1, 1, 1), out=grad)  # a product into its place, instead of a product and a copy
+    torch.mul(points, pixel.view(1, 2, 1, 1, 1, 1, 1), out=grad)  # out= writes in the right layout and avoids a copy
     grad = grad.view(offset.shape)
     if scope is None:
         return grad.mul_(scope_factor).to(offset.dtype), None

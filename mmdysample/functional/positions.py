@@ -1,4 +1,4 @@
-"""Where a token stands in a map, as sines and cosines."""
+"""Positional encoding of the pixels of a map by sines and cosines."""
 
 from typing import Any
 
@@ -7,18 +7,18 @@ from torch import Tensor
 
 
 def sine_positions(like: Tensor, temperature: float = 10000.0) -> Tensor:
-    r"""Positional encoding of the pixels of a map, by row and column separately.
+    r"""Return the sinusoidal positional encoding of the pixels of a map, with separate channels for row and column.
 
     With :math:`\omega_k = T^{-k / (C/4)}` for :math:`k = 0, ..., C/4 - 1`, pixel :math:`(y, x)` has the channels
     :math:`\sin(y \omega), \cos(y \omega), \sin(x \omega), \cos(x \omega)`. mmdet's ``SinePositionalEncoding`` has the same frequencies, but
-    counts from one and interleaves sines and cosines, so weights of RT-DETR would not fit it.
+    it counts positions from one and interleaves sines and cosines, so the weights of RT-DETR do not fit it.
 
     Args:
-        like: The map ``(B, C, H, W)``, with ``C`` divisible by 4; gives sizes, device and dtype.
-        temperature: ``T``.
+        like: The map ``(B, C, H, W)``, with ``C`` divisible by 4. It gives the sizes, the device and the dtype.
+        temperature: The base ``T`` of the frequencies.
 
     Returns:
-        ``(1, H*W, C)``, the pixels row by row, of the dtype of the map; computed in no less than float32.
+        ``(1, H*W, C)``, the pixels row by row, of the dtype of the map. It is computed in float32 or wider.
     """
     channels, height, width = like.shape[1:]
     options: dict[str, Any] = dict(device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))

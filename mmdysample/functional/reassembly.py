@@ -1,14 +1,14 @@
-"""Kernel-based upsampling: every output pixel is a weighted sum of the neighbourhood of the input pixel that it comes from.
+"""Kernel-based upsampling: every output pixel is a weighted sum over the neighbourhood of the input pixel that contains it.
 
-With ``s`` the scale factor, ``k`` the (odd) kernel size and ``N(i)`` the ``k x k`` neighbourhood of input pixel ``i``, zero outside of the
-map, two operations stand behind `CARAFE <https://arxiv.org/abs/1905.02188>`_, `FADE <https://arxiv.org/abs/2207.10392>`_,
-`SAPA <https://arxiv.org/abs/2209.12866>`_ and `A2U <https://arxiv.org/abs/2011.14288>`_::
+Let ``s`` be the scale factor, ``k`` the odd kernel size and ``N(i)`` the ``k x k`` neighbourhood of input pixel ``i``, with zeros outside
+the map. `CARAFE <https://arxiv.org/abs/1905.02188>`_, `FADE <https://arxiv.org/abs/2207.10392>`_,
+`SAPA <https://arxiv.org/abs/2209.12866>`_ and `A2U <https://arxiv.org/abs/2011.14288>`_ are built on two operations::
 
     reassemble:  y[o] = sum over n of weight[n, o] * x[n],   n in N(o // s)
     similarity:  weight[n, o] = sum over channels of x[n] * y[o]
 
 Both can be compiled, exported and differentiated twice, but not transformed by ``torch.func``. Neither builds the ``C x k*k x sH x sW``
-tensor that unfolding would (1.5 GB for a 256x120x120 map at x2 with ``k = 5``).
+tensor that unfolding would build (1.5 GB in float32 for a 256x120x120 map at x2 with ``k = 5``).
 """
 
 import math
@@ -29,7 +29,8 @@ def reassemble(x: Tensor, weight: Tensor, scale_factor: int = 2, groups: int = 1
 
     Args:
         x: ``(B, C, H, W)``, any floating dtype and memory format.
-        weight: ``(B, g*k*k, s*H, s*W)``, the channels ordered as (group, row, column of the neighbourhood); cast to the dtype of ``x``.
+        weight: ``(B, g*k*k, s*H, s*W)``, the channels ordered as (group, row, column of the neighbourhood). It is cast to the dtype of
+            ``x``.
         scale_factor: The upsampling ratio ``s``.
         groups: The number of groups ``g``; channels ``[i*C/g, (i+1)*C/g)`` are weighted by group ``i``.
 
@@ -37,7 +38,7 @@ def reassemble(x: Tensor, weight: Tensor, scale_factor: int = 2, groups: int = 1
         ``(B, C, s*H, s*W)``, of the dtype of ``x``.
 
     Raises:
-        ValueError: ``C`` is not divisible by ``groups``, or ``weight`` has another shape than the one above.
+        ValueError: ``C`` is not divisible by ``groups``, or ``weight`` does not have the shape above with an odd ``k``.
     """
     batch, channels, height, width = x.shape
     s = scale_factor
@@ -57,7 +58,7 @@ def reassemble(x: Tensor, weight: Tensor, scale_factor: int = 2, groups: int = 1
 
 
 def similarity(x: Tensor, y: Tensor, kernel_size: int, scale_factor: int = 2) -> Tensor:
-    """Inner products of each pixel of a fine map with the neighbourhood that it has in a coarse one.
+    """Return the inner products of each pixel of a fine map with the pixels of its neighbourhood in a coarse map.
 
     Args:
         x: ``(B, C, H, W)``, the coarse map.
@@ -66,11 +67,11 @@ def similarity(x: Tensor, y: Tensor, kernel_size: int, scale_factor: int = 2) ->
         scale_factor: The ratio ``s`` of the sizes.
 
     Returns:
-        ``(B, k*k, s*H, s*W)``, float32 or wider, the channels ordered as (row, column of the neighbourhood); zero where the neighbour
-        lies outside of the map.
+        ``(B, k*k, s*H, s*W)``, float32 or wider, the channels ordered as (row, column of the neighbourhood). The product is zero where
+        the neighbour lies outside the map.
 
     Raises:
-        ValueError: The shapes do not fit each other, or ``kernel_size`` is even.
+        ValueError: The shapes do not match, or ``kernel_size`` is even.
     """
     batch, channels, height, width = x.shape
     expected = (batch, channels, scale_factor * height, scale_factor * width)
@@ -84,15 +85,16 @@ def similarity(x: Tensor, y: Tensor, kernel_size: int, scale_factor: int = 2) ->
 
 
 def _by_taps(x: Tensor) -> bool:
-    """Whether to write the sum out, one neighbour after the other.
+    """Return True if the sum should be written out as one term for each tap, that is, for each of the ``k*k`` neighbours.
 
-    An exporter needs that, which knows no operators but its own. Otherwise it would pass over memory k*k times; a meta tensor has none.
+    An exporter needs this form, because it does not know the operators of :mod:`~mmdysample.functional.tiles`. Otherwise this form is slow,
+    because it passes over memory ``k*k`` times. A meta tensor has no memory, so it uses this form at no cost.
     """
     return exporting() or x.is_meta
 
 
 def _neighbours(x: Tensor, k: int) -> Iterator[Tensor]:
-    """The map shifted to each place of the neighbourhood, ``(B, C, H, 1, W, 1)``."""
+    """Yield the map shifted to each position of the neighbourhood, ``(B, C, H, 1, W, 1)``, row by row."""
     height, width = x.shape[2:]
     padded = F.pad(x, (k // 2,) * 4)
     for row in range(k):

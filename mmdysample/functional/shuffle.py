@@ -1,11 +1,11 @@
-"""Pixel shuffle for every batch size."""
+"""Pixel shuffle that also supports an empty batch."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def pixel_shuffle(x: Tensor, scale_factor: int) -> Tensor:
-    """:func:`torch.nn.functional.pixel_shuffle`, whose backward pass fails for an empty batch.
+    """Rearrange channels into pixels as :func:`torch.nn.functional.pixel_shuffle` does, whose backward pass fails for an empty batch.
 
     Args:
         x: ``(B, C*s*s, H, W)``, the channels ordered as (channel, row, column).

@@ -1,13 +1,15 @@
-"""Reassembly and its relatives as batched matrix products over small tiles.
+"""Reassembly and its two gradients, as batched matrix products over small tiles.
 
-``y[c, o] = sum over n of weight[n, o] * x[c, n]`` is linear in ``x`` and in ``weight``, and so each of the three tensors follows from the
-other two: ``y`` by :func:`reassemble`, ``weight`` by :func:`similarity`, ``x`` by :func:`spread`. Each is a gradient of the others, of any
-order, for which nothing is kept but the inputs. They are operators of their own, which a compiler leaves as they are.
+``y[c, o] = sum over n of weight[n, o] * x[c, n]`` is linear in ``x`` and in ``weight``. Three operators map two of these tensors to the
+third: :func:`reassemble` computes ``y``, and its gradients are :func:`similarity` (for ``weight``) and :func:`spread` (for ``x``). The
+gradients of each operator are the other two, so gradients of any order exist, and each operator saves only its inputs for the backward
+pass. They are custom operators, which a compiler calls without changing them.
 
-All three work on tiles of ``h x w`` coarse pixels: the window of ``(h+k-1) x (w+k-1)`` coarse pixels that a tile's neighbourhoods cover,
-``(C, K)``, and its ``s*h x s*w`` fine pixels, ``(C, N)``, are tied by a *band*, ``(K, N)``, which holds the weights where the pixel of the
-window is a neighbour of the fine pixel, and zeros elsewhere. For ``k = 5`` and tiles of 4x4, 39 % of the band is weights: the
-multiplications by zero cost less than the passes over memory that they save. Tiles are done in chunks that stay in the cache.
+All three work on tiles of ``h x w`` coarse pixels. The neighbourhoods of a tile cover a *window* of ``(h+k-1) x (w+k-1)`` coarse pixels,
+which is a matrix ``(C, K)``; the ``s*h x s*w`` fine pixels of the tile are a matrix ``(C, N)``. A matrix ``(K, N)``, called the *band*,
+connects them: it holds the weight where the window's pixel is a neighbour of the fine pixel, and zero elsewhere. For ``k = 5``, ``s = 2``
+and tiles of 4x4, 39 % of the band are weights: multiplying by the zeros costs less than the memory accesses that it saves. The tiles are
+processed in *chunks* that fit into the CPU's cache.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,13 +20,22 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.library import custom_op
 
-TILE = 4  # measured on CPU for k = 5 with s = 2: 4x4 is as fast as 3x4 and 4x8, and faster than what is smaller or larger
-# Numbers in a chunk, its band included. A GPU wants few launches, and memory that is small beside the output.
+TILE = 4  # measured on CPU for k = 5 and s = 2: 4x4 is as fast as 3x4 and 4x8, and faster than smaller and larger tiles
+# Elements in a chunk, including its band. A GPU needs few launches, so its chunks are larger, but still small compared with the output.
 CHUNK = {'cpu': 2**19, 'cuda': 2**24}
 
 
 class Block(NamedTuple):
-    """Equal tiles side by side: where they begin on the coarse map, how many there are each way, and the size of one in coarse pixels."""
+    """A chunk: a grid of tiles of equal size, which are processed together.
+
+    Attributes:
+        top: The row of the coarse map where the tiles begin.
+        left: The column of the coarse map where the tiles begin.
+        rows: The number of rows of tiles.
+        columns: The number of columns of tiles.
+        height: The height ``h`` of a tile, in coarse pixels.
+        width: The width ``w`` of a tile, in coarse pixels.
+    """
 
     top: int
     left: int
@@ -34,29 +45,29 @@ class Block(NamedTuple):
     width: int
 
     def windows(self, padded: Tensor, k: int) -> Tensor:
-        """View the coarse pixels of each tile: ``(B, rows, columns, C, h+k-1, w+k-1)``."""
+        """Return a view of the window of each tile, ``(B, rows, columns, C, h+k-1, w+k-1)``, from the padded coarse map."""
         h, w = self.height, self.width
         area = padded[:, :, self.top : self.top + self.rows * h + k - 1, self.left : self.left + self.columns * w + k - 1]
         return area.unfold(2, h + k - 1, h).unfold(3, w + k - 1, w).permute(0, 2, 3, 1, 4, 5)
 
     def fine(self, y: Tensor, s: int) -> Tensor:
-        """View the fine pixels of each tile: ``(B, rows, columns, C, s*h, s*w)``."""
+        """Return a view of the fine pixels of each tile, ``(B, rows, columns, C, s*h, s*w)``."""
         height, width = s * self.height, s * self.width
         top, left = s * self.top, s * self.left
         area = y[:, :, top : top + self.rows * height, left : left + self.columns * width]
         return area.unflatten(3, (self.columns, width)).unflatten(2, (self.rows, height)).permute(0, 2, 4, 1, 3, 5)
 
     def weights(self, weight: Tensor, k: int, s: int) -> Tensor:
-        """View the weights of each tile: ``(B, rows, columns, k, k, h, s, w, s)``."""
+        """Return a view of the weights of each tile, ``(B, rows, columns, k, k, h, s, w, s)``."""
         fine = self.fine(weight, s).unflatten(5, (self.width, s)).unflatten(4, (self.height, s))
         return fine.unflatten(3, (k, k))
 
     def diagonals(self, band: Tensor, k: int, s: int) -> Tensor:
-        """View the places of the weights in the bands ``(B * rows * columns, K, N)``, in the shape of :meth:`weights`."""
+        """Return a view of those elements of the bands, ``(B * rows * columns, K, N)``, that are weights, shaped as in :meth:`weights`."""
         h, w = self.height, self.width
         tiles, window, fine = band.shape
-        row, column = (w + k - 1) * fine, fine  # a step down and a step right in the window
-        # The neighbourhood moves along with the pixel: a step on the fine map beyond a coarse pixel is a step in the window, too.
+        row, column = (w + k - 1) * fine, fine  # strides of one row and of one column of the window
+        # The neighbourhood moves with the coarse pixel, so the strides of h and w also advance by a row or column of the window.
         strides = (row, column, row + s * s * w, s * w, column + s, 1)
         tile = window * fine
         return band.as_strided(
@@ -66,7 +77,7 @@ class Block(NamedTuple):
 
 
 def blocks(shape: tuple[int, ...], device: torch.device, k: int, s: int) -> Iterator[Block]:
-    """Cut a coarse map ``(B, C, H, W)`` into chunks of equal tiles; what is left over at the right and below is cut narrower."""
+    """Cut a coarse map of the shape ``(B, C, H, W)`` into chunks of equal tiles; tiles at the right and bottom may be smaller."""
     batch, channels, height, width = shape
     budget = CHUNK.get(device.type, CHUNK['cuda'])
     for top, h, rows in _cut(height):
@@ -79,18 +90,18 @@ def blocks(shape: tuple[int, ...], device: torch.device, k: int, s: int) -> Iter
 
 
 def _cut(size: int) -> list[tuple[int, int, int]]:
-    """Cut a length into tiles: first place, length of a tile, number of tiles."""
+    """Cut a length into runs of equal tiles, each as ``(start, length of a tile, number of tiles)``."""
     whole, rest = divmod(size, TILE)
     return [part for part in ((0, TILE, whole), (size - rest, rest, 1)) if part[1] and part[2]]
 
 
 def _bands(weight: Tensor, shape: tuple[int, ...], k: int, s: int) -> Iterator[tuple[Block, Tensor]]:
-    """The blocks of a coarse map with the bands of their weights."""
+    """Yield each block of a coarse map with the bands of its weights; the next block may overwrite the bands."""
     band, layout = weight, None
     for block in blocks(shape, weight.device, k, s):
         size = _band_size(block, shape[0], k, s)
         if layout != (size, block.height):
-            # Until tiles have another shape, the zeros outlast the chunk: every weight is overwritten by the next.
+            # Allocate the zeros only when the shape of the tiles changes: a block overwrites all weights of the one before it.
             band, layout = weight.new_zeros(size), (size, block.height)
         block.diagonals(band, k, s).copy_(block.weights(weight, k, s))
         yield block, band
@@ -103,7 +114,10 @@ def _band_size(block: Block, batch: int, k: int, s: int) -> tuple[int, int, int]
 
 @custom_op('mmdysample::reassemble', mutates_args=())
 def reassemble(x: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
-    """From ``(B, C, H, W)`` and ``(B, k*k, s*H, s*W)`` to ``(B, C, s*H, s*W)``, all of one dtype: multiply each window by its band."""
+    """Return ``y``, ``(B, C, s*H, s*W)``, from ``x``, ``(B, C, H, W)``, and ``weight``, ``(B, k*k, s*H, s*W)``, all of one dtype.
+
+    For each tile, the fine pixels are the product of its window and its band.
+    """
     channels = x.shape[1]
     padded = F.pad(x, (k // 2,) * 4)
     y = _reassemble_fake(x, weight, k, s)
@@ -117,9 +131,9 @@ def reassemble(x: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
 
 @custom_op('mmdysample::similarity', mutates_args=())
 def similarity(x: Tensor, y: Tensor, k: int, s: int) -> Tensor:
-    """From ``(B, C, H, W)`` and ``(B, C, s*H, s*W)`` to ``(B, k*k, s*H, s*W)``, all of one dtype.
+    """Return ``weight``, ``(B, k*k, s*H, s*W)``, from ``x``, ``(B, C, H, W)``, and ``y``, ``(B, C, s*H, s*W)``, all of one dtype.
 
-    Multiply each window by its fine pixels, and keep what lies on the diagonals of the band.
+    For each tile, the product of its window and its fine pixels is a full band, of which only the elements that are weights are kept.
     """
     batch, channels, _, _ = x.shape
     padded = F.pad(x, (k // 2,) * 4)
@@ -135,9 +149,10 @@ def similarity(x: Tensor, y: Tensor, k: int, s: int) -> Tensor:
 
 @custom_op('mmdysample::spread', mutates_args=())
 def spread(y: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
-    """From ``(B, C, s*H, s*W)`` and ``(B, k*k, s*H, s*W)`` to ``(B, C, H, W)``, all of one dtype.
+    """Return ``x``, ``(B, C, H, W)``, from ``y``, ``(B, C, s*H, s*W)``, and ``weight``, ``(B, k*k, s*H, s*W)``, all of one dtype.
 
-    Multiply the fine pixels of each tile by its band transposed, and add up where windows overlap.
+    For each tile, the product of its fine pixels and its transposed band is a window. Overlapping windows are added up. This is the
+    transpose of :func:`reassemble`, not its inverse.
     """
     batch, channels, height, width = y.shape[0], y.shape[1], y.shape[2] // s, y.shape[3] // s
     margin = k // 2
@@ -151,7 +166,10 @@ def spread(y: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
 
 
 def _add_windows(padded: Tensor, windows: Tensor, block: Block, k: int) -> None:
-    """Add overlapping windows to a map, in parts no larger than the step between them, so that nothing is added to twice at once."""
+    """Add overlapping windows to a padded map, in place.
+
+    The windows are cut into parts no larger than the step between windows, so that one addition never writes the same pixel twice.
+    """
     target = block.windows(padded, k)
     windows = windows.view(target.shape)
     for i in range(0, block.height + k - 1, block.height):

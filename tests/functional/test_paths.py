@@ -21,7 +21,7 @@ def _nothing_is_forced(monkeypatch):
     paths.why_no_kernels.cache_clear()
 
 
-WITHOUT_KERNELS = 'there is a backward pass to keep tensors for, and the kernels are not available: '
+WITHOUT_KERNELS = 'this path saves fewer tensors for the backward pass, and the kernels are not available: '
 
 
 def gpu_map(dtype=torch.float32, size=(3, 5)):
@@ -58,9 +58,9 @@ def test_a_gpu_takes_the_kernels(monkeypatch):
     assert explain_path(gpu_map()) == ('fused', 'the map is on a GPU, and Triton is installed')
     assert choose_path(gpu_map(torch.bfloat16), training=False) == 'fused'
     for case, s, reason in (
-        (gpu_map(torch.float64), 2, 'they compute in float32, and the map is of float64'),
-        (gpu_map(size=(2**15, 2**14)), 2, 'they count up to 2147479552 output pixels'),
-        (gpu_map(size=(1, 2**31 - 1)), 1, 'they count up to 2147479552 output pixels'),  # of whose last block some have no number
+        (gpu_map(torch.float64), 2, 'they compute in float32, and the map is float64'),
+        (gpu_map(size=(2**15, 2**14)), 2, 'they support at most 2147479552 output pixels'),
+        (gpu_map(size=(1, 2**31 - 1)), 1, 'they support at most 2147479552 output pixels'),  # the last block exceeds 32 bits
     ):
         path, why = explain_path(case, scale_factor=s)
         assert path == 'lean'
@@ -79,7 +79,7 @@ def test_what_triton_needs(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, 'which', lambda name: name if name == 'gcc' else None)
     monkeypatch.setattr(paths.sysconfig, 'get_path', lambda name, scheme: tmp_path)
     monkeypatch.delenv('CPATH', raising=False)
-    assert 'no Python.h' in paths._find_obstacle()
+    assert 'Python.h is not installed' in paths._find_obstacle()
     (tmp_path / 'Python.h').touch()
     assert paths._find_obstacle() == ''
     monkeypatch.setattr(paths, 'which', lambda name: None)
@@ -104,8 +104,8 @@ def test_a_gpu_without_kernels_is_deterministic_if_asked_to_be():
 
 def test_the_environment_and_the_argument_force_one(x, monkeypatch):
     monkeypatch.setattr(paths, 'FORCED', 'plain')
-    assert explain_path(x) == ('plain', 'MMDYSAMPLE_PATH says so')
-    assert explain_path(x, path='lean') == ('lean', 'the argument path says so')
+    assert explain_path(x) == ('plain', 'MMDYSAMPLE_PATH forces this path')
+    assert explain_path(x, path='lean') == ('lean', 'the argument path forces this path')
     assert DySample(4, path='lean').path == 'lean'
     monkeypatch.setattr(paths, 'FORCED', None)
     assert choose_path(x, training=False) == 'plain'
@@ -127,7 +127,7 @@ def test_the_module_says_whether_there_will_be_a_backward_pass(x, monkeypatch):
     ('path', 'message'),
     [
         ('fast', "the argument path must be one of plain, lean, fused, got 'fast'"),
-        ('fused', r"the argument path is 'fused', which is not available here: .*; leave it out, or take 'lean'"),
+        ('fused', r"the argument path is 'fused', which is not available here: .*; leave it out, or use 'lean'"),
     ],
 )
 def test_what_cannot_be_had(x, path, message):

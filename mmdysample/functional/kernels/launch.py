@@ -1,4 +1,4 @@
-"""Calls of the kernels: memory, strides, and how the work is cut into programs."""
+"""Launch the kernels: allocate the outputs, pass the strides and divide the work into programs (Triton's word for thread blocks)."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Optional
@@ -10,25 +10,25 @@ from mmdysample.functional.layout import output_format
 
 from . import sampling
 
-# Pixels and channels that a program has at once, by what lies side by side in memory. So the kernels take 40 to 64 registers of a thread,
-# that of the gradients 94 to 128 (compiled for compute capability 9.0), and more programs fit beside each other than with larger blocks.
-# The interpreter takes its time for each program, not for each number.
+# (pixels, channels) that a program processes at once, for each memory format of the map. With these sizes, the forward kernel takes 40 to
+# 64 registers per thread and the backward kernel 94 to 128 (compiled for compute capability 9.0), so more programs run at the same time
+# than with larger blocks. The interpreter's time depends on the number of programs and not on their size, so its blocks are large.
 BLOCKS = {torch.contiguous_format: (128, 4), torch.channels_last: (4, 64)}
 BLOCKS_OF_GRADIENTS = {torch.contiguous_format: (128, 2), torch.channels_last: (4, 64)}
 INTERPRETED = (2048, 64)
-# What 32 bits count.
+# The largest signed 32-bit integer.
 LARGEST = 2**31 - 1
 
 
 class Call:
-    """What all kernels are told about a call, in the order in which they take it.
+    """The arguments that all kernels share, in the order in which the kernels take them.
 
     Args:
         x: The map ``(B, C, H, W)``.
-        offset: Raw, ``(B, 2*g*s*s, H, W)``.
-        scope: Raw, of the same shape; None for a static scope.
-        position: ``2*g*s*s`` numbers.
-        scope_factor: How far the points reach.
+        offset: The output of the offset layer, ``(B, 2*g*s*s, H, W)``.
+        scope: The output of the scope layer, of the same shape; None for a static scope.
+        position: The points for a zero offset, a tensor of ``2*g*s*s`` elements.
+        scope_factor: As in :func:`~mmdysample.functional.sampling_offset`.
         s: The scale factor.
         groups: The number of groups ``g``.
     """
@@ -37,12 +37,12 @@ class Call:
         self, x: Tensor, offset: Tensor, scope: Optional[Tensor], position: Tensor, scope_factor: float, s: int, groups: int
     ) -> None:
         self.x = x
-        # Gradients lie as what they are of, which must therefore be dense.
+        # Each gradient has the strides of its tensor, so the tensor must be contiguous.
         self.offset = offset.contiguous(memory_format=output_format(offset))
         self.scope = None if scope is None else scope.contiguous(memory_format=output_format(scope))
         self.s, self.groups = s, groups
         self.batch, self.channels, self.height, self.width = x.shape
-        # A pointer is needed even if nothing is read there.
+        # The kernels need a pointer for the scope, even though they do not read it when the scope is static.
         unread = self.offset if self.scope is None else self.scope
         self.points = (self.offset, unread, position.to(torch.float32).contiguous())
         self.scope_factor = scope_factor
@@ -51,39 +51,48 @@ class Call:
 
     @property
     def share(self) -> int:
-        """Channels of a group."""
+        """The number of channels in a group."""
         return self.channels // self.groups
 
     def blocks(self, table: dict[torch.memory_format, tuple[int, int]]) -> tuple[int, int]:
-        """How many pixels and channels a program has at once."""
+        """Return how many pixels and channels a program processes at once, from one of the tables above."""
         pixels, channels = table[output_format(self.x)] if self.x.is_cuda else INTERPRETED
         return pixels, min(channels, 1 << (self.share - 1).bit_length())
 
     def grid(self, pixels: int, at_once: int) -> tuple[int, int]:
-        """How many programs there are for pixels of a group and, with those for the groups of all images, in all."""
+        """Return the number of programs for the pixels of one group of one image, and the number for all groups of all images.
+
+        Args:
+            pixels: The number of pixels of the map that the programs divide among them.
+            at_once: The number of pixels that a program processes.
+        """
         blocks = -(-pixels // at_once)
         return blocks, blocks * self.batch * self.groups
 
     def wide(self, *maps: Tensor) -> bool:
-        """Whether a group of one image spans more than 32 bits count in one of some maps, or what the layers say of them does."""
+        """Return True if the kernels must index with 64 bits.
+
+        This is so if the elements of one group of one image lie more than ``2**31 - 1`` elements apart in one of ``maps``, or if the
+        elements of one image do in the raw offset or scope.
+        """
         spans = [(self.share, map) for map in maps] + [
             (points.shape[1], points) for points in (self.offset, self.scope) if points is not None
         ]
         return any(_span(channels, t) > LARGEST for channels, t in spans)
 
     def on_device(self) -> AbstractContextManager:
-        """Triton launches on the current device, whichever the tensors are on."""
+        """Return a context that makes the map's device current, because Triton launches on the current device."""
         return torch.cuda.device(self.x.device) if self.x.is_cuda else nullcontext()
 
 
 def _span(channels: int, t: Tensor) -> int:
-    """How far the last of some channels of an image reaches beyond the first number of the first."""
+    """Return the distance, in elements, between the first and the last element of ``channels`` consecutive channels of an image."""
     _, *strides = t.stride()
     return sum((size - 1) * stride for size, stride in zip((channels, *t.shape[2:]), strides))
 
 
 def sample_fused(x: Tensor, offset: Tensor, scope: Optional[Tensor], position: Tensor, scope_factor: float, s: int, groups: int) -> Tensor:
-    """:func:`mmdysample.functional.operators.sample` by a kernel."""
+    """Compute :func:`mmdysample.functional.operators.sample` by a kernel."""
     call = Call(x, offset, scope, position, scope_factor, s, groups)
     shape = (call.batch, call.channels, s * call.height, s * call.width)
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=output_format(x))
@@ -113,17 +122,17 @@ def sample_fused_backward(
     of_x: bool,
     of_points: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """:func:`mmdysample.functional.operators.sample_backward` by kernels.
+    """Compute :func:`mmdysample.functional.operators.sample_backward` by kernels.
 
-    What reaches a pixel of the map is added up in whatever order programs come to it; under ``torch.use_deterministic_algorithms``, in the
-    same order always, which is slower.
+    By default, the kernels add up the gradient of a pixel of the map in no fixed order. Under ``torch.use_deterministic_algorithms``, they
+    add it up in a fixed order, which is slower.
     """
     call = Call(x, offset, scope, position, scope_factor, s, groups)
     gather = of_x and torch.are_deterministic_algorithms_enabled()
     scatter = of_x and not gather
     grad_x, grad_offset, grad_scope = (x.new_empty(0) for _ in range(3))
     if scatter:
-        # Atomic additions are exact enough, and fast, in float32.
+        # Add up in float32, in which atomic additions are fast and accurate enough.
         grad_x = torch.zeros_like(x, dtype=torch.float32, memory_format=output_format(x))
     if of_points:
         grad_offset = torch.empty_like(call.offset)
@@ -149,7 +158,11 @@ def sample_fused_backward(
 
 
 def _gathered(call: Call, grad: Tensor) -> Tensor:
-    """The gradient of the map, each number by one program: the points are first sorted by where they are."""
+    """Return the gradient of the map by a deterministic kernel, in which a single program computes each element.
+
+    The sampling points are first sorted by the pixel at the upper left of them (their cell), so that a program finds the points that
+    contribute to its pixels.
+    """
     pixels, channels = call.blocks(BLOCKS)
     parts, cells = call.batch * call.groups, call.height * call.width
     points = grad.shape[2] * grad.shape[3]

@@ -1,10 +1,12 @@
-"""DySample in one kernel: from the map and the raw output of its layers straight to the upsampled map.
+"""Triton kernels of DySample, from the map and the raw output of its layers directly to the upsampled map, and their backward pass.
 
-A program owns a block of output pixels of one group of channels. It computes where they sample once, in float32, and then goes through
-the channels; neither coordinates nor weights ever lie in memory. The backward pass computes them anew.
+A program (Triton's word for a thread block) processes a block of output pixels of one group of channels of one image. It computes their
+sampling points once, in float32, and then loops over the channels. Coordinates and weights stay in registers and are never written to
+memory; the backward pass computes them again. "Raw" means the output of the offset or scope layer.
 
-Letters as in :mod:`mmdysample.functional.dysample`. Strides are in numbers: ``x_c`` is how far apart the channels of ``x`` lie, ``y`` is
-the output. Where an image begins is counted in 64 bits; what lies where in a group of it in 32, half the registers, unless it is ``WIDE``.
+The letters are those of :mod:`mmdysample.functional.dysample`, and ``y`` is the output. Strides are in elements: ``x_c`` is the stride of
+the channels of ``x``. The start of an image is always a 64-bit index. Indices within a group of an image have 32 bits, which take half as
+many registers, or 64 bits if ``WIDE`` is set.
 """
 
 import triton
@@ -13,7 +15,7 @@ import triton.language as tl
 
 @triton.jit
 def _block(blocks, groups, PIXELS: tl.constexpr):
-    """Which output pixels, group and image a program owns."""
+    """Return the pixels, the group and the image that this program processes."""
     program = tl.program_id(0)
     pixels = (program % blocks) * PIXELS + tl.arange(0, PIXELS)
     rest = program // blocks
@@ -22,7 +24,10 @@ def _block(blocks, groups, PIXELS: tl.constexpr):
 
 @triton.jit
 def _step(offset, scope, position, scope_factor, channel, o_at, o_c, s_at, s_c, inside, DYNAMIC: tl.constexpr):
-    """Along one axis: how far points lie from the centre of their pixel; the raw offset, its reach, and the gate behind that."""
+    """Return, along one axis, the distance of points from the centre of their input pixel, the raw offset, the reach and the gate.
+
+    The reach is the distance in input pixels per unit of raw offset. The gate is the sigmoid of the raw scope, or zero for a static scope.
+    """
     raw = tl.load(offset + channel * o_c + o_at, mask=inside, other=0.0).to(tl.float32)
     start = tl.load(position + channel, mask=inside, other=0.0)
     if DYNAMIC:
@@ -36,13 +41,16 @@ def _step(offset, scope, position, scope_factor, channel, o_at, o_c, s_at, s_c, 
 
 @triton.jit
 def _index(values, WIDE: tl.constexpr):
-    """What will be multiplied with a stride."""
+    """Convert to an integer wide enough for the product with a stride."""
     return values.to(tl.int64) if WIDE else values.to(tl.int32)
 
 
 @triton.jit
 def _places(pixels, group, groups, height, width, S: tl.constexpr, WIDE: tl.constexpr):
-    """Of output pixels: whether they exist, the input pixel that they come from, and the channels of their x and y."""
+    """Return which output pixels exist, the row and column of the input pixel that contains each, and the offset channels of its x and y.
+
+    A block may extend beyond the last output pixel, so the pixels at its end may not exist.
+    """
     fine_row, fine_column = pixels // (S * width), pixels % (S * width)
     h, w = fine_row // S, fine_column // S
     channel_x = _index((group * S + fine_row % S) * S + fine_column % S, WIDE)
@@ -51,7 +59,7 @@ def _places(pixels, group, groups, height, width, S: tl.constexpr, WIDE: tl.cons
 
 @triton.jit
 def _fine(pixels, width, y_h, y_w, S: tl.constexpr, WIDE: tl.constexpr):
-    """Where output pixels lie in a channel."""
+    """Return the index of output pixels within a channel, in elements."""
     return _index(pixels // (S * width), WIDE) * y_h + _index(pixels % (S * width), WIDE) * y_w
 
 
@@ -60,7 +68,10 @@ def _coordinates(
     pixels, group, offset, scope, position, scope_factor, o_c, o_h, o_w, s_c, s_h, s_w, groups, height, width,
     S: tl.constexpr, DYNAMIC: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Of output pixels: whether they exist, and the column and row of the input that they sample; pointers are to the image."""
+    """Return which output pixels exist, and the column and row of the input that each samples.
+
+    A coordinate of 0 is the centre of the first pixel. ``offset`` and ``scope`` point to the start of the image.
+    """
     inside, h, w, channel_x, channel_y = _places(pixels, group, groups, height, width, S, WIDE)
     o_at, s_at = h * o_h + w * o_w, h * s_h + w * s_w
     step_x, _, _, _ = _step(offset, scope, position, scope_factor, channel_x, o_at, o_c, s_at, s_c, inside, DYNAMIC)
@@ -70,13 +81,16 @@ def _coordinates(
 
 @triton.jit
 def _clamp(at, length):
-    """A coordinate outside is moved to the border."""
+    """Move a coordinate outside the map to the border."""
     return tl.minimum(tl.maximum(at, 0.0), length - 1.0)
 
 
 @triton.jit
 def _corners(column, row, height, width, WIDE: tl.constexpr):
-    """The four pixels around a point, and how far it lies from the upper left one; a point outside is moved to the border."""
+    """Return the left and right column and the upper and lower row of the pixels around a point, and its distance from left and upper.
+
+    A point outside the map is moved to the border.
+    """
     column, row = _clamp(column, width), _clamp(row, height)
     left, upper = tl.floor(column), tl.floor(row)
     x0, y0 = _index(left, WIDE), _index(upper, WIDE)
@@ -95,7 +109,10 @@ def sample(
     blocks, groups, share, height, width,
     S: tl.constexpr, DYNAMIC: tl.constexpr, WIDE: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Upsample. ``share`` is the number of channels of a group, ``blocks`` that of programs for one group of one image."""
+    """Upsample a map.
+
+    ``share`` is the number of channels in a group. ``blocks`` is the number of programs for one group of one image.
+    """
     pixels, group, image = _block(blocks, groups, PIXELS)
     inside, column, row = _coordinates(
         pixels, group, offset + image * o_b, scope + image * s_b, position, scope_factor,
@@ -127,9 +144,11 @@ def sample_backward(
     S: tl.constexpr, DYNAMIC: tl.constexpr, WIDE: tl.constexpr, OF_X: tl.constexpr, OF_POINTS: tl.constexpr,
     PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the map, added up atomically in whatever order, and of raw offset and scope, each of which one program writes.
+    """Compute the gradients of the map (if ``OF_X``) and of the raw offset and scope (if ``OF_POINTS``).
 
-    ``grad`` is that of the output, ``grad_x`` is in float32, full of zeros; ``grad_offset`` and ``grad_scope`` lie as what they are of.
+    The gradient of the map is added up atomically, in no fixed order; a single program writes each element of the other two. ``grad`` is
+    the gradient of the output. ``grad_x`` must be float32 and zero at the start. ``grad_offset`` and ``grad_scope`` have the strides of
+    ``offset`` and ``scope``.
     """
     pixels, group, image = _block(blocks, groups, PIXELS)
     inside, h, w, channel_x, channel_y = _places(pixels, group, groups, height, width, S, WIDE)
@@ -165,7 +184,7 @@ def sample_backward(
             tl.atomic_add(sink + (y1 * g_h + x0 * g_w)[:, None], flow * left_of * below, mask=valid, sem='relaxed')
             tl.atomic_add(sink + (y1 * g_h + x1 * g_w)[:, None], flow * right_of * below, mask=valid, sem='relaxed')
     if OF_POINTS:
-        # On the border or outside, where a point goes changes nothing.
+        # Moving a point that is on the border or outside does not change its sample, so its gradient is zero.
         by_column = tl.where((column > 0.0) & (column < width - 1.0), by_column, 0.0)
         by_row = tl.where((row > 0.0) & (row < height - 1.0), by_row, 0.0)
         grad_offset += image * o_b + o_at
@@ -186,7 +205,10 @@ def locate(
     blocks, groups, height, width,
     S: tl.constexpr, DYNAMIC: tl.constexpr, WIDE: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
-    """Write the index of the upper left of the four pixels around each point, its cell, to ``cell``, ``(B*g, s*H * s*W)``."""
+    """Write the cell of each sampling point to ``cell``, ``(B*g, s*H * s*W)``.
+
+    The cell is the index of the upper left of the four pixels around the point.
+    """
     pixels, group, image = _block(blocks, groups, PIXELS)
     inside, column, row = _coordinates(
         pixels, group, offset + image * o_b, scope + image * s_b, position, scope_factor,
@@ -204,11 +226,13 @@ def gather_gradient(
     blocks, groups, share, height, width,
     S: tl.constexpr, DYNAMIC: tl.constexpr, WIDE: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of the map, added up in the same order always: a program owns a block of input pixels and some channels of a group.
+    """Compute the gradient of the map, added up in a fixed order.
 
-    What reaches an input pixel are the points of four cells: its own and those to the left, above, and above to the left.
+    A program processes a block of input pixels and some channels of a group. The points of four cells contribute to an input pixel: those
+    of its own cell and of the cells to the left, above, and above to the left.
 
-    ``order`` is ``(B*g, s*H * s*W)``, the output pixels sorted by their cells; ``starts``, ``(B*g, H*W + 1)``, is where each cell begins.
+    ``order``, ``(B*g, s*H * s*W)``, holds the output pixels sorted by their cells. ``starts``, ``(B*g, H*W + 1)``, holds the position in
+    ``order`` where each cell begins.
     """
     pixels, group, image = _block(blocks, groups, PIXELS)
     exists = pixels < height * width
@@ -234,7 +258,8 @@ def gather_gradient(
                 point, group, offset + image * o_b, scope + image * s_b, position, scope_factor,
                 o_c, o_h, o_w, s_c, s_h, s_w, groups, height, width, S, DYNAMIC, WIDE,
             )  # fmt: skip
-            # From the cell that it was sorted into: rounded otherwise here than there, a point on a pixel would be in another.
+            # Measure from the cell that the point was sorted into. A new floor() could give another cell for a point on a pixel, because
+            # this kernel may round the coordinate differently from `locate`.
             right_of, below = _clamp(column, width) - cell_w.to(tl.float32), _clamp(row, height) - cell_h.to(tl.float32)
             weight = (right_of if corner % 2 else 1.0 - right_of) * (below if corner // 2 else 1.0 - below)
             y_at = _fine(point, width, y_h, y_w, S, WIDE)[:, None]
