@@ -209,7 +209,7 @@ def test_an_image_that_a_model_cannot_take(refused, tmp_path, picture, config, w
     PIL.Image.new('RGB', (4000, 2)).save(tmp_path / 'wide.png')
     line = refused('visualize', picture, config, '--image', tmp_path / 'wide.png', '--cfg-options', *SIZES)
     assert 'the model does not accept ' in line
-    assert 'wide.png with its 4000x2 pixels' in line
+    assert 'wide.png of 4000x2 pixels' in line
     assert why in line
 
 
