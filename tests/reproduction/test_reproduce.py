@@ -154,7 +154,7 @@ def test_what_has_no_model_keeps_its_published_cells_and_says_why(call):
     )
     for data in ('coco', 'shapes'):
         text = call(Stub(), 'segformer', '--data', data, '--rows', 'SAPA-G', 'SAPA-B')[1]
-        assert 'SAPA-G: It is not among the upsamplers here.' in text
+        assert 'SAPA-G: This package has no such upsampler.' in text
 
 
 def test_cells(call):
@@ -310,7 +310,7 @@ def test_several_gpus_for_a_row(call, monkeypatch):
         (['--gpus', '0', '1', '2', '--gpus-per-row', '2'], '--gpus takes distinct indices from 0, a multiple of 2 of them, got 0 1 2'),
         (['--gpus-per-row', '2'], '--gpus-per-row needs --gpus'),
         (['--rows', 'FPN'], "segformer has no row 'FPN'; there are nearest"),
-        (['--rows', 'SAPA-G'], 'nothing of segformer can be trained with --data coco: It is not among the upsamplers here'),
+        (['--rows', 'SAPA-G'], 'nothing of segformer can be trained with --data coco: This package has no such upsampler'),
         (['--cfg-options', 'modle.x=1'], 'did you mean model?'),
     ],
 )
