@@ -1,1 +1,1 @@
-"""Data: the built-in Shapes scenes, and COCO-format folders of the user's own."""
+"""Datasets: the built-in Shapes scenes, and users' own folders in COCO format."""

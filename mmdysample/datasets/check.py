@@ -1,4 +1,4 @@
-"""Look for a config's data before anything is built, so that what is missing is named at once."""
+"""Check a config's data before anything is built, so that missing files are reported at once."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from mmengine.config import Config
 from .shapes_writer import ShapesSpec, ensure_shapes
 
 COCO_KEYS = ('images', 'annotations', 'categories')
-PARSE_BELOW = 64 * 2**20  # bytes; parsing the 450 MB of COCO's training set would take longer than it is worth
+PARSE_BELOW = 64 * 2**20  # bytes; larger files are not checked, because parsing the 450 MB of COCO's training set takes too long
 
 
 def prepare_data(config: Config, splits: Iterable[str]) -> None:
@@ -20,10 +20,10 @@ def prepare_data(config: Config, splits: Iterable[str]) -> None:
 
     Args:
         config: The config.
-        splits: Which of ``'train'``, ``'val'`` and ``'test'`` will be used.
+        splits: The splits that will be used, of ``'train'``, ``'val'`` and ``'test'``.
 
     Raises:
-        ValueError: A folder or an annotation file is missing, or is not what it should be; with what to do about it.
+        ValueError: A folder or an annotation file is missing or invalid. The message names the remedy.
     """
     if 'shapes' in config:
         ensure_shapes(Path(config.shapes.root), _spec(**{k: v for k, v in config.shapes.items() if k != 'root'}))
@@ -41,7 +41,7 @@ def _spec(**arguments: int) -> ShapesSpec:
 
 
 def leaves(dataloader: dict) -> Iterator[dict]:
-    """The data sets of a data loader that read files, below any wrappers."""
+    """Yield the configs of the datasets of a data loader that read files, within any wrappers."""
     pending = [dataloader.get('dataset')]
     while pending:
         dataset = pending.pop()
@@ -64,7 +64,7 @@ def _check_dataset(config: Config, dataset: dict) -> None:
     prefixes = dataset.get('data_prefix') or {}
     for prefix in prefixes.values():
         if isinstance(prefix, str) and not (root / prefix).is_dir():
-            archive = (root / prefix).with_suffix('.zip')  # COCO's panoptic labels come as an archive within an archive
+            archive = (root / prefix).with_suffix('.zip')  # COCO's panoptic labels are an archive within an archive
             remedy = f'. Unpack {archive}' if archive.is_file() else _remedy(config)
             raise ValueError(f'there is no folder {root / prefix}{remedy}')
     if dataset.get('type') == 'NYUDataset' and {'img_path', 'depth_map_path'} <= prefixes.keys():
@@ -77,10 +77,12 @@ def _check_file(config: Config, path: Path) -> None:
 
 
 def _check_depth_maps(images: Path, depths: Path, suffix: str) -> None:
-    """Mmseg pairs them by name, and finds out in a worker of the data loader."""
+    """Check that each image has a depth map of its name. Otherwise mmseg would fail only in a data loader worker."""
     names = sorted(path.relative_to(images).with_suffix('.png') for path in images.rglob(f'*{suffix}'))
     if not names:
-        raise ValueError(f'there is no image *{suffix} in {images}; train_dataloader.dataset.img_suffix and so on choose another ending')
+        raise ValueError(
+            f'there is no image *{suffix} in {images}; set img_suffix of every dataset, as in train_dataloader.dataset.img_suffix'
+        )
     missing = [name for name in names if not (depths / name).is_file()]
     if missing:
         raise ValueError(f'{len(missing)} of the {len(names)} images in {images} have no depth map: there is no {depths / missing[0]}')
@@ -88,32 +90,32 @@ def _check_depth_maps(images: Path, depths: Path, suffix: str) -> None:
 
 def _remedy(config: Config) -> str:
     variables = sorted(set(re.findall(r'\{\{\s*\$(\w+_ROOT)\s*:', config.text)))
-    hint = f'. Let {" or ".join(variables)} name the folder of your data' if variables else '. Name the folder with --data-root'
+    hint = f'. Set {" or ".join(variables)} to the folder of your data' if variables else '. Give the folder with --data-root'
     twin = Path(config.filename).parent / 'shapes' / f'{Path(config.filename).stem}_shapes.py'
     if twin.is_file():
-        hint += f', or try {os.path.relpath(twin)}, which makes its own'
+        hint += f', or try {os.path.relpath(twin)}, which generates its own data'
     return hint
 
 
 def read_coco(path: Path) -> dict:
-    """Read a COCO annotation file.
+    """Return the content of a COCO annotation file.
 
     Raises:
-        ValueError: It is missing, no JSON, or has not the keys of COCO's format.
+        ValueError: The file is missing, is not JSON, or lacks keys of COCO's format.
     """
     if not path.is_file():
         raise ValueError(f'there is no annotation file {path}')
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f'{path} is no JSON: {error}') from error
+        raise ValueError(f'{path} is not JSON: {error}') from error
     missing = [key for key in COCO_KEYS if not isinstance(content, dict) or key not in content]
     if missing:
         raise ValueError(f'{path} is not in COCO format: it lacks {", ".join(missing)} (expected {", ".join(COCO_KEYS)})')
     categories = content['categories']
     named = isinstance(categories, list) and all(isinstance(category, dict) and 'name' in category for category in categories)
     if not categories or not named:
-        raise ValueError(f'{path} is not in COCO format: its categories must be a list of objects with a name, and at least one')
+        raise ValueError(f'{path} is not in COCO format: its categories must be a list of at least one object with a name')
     return content
 
 
@@ -125,12 +127,12 @@ def _check_categories(path: Path, dataset: dict) -> None:
         panoptic_classes(path, content)
     names = [category['name'] for category in content['categories']]
     classes = class_names(dataset) or names
-    # More categories than classes are a choice of classes, as in metainfo=dict(classes=('person',)). But mmdet numbers the classes in
-    # the order of the file, so that any other order, or a class that is missing, would shift the names.
+    # Categories that are not among the classes are allowed: metainfo=dict(classes=('person',)) selects a class. But mmdet numbers the
+    # classes in the order of the file, so with another order, or a missing class, the names would not belong to the numbers.
     if [name for name in names if name in classes] != classes:
         raise ValueError(
-            f'{path} has the categories {_short(names)}, and the config the classes {_short(classes)}: all of these must be among those, '
-            'in their order; with --data-root the classes are taken from the annotations'
+            f'{path} has the categories {_short(names)}, and the config the classes {_short(classes)}: each class must be a category, '
+            'and in the same order; with --data-root the classes are taken from the annotations'
         )
 
 
@@ -139,7 +141,7 @@ def _short(names: list[str]) -> str:
 
 
 def class_names(dataset: dict) -> list[str]:
-    """The classes that a data set's config names, or else those of its class; none where it is unknown."""
+    """Return the classes in a dataset's config, or else those of its dataset class; an empty list if they are unknown."""
     classes = (dataset.get('metainfo') or {}).get('classes')
     if not classes and dataset.get('type') in ('CocoDataset', 'CocoPanopticDataset'):
         from mmdet import datasets
@@ -149,22 +151,22 @@ def class_names(dataset: dict) -> list[str]:
 
 
 def is_panoptic(dataset: dict) -> bool:
-    """Whether a data set reads panoptic labels in COCO's format."""
+    """Return True if a dataset reads panoptic labels in COCO's format."""
     return str(dataset.get('type')).endswith('CocoPanopticDataset')
 
 
 def panoptic_classes(path: Path, content: dict) -> dict[str, tuple[str, ...]]:
-    """Read the classes of panoptic annotations.
+    """Return the classes of panoptic annotations.
 
     Args:
-        path: The file, for messages.
-        content: What :func:`read_coco` read from it.
+        path: The file, for error messages.
+        content: Its content, as returned by :func:`read_coco`.
 
     Returns:
-        ``classes``, ``thing_classes`` and ``stuff_classes``, as mmdet's ``metainfo`` has them.
+        ``classes``, ``thing_classes`` and ``stuff_classes``, as in mmdet's ``metainfo``.
 
     Raises:
-        ValueError: A category or an image does not say what a panoptic one says, or a thing comes after stuff.
+        ValueError: A category lacks ``isthing``, an annotation lacks ``segments_info``, or a thing comes after stuff.
     """
     categories = content['categories']
     segmented = all('segments_info' in annotation for annotation in content['annotations'])
@@ -174,6 +176,6 @@ def panoptic_classes(path: Path, content: dict) -> dict[str, tuple[str, ...]]:
     names = tuple(category['name'] for category in categories)
     things = sum(flags)
     if not all(flags[:things]):
-        # mmdet numbers the classes in the order of the file, and its heads take the first ones for things.
+        # mmdet numbers the classes in the order of the file, and its heads treat the first ones as things.
         raise ValueError(f'the things among the categories of {path} must come before the stuff, got {_short(list(names))}')
     return dict(classes=names, thing_classes=names[:things], stuff_classes=names[things:])

@@ -1,4 +1,4 @@
-"""Point a config at a folder of the user's own."""
+"""Let a config read its data from a folder of the user."""
 
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
@@ -10,27 +10,27 @@ from .check import class_names, is_panoptic, leaves, panoptic_classes, read_coco
 
 
 class Split(NamedTuple):
-    """Where a split lies; None stands for the usual place."""
+    """The annotation file and the image folder of a split; None for the default location."""
 
     ann: Optional[str] = None
     img: Optional[str] = None
 
 
 def use_folder(config: Config, root: str, splits: dict[str, Split]) -> list[str]:
-    """Read all data from a folder.
+    """Change a config so that it reads all data from a folder.
 
-    A config with COCO annotations finds them as ``annotations/instances_{train,val}*.json``, and the images in ``{train,val}*/``; a
-    panoptic one as ``annotations/panoptic_{train,val}*.json``, with the PNG files in a folder beside it, of the same name. When the
-    categories are not those of the config, the classes and every ``num_classes`` of the model are set from the annotations. Any other
-    config keeps its layout and reads it from the folder.
+    For a config with COCO annotations, these are ``annotations/instances_{train,val}*.json`` by default, and the images are in
+    ``{train,val}*/``. For a panoptic config, the annotations are ``annotations/panoptic_{train,val}*.json``, and the PNG files are in a
+    folder of the same name next to each file. If the categories differ from the classes of the config, the classes and every
+    ``num_classes`` of the model are set from the annotations. Any other config keeps its folder layout and only changes ``data_root``.
 
     Args:
-        config: The config, changed in place so that it needs nothing else later.
+        config: The config, changed in place, so that its saved copy is complete.
         root: The folder.
-        splits: ``'train'``, ``'val'`` or both, and where their files lie, relative to here or to the folder.
+        splits: The paths for ``'train'``, ``'val'`` or both, relative to the current directory or to the folder.
 
     Returns:
-        What was found, in sentences for the user.
+        Lines for the user that name the files found.
 
     Raises:
         ValueError: The folder, a file or a key in it is missing, or there is more than one candidate.
@@ -38,7 +38,7 @@ def use_folder(config: Config, root: str, splits: dict[str, Split]) -> list[str]
     folder = Path(root).resolve()
     if not folder.is_dir():
         raise ValueError(f'there is no data folder {root}')
-    config.pop('shapes', None)  # nothing is to be drawn
+    config.pop('shapes', None)  # or prepare_data would write the Shapes scenes
     loaders = {'train': ('train_dataloader',), 'val': ('val_dataloader', 'test_dataloader')}
     datasets = {split: [d for name in loaders[split] for d in leaves(config.get(name) or {})] for split in splits}
     if not all(str(dataset.get('ann_file', '')).endswith('.json') for group in datasets.values() for dataset in group):
@@ -73,11 +73,11 @@ def use_folder(config: Config, root: str, splits: dict[str, Split]) -> list[str]
         found.append(f'{split}: {ann}, images in {img}')
 
     if any(class_names(dataset) != names for dataset in every):
-        # One of its own: CocoDataset would keep COCO's 80 colours.
+        # Set a palette with the classes, because CocoDataset would keep the 80 colours of COCO.
         palette = [tuple(colour) for colour in np.random.default_rng(0).integers(0, 256, (len(names), 3)).tolist()]
         for dataset in every:
             dataset['metainfo'] = dict(classes, palette=palette)
-        things = classes.get('thing_classes', tuple(names))  # the detector's classes; the stuff is the semantic head's
+        things = classes.get('thing_classes', tuple(names))  # the classes of the detector; the semantic head predicts the stuff
         counts = dict(num_classes=len(things), num_things_classes=len(things), num_stuff_classes=len(names) - len(things))
         _set_counts(config.model, counts)
         found.append(f'classes: {len(names)} from the annotations ({", ".join(names)})')
@@ -89,12 +89,12 @@ def _find(folder: Path, given: Optional[str], pattern: str, flag: str) -> Path:
         for candidate in (Path(given), folder / given):
             if candidate.exists():
                 return candidate.resolve()
-        raise ValueError(f'{flag}: there is no {given}, neither here nor in {folder}')
+        raise ValueError(f'{flag}: there is no {given}, neither in the current directory nor in {folder}')
     wants_folder = pattern.endswith('/')
     found = sorted(path for path in folder.glob(pattern.rstrip('/')) if path.is_dir() == wants_folder)
     if len(found) != 1:
         candidates = f'more than one ({", ".join(path.name for path in found)})' if found else 'none'
-        raise ValueError(f'{folder} should hold one {pattern}, and holds {candidates}: name it with {flag}')
+        raise ValueError(f'{folder} should hold one {pattern}, but holds {candidates}: give it with {flag}')
     return found[0]
 
 

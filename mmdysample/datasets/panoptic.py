@@ -14,7 +14,7 @@ from mmdet.datasets.transforms import LoadPanopticAnnotations as StockLoadPanopt
 
 
 def rgb_to_id(rgb: np.ndarray) -> np.ndarray:
-    """The ids of segments from COCO's panoptic colours, ``id = R + 256 G + 65536 B``.
+    """Return the ids of segments from COCO's panoptic colours: ``id = R + 256 G + 65536 B``.
 
     Args:
         rgb: ``(H, W, 3)``, uint8.
@@ -28,7 +28,7 @@ def rgb_to_id(rgb: np.ndarray) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class LoadPanopticAnnotations(StockLoadPanopticAnnotations):
-    """mmdet's transform of the same name, without panopticapi, of which it needs one line of arithmetic.
+    """mmdet's transform of the same name without panopticapi, of which mmdet uses only :func:`rgb_to_id`.
 
     Args:
         with_mask: Whether to load the masks of things.
@@ -37,6 +37,6 @@ class LoadPanopticAnnotations(StockLoadPanopticAnnotations):
     """
 
     def __init__(self, with_mask: bool = True, with_seg: bool = True, **kwargs: Any) -> None:
-        # Past mmdet's constructor, which refuses to go on without panopticapi, to the one above it.
+        # Call the constructor of the base class, because that of StockLoadPanopticAnnotations raises an error without panopticapi.
         LoadAnnotations.__init__(self, with_mask=with_mask, with_seg=with_seg, with_keypoints=False, **kwargs)
         self.rgb2id = rgb_to_id

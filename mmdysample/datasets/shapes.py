@@ -1,8 +1,7 @@
-"""Shapes: built-in scenes, so that every experiment runs from nothing on a laptop.
+"""Shapes: built-in synthetic scenes, with which every experiment runs on a laptop without a download.
 
-Circles, squares and triangles with thin rods stand before a wall on textured ground, overlapping and touching, so that where an edge
-lies is most of the task. From one scene come the image and all its labels. :func:`render` makes a scene; ``shapes_writer`` writes a
-data set of them.
+Circles, squares and triangles with thin rods stand on textured ground in front of a wall. They overlap and touch, so most of the task is
+to locate edges. Each scene gives an image and all its labels. :func:`render` draws a scene; ``shapes_writer`` writes a dataset of them.
 """
 
 from dataclasses import dataclass
@@ -15,14 +14,14 @@ THINGS = ('circle', 'square', 'triangle')
 STUFF = ('wall', 'ground')
 HUES = (0.0, 120.0, 240.0)  # degrees: about red, green and blue things, on walls and grounds of any colour
 WALL_DEPTH, NEAREST_DEPTH = 10.0, 2.0  # metres
-MIN_VISIBLE = 0.3  # share of an object that what stands before it leaves uncovered, at least
+MIN_VISIBLE = 0.3  # the smallest fraction of an object that nearer objects leave uncovered
 
 
 class Instance(NamedTuple):
     """An object of a scene."""
 
     category: int  # index into THINGS
-    mask: np.ndarray  # (H, W), bool: what of it is visible
+    mask: np.ndarray  # (H, W), bool: its visible pixels
 
 
 @dataclass
@@ -36,15 +35,15 @@ class Scene:
 
 
 def render(index: int, seed: int = 0, size: int = 128) -> Scene:
-    """Draw a scene, the same one for the same arguments.
+    """Return a scene, the same one for the same arguments.
 
     Args:
-        index: Number of the scene.
-        seed: Seed of the whole data set.
+        index: The number of the scene.
+        seed: The seed of the whole dataset.
         size: Height and width in pixels.
 
     Returns:
-        The scene. Up to eight objects stand in it, each with at least 30 % of its area uncovered.
+        The scene. It holds up to eight objects, each with at least 30 % of its area visible.
     """
     rng = np.random.default_rng((seed, index))
     scene = _background(rng, size)
@@ -70,7 +69,7 @@ def render(index: int, seed: int = 0, size: int = 128) -> Scene:
 def _background(rng: np.random.Generator, size: int) -> Scene:
     horizon = int(size * rng.uniform(0.3, 0.6))
     below = np.arange(size) >= horizon
-    # A plane seen at an angle: depth falls as 1 / (rows below the horizon).
+    # The ground is a plane, so the inverse of its depth grows linearly with the rows below the horizon.
     nearness = np.clip((np.arange(size) - horizon) / (size - horizon), 0, 1)
     row_depth = 1 / ((1 - nearness) / WALL_DEPTH + nearness / NEAREST_DEPTH)
     wide = np.broadcast_to(below[:, None], (size, size))
@@ -84,7 +83,7 @@ def _background(rng: np.random.Generator, size: int) -> Scene:
 
 
 def _texture(rng: np.random.Generator, size: int, hue: float, contrast: float) -> np.ndarray:
-    """A colour of about a hue (degrees), strong or pale, with smooth mottling, ``(size, size, 3)``, float32."""
+    """Return a smoothly mottled colour near a hue (degrees), of random saturation and brightness: ``(size, size, 3)``, float32."""
     hsv = np.array([[[rng.normal(hue, 15) % 360, rng.uniform(0.3, 0.9), rng.uniform(80, 220)]]], np.float32)
     colour = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0]
     spots = rng.normal(0, contrast / 2, (size // 8, size // 8)).astype(np.float32)
@@ -93,7 +92,7 @@ def _texture(rng: np.random.Generator, size: int, hue: float, contrast: float) -
 
 
 def _silhouette(rng: np.random.Generator, category: int, size: int, radius: float) -> np.ndarray:
-    """A body with rods one or two pixels thin, ``(size, size)``, bool."""
+    """Return the mask of a body with up to two rods, one or two pixels wide: ``(size, size)``, bool."""
     canvas = np.zeros((size, size), np.uint8)
     centre = rng.uniform(0.5 * radius, size - 0.5 * radius, 2)
     corners, upright = {'circle': (64, 0.0), 'square': (4, np.pi / 4), 'triangle': (3, -np.pi / 2)}[THINGS[category]]

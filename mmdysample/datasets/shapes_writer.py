@@ -1,11 +1,11 @@
-"""Shapes on disk, in the layouts of COCO, ADE20K and NYU Depth V2, so that the frameworks' own dataset classes read it.
+"""Write Shapes scenes in the layouts of COCO, ADE20K and NYU Depth V2, which the dataset classes of mmdet and mmseg read.
 
 ::
 
-    shapes.json                              what the set was made with
+    shapes.json                              the arguments of the dataset, see ShapesSpec
     coco/{train,val}2017/                    images
     coco/annotations/instances_*.json        boxes and masks
-    coco/annotations/panoptic_*.json, */     segments, and their ids as colours
+    coco/annotations/panoptic_*.json, */     segments, and PNG files with their ids as colours
     ade/images/{training,validation}/        the same images
     ade/annotations/{training,validation}/   0 = unlabelled, 1 .. 5 in the order of THINGS + STUFF
     nyu/images/{train,test}/                 the same images
@@ -26,12 +26,12 @@ from rich.progress import track
 
 from .shapes import STUFF, THINGS, Scene, render
 
-VAL_START = 1_000_000  # validation scenes are numbered from here: no set is large enough to run into them
+VAL_START = 1_000_000  # the index of the first validation scene, beyond the training scenes of any dataset
 
 
 @dataclass(frozen=True)
 class ShapesSpec:
-    """What a set of scenes is made of: the numbers of training and validation images, their size in pixels, and the seed."""
+    """The arguments of a dataset: the numbers of training and validation images, their height and width in pixels, and the seed."""
 
     train: int = 256
     val: int = 64
@@ -44,17 +44,17 @@ class ShapesSpec:
 
 
 def ensure_shapes(root: Path, spec: ShapesSpec) -> None:
-    """Write the scenes to a folder, unless they are there already.
+    """Write the scenes to a folder, unless it holds them already.
 
-    They are written beside it and moved there in the end: an interrupted run leaves nothing half done, and of two processes that write
-    at once, one wins.
+    The scenes are written to a temporary folder, which is then renamed. An interrupted run thus leaves no incomplete dataset, and if two
+    processes write at the same time, the dataset of one of them is kept.
 
     Args:
         root: The folder.
-        spec: What to write.
+        spec: The arguments of the dataset.
 
     Raises:
-        ValueError: The folder holds something else.
+        ValueError: The folder holds other files or a dataset with other arguments.
     """
     if root.exists():
         _check(root, spec)
@@ -65,10 +65,10 @@ def ensure_shapes(root: Path, spec: ShapesSpec) -> None:
     try:
         _write(draft, spec)
         _write_depth(draft / 'nyu', spec)
-        draft.chmod(0o755)  # a temporary folder is its owner's alone
+        draft.chmod(0o755)  # only its owner can read a temporary folder
         try:
             draft.rename(root)
-        except OSError:  # another process was first
+        except OSError:  # another process has renamed its folder first
             _check(root, spec)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -80,7 +80,7 @@ def _check(root: Path, spec: ShapesSpec) -> None:
     if found != asdict(spec):
         raise ValueError(
             f'{root} does not hold the Shapes scenes that the config asks for: it holds {found or "something else"}, and the config '
-            f'asks for {asdict(spec)}. Remove the folder, or let SHAPES_ROOT name another'
+            f'asks for {asdict(spec)}. Remove the folder, or set SHAPES_ROOT to another'
         )
 
 
@@ -116,7 +116,7 @@ def _write(root: Path, spec: ShapesSpec) -> None:
 
 
 def _ensure_depth(root: Path, spec: ShapesSpec) -> None:
-    """Write the depth beside the other labels of a set that was made before there was any."""
+    """Add the depth labels to a dataset of an older version, which had none."""
     folder = root / 'nyu'
     if folder.exists():
         return
@@ -124,14 +124,14 @@ def _ensure_depth(root: Path, spec: ShapesSpec) -> None:
     try:
         _write_depth(draft, spec)
         draft.chmod(0o755)
-        with suppress(OSError):  # another process was first
+        with suppress(OSError):  # another process has renamed its folder first
             draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write_depth(folder: Path, spec: ShapesSpec) -> None:
-    """Write the images and their depth, in millimetres, which tell every depth to 0.05 % and leave 0 for what is unknown in NYU's."""
+    """Write the images, and their depth in whole millimetres. Rounding changes a depth by at most 0.03 %. NYU uses 0 for unknown."""
     for split, start, count in (('train', 0, spec.train), ('test', VAL_START, spec.val)):
         for kind in ('images', 'annotations'):
             (folder / kind / split).mkdir(parents=True)
@@ -154,7 +154,7 @@ def _instances(scene: Scene, image_id: int, first_id: int) -> list[dict]:
 
 
 def _segments(scene: Scene) -> tuple[list[dict], np.ndarray]:
-    """The panoptic segments of a scene, and the map of their ids, ``(H, W)``."""
+    """Return the panoptic segments of a scene, and the map of their ids, ``(H, W)``."""
     stuff = [(len(THINGS) + i, scene.semantic == len(THINGS) + i) for i in range(len(STUFF))]
     ids = np.zeros(scene.semantic.shape, np.uint32)
     segments: list[dict] = []
@@ -178,7 +178,7 @@ def _encode(mask: np.ndarray) -> dict:
 
 
 def _id_to_rgb(ids: np.ndarray) -> np.ndarray:
-    """COCO's panoptic colours: ``id = R + 256 G + 65536 B``."""
+    """Return COCO's panoptic colours of ids: ``id = R + 256 G + 65536 B``."""
     return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
 
 

@@ -1,1 +1,1 @@
-"""Metrics: what computes them, and what hands them to mmengine."""
+"""Metrics: the computations on arrays, and the classes that mmengine calls."""

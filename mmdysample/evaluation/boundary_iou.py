@@ -1,4 +1,4 @@
-"""Intersection over union at the boundaries of segments, in the forms that papers report. Arrays in, counts out."""
+"""Intersection over union at the boundaries of segments, in the variants that papers report, as functions of label arrays."""
 
 import math
 from collections.abc import Callable
@@ -10,18 +10,18 @@ IGNORE = 255
 
 
 def width_in_pixels(shape: tuple[int, ...], ratio: float) -> int:
-    """The width of a boundary, as a share of the diagonal of an image of ``(H, W)`` pixels: at least one pixel."""
+    """Return the width of a boundary in pixels, at least 1, from a fraction of the diagonal of an image of shape ``(H, W)``."""
     return max(1, round(ratio * math.hypot(shape[0], shape[1])))
 
 
 def boundary(mask: np.ndarray, width: int) -> np.ndarray:
-    """The pixels of a mask that lie within a number of pixels from its contour, the image's border included.
+    """Return the pixels of a mask within a distance from its contour. The border of the image counts as contour.
 
-    Distance is that of a king's moves, as in the authors' code of Boundary IoU, which erodes by 3x3 pixels.
+    The distance is the Chebyshev distance, as in the authors' code of Boundary IoU, which erodes with a 3x3 kernel.
 
     Args:
         mask: ``(H, W)``, bool.
-        width: In pixels.
+        width: The largest distance, in pixels.
 
     Returns:
         ``(H, W)``, bool.
@@ -33,18 +33,18 @@ def boundary(mask: np.ndarray, width: int) -> np.ndarray:
 
 
 def boundary_iou_counts(prediction: np.ndarray, truth: np.ndarray, classes: int, width: int) -> np.ndarray:
-    """Boundary IoU (Cheng et al., CVPR 2021, https://arxiv.org/abs/2103.16562, eq. 2), for each class.
+    """Return the counts of Boundary IoU for each class (Cheng et al., CVPR 2021, https://arxiv.org/abs/2103.16562, eq. 2).
 
-    Of each mask, only the band within ``width`` of its contour counts: the two bands are intersected and united.
+    Only the band of each mask within ``width`` of its contour counts. The IoU is that of the predicted and the true band.
 
     Args:
         prediction: Labels, ``(H, W)``, integer.
-        truth: Likewise.
-        classes: Their number.
-        width: In pixels.
+        truth: Labels, ``(H, W)``, integer.
+        classes: The number of classes.
+        width: The width of the band, in pixels.
 
     Returns:
-        Pixels in the intersection and in the union, ``(2, classes)``, int64: to be added up over images before they are divided.
+        Pixels in the intersection and in the union, ``(2, classes)``, int64. Sum them over all images before dividing.
     """
     counts = np.zeros((2, classes), np.int64)
     for label in np.union1d(np.unique(prediction), np.unique(truth)):
@@ -55,11 +55,11 @@ def boundary_iou_counts(prediction: np.ndarray, truth: np.ndarray, classes: int,
 
 
 def at_predicted_boundary_counts(prediction: np.ndarray, truth: np.ndarray, classes: int, width: int) -> np.ndarray:
-    """The variant that DySample, FADE and SAPA report as bIoU: plain IoU over the pixels at predicted boundaries.
+    """Return the counts of the variant that DySample, FADE and SAPA report as bIoU: plain IoU over the pixels at predicted boundaries.
 
-    Read from the code that circulates with their releases: per class, the band within ``width`` of the contour of what is predicted; the
-    confusion matrix is accumulated over the pixels in any such band. What is missed away from them costs nothing, so it is no Boundary
-    IoU, and comparable only with itself. Arguments and result as in :func:`boundary_iou_counts`.
+    This follows the code that circulates with their releases. It takes the band within ``width`` of the contour of each predicted class,
+    and accumulates the confusion matrix over the pixels in any band. Objects that are missed away from these bands do not lower the value,
+    so it is not Boundary IoU and is comparable only with itself. Arguments and result are those of :func:`boundary_iou_counts`.
     """
     near = np.zeros(prediction.shape, bool)
     for label in np.unique(prediction):
@@ -68,9 +68,10 @@ def at_predicted_boundary_counts(prediction: np.ndarray, truth: np.ndarray, clas
 
 
 def near_boundary_counts(prediction: np.ndarray, truth: np.ndarray, classes: int, width: int) -> np.ndarray:
-    """Plain IoU over the pixels within ``width`` of a true boundary, on either side of it: the "trimap" of Kohli et al. (IJCV 2009).
+    """Return the counts of plain IoU over the pixels within ``width`` of a true boundary: the "trimap" of Kohli et al. (IJCV 2009).
 
-    The image's border is no boundary here. Arguments and result as in :func:`boundary_iou_counts`.
+    The pixels on both sides of a boundary count. The border of the image is not a boundary here. Arguments and result are those of
+    :func:`boundary_iou_counts`.
     """
     padded = np.pad(truth, width, mode='edge')
     near = np.zeros(padded.shape, bool)
@@ -90,7 +91,7 @@ def _iou_counts(prediction: np.ndarray, truth: np.ndarray, classes: int) -> np.n
 
 Counts = Callable[[np.ndarray, np.ndarray, int, int], np.ndarray]
 
-# By the name of the metric: what counts, and the width of a boundary by default, as a share of the diagonal.
+# For each metric: the function that counts, and the default width of a boundary as a fraction of the diagonal.
 FORMS: dict[str, tuple[Counts, float]] = {
     'boundary_iou': (boundary_iou_counts, 0.02),
     'predicted_boundary_iou': (at_predicted_boundary_counts, 0.005),

@@ -1,4 +1,4 @@
-"""IoU at boundaries, as a metric of mmseg."""
+"""IoU at boundaries as a metric for mmseg."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -16,20 +16,23 @@ require('mmseg', 'mmdysample.BoundaryIoUMetric')
 
 @METRICS.register_module()
 class BoundaryIoUMetric(BaseMetric):
-    """Mean IoU at boundaries, in the forms of :mod:`~mmdysample.evaluation.boundary_iou`, each under its own name.
+    """Mean IoU at boundaries, in the variants of :mod:`~mmdysample.evaluation.boundary_iou`.
 
-    ``boundary_iou``: Boundary IoU as its paper defines it. ``predicted_boundary_iou``: what the tables of FADE, SAPA and DySample call
-    bIoU, as far as public code tells. ``near_boundary_iou``: IoU within a band around true boundaries. Pixels without a label count
-    nowhere. Each is the mean over the classes that occur, of counts that are added up over all images, in percent.
+    - ``boundary_iou``: Boundary IoU as its paper defines it.
+    - ``predicted_boundary_iou``: the bIoU in the tables of FADE, SAPA and DySample, according to public code.
+    - ``near_boundary_iou``: IoU within a band around true boundaries.
+
+    Unlabelled pixels are ignored. Each value is in percent: counts are summed over all images, divided for each class, and averaged over
+    the classes that occur.
 
     Args:
-        forms: Which, and for each the width of a boundary, as a share of the image's diagonal: a sequence of names for the widths of
-            the papers (0.02, 0.005 and 0.02), or a mapping from names to widths.
-        ignore_index: The label of pixels without one.
+        forms: The variants to compute: a sequence of names, with the widths of the papers (0.02, 0.005 and 0.02), or a mapping from names
+            to widths. A width is a fraction of the image's diagonal.
+        ignore_index: The label of unlabelled pixels.
         kwargs: As in mmengine's metrics: ``prefix``, ``collect_device``.
 
     Raises:
-        ValueError: A form is unknown, or a width is no share of the diagonal.
+        ValueError: ``forms`` is empty or has an unknown name, or a width is not between 0 and 1.
     """
 
     def __init__(
@@ -46,33 +49,33 @@ class BoundaryIoUMetric(BaseMetric):
         self.ratios = {name: forms[name] if isinstance(forms, Mapping) else FORMS[name][1] for name in names}
         for name, ratio in self.ratios.items():
             if not (isinstance(ratio, (int, float)) and 0 < ratio < 1):
-                raise ValueError(f"the width of {name} is a share of the image's diagonal, above 0 and below 1, got {ratio!r}")
+                raise ValueError(f"the width of {name} must be a fraction of the image's diagonal, above 0 and below 1, got {ratio!r}")
         self.ignore_index = ignore_index
 
     def process(self, data_batch: Optional[dict], data_samples: Sequence[dict]) -> None:
-        """Count in each image.
+        """Count the pixels of each image.
 
         Args:
-            data_batch: Of the data loader; not used.
-            data_samples: With ``gt_sem_seg`` and ``pred_sem_seg``, each with ``data``, labels, ``(1, H, W)``.
+            data_batch: The batch of the data loader; not used.
+            data_samples: Samples with ``gt_sem_seg`` and ``pred_sem_seg``, each with ``data``, labels, ``(1, H, W)``.
         """
         classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
             prediction, truth = (sample[key]['data'].squeeze(0).cpu().numpy().astype(np.int64) for key in ('pred_sem_seg', 'gt_sem_seg'))
             unlabelled = truth == self.ignore_index
-            # One label for both, and no class: what lies there is outside every mask.
+            # The same label, which is no class, in both maps puts unlabelled pixels outside every mask.
             prediction, truth = (np.where(unlabelled, max(IGNORE, classes), labels) for labels in (prediction, truth))
             widths = {name: width_in_pixels(truth.shape, ratio) for name, ratio in self.ratios.items()}
             self.results.append(np.stack([FORMS[name][0](prediction, truth, classes, width) for name, width in widths.items()]))
 
     def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
-        """Add up the counts, divide, and average over classes.
+        """Return the mean over classes of the summed counts.
 
         Args:
-            results: For each image, ``(forms, 2, classes)``.
+            results: The counts of each image, ``(forms, 2, classes)``.
 
         Returns:
-            Percentages by the names of the forms; NaN where no class occurs.
+            Percentages by the names of the variants; NaN if no class occurs.
         """
         intersection, union = np.moveaxis(np.sum(results, axis=0), 1, 0)
         return {

@@ -1,4 +1,4 @@
-"""PQ, SQ and RQ of a panoptic model, without panopticapi."""
+"""PQ, SQ and RQ of a panoptic model without panopticapi."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -28,24 +28,24 @@ PANOPTICAPI = 'pip install git+https://github.com/cocodataset/panopticapi.git'
 
 
 class CocoPanopticMetric(BaseMetric):
-    """mmdet's metric of the same name and with the same results, where panopticapi is not installed.
+    """Replacement of mmdet's metric of the same name, with the same results, for use without panopticapi.
 
-    mmdet's needs panopticapi, which its authors publish on no package index; in a config, ``type='mmdysample.CocoPanopticMetric'`` is
-    mmdet's where it is installed, and this one otherwise. It scores each image as it is predicted, and writes no files.
+    mmdet's metric needs panopticapi, which is on no package index. In a config, ``type='mmdysample.CocoPanopticMetric'`` is mmdet's metric
+    if panopticapi is installed, and this class otherwise. It scores each image as it is predicted and writes no files.
 
     Args:
-        ann_file: COCO's panoptic annotations.
+        ann_file: The file of panoptic annotations in COCO's format.
         seg_prefix: The folder of their PNG files.
-        classwise: Whether to print a table of all classes, too.
-        format_only: Not here: files for COCO's server need panopticapi, as does ``outfile_prefix``.
-        outfile_prefix: Not here.
-        nproc: As in mmdet, where it is a number of processes; unused.
-        backend_args: Storage of the annotations, see :func:`mmengine.fileio.get`.
+        classwise: Whether to also print a table of all classes.
+        format_only: Not supported, because writing files for COCO's server needs panopticapi.
+        outfile_prefix: Not supported, for the same reason.
+        nproc: Unused; the number of processes in mmdet.
+        backend_args: The storage of the annotations, see :func:`mmengine.fileio.get`.
         collect_device: As in :class:`mmengine.evaluator.BaseMetric`.
-        prefix: Of the names of the results, ``'coco_panoptic'`` by default.
+        prefix: The prefix of the names of the results, ``'coco_panoptic'`` by default.
 
     Raises:
-        ValueError: ``ann_file`` or ``seg_prefix`` is missing, or files are asked for.
+        ValueError: ``ann_file`` or ``seg_prefix`` is missing, or ``format_only`` or ``outfile_prefix`` is set.
     """
 
     default_prefix: Optional[str] = 'coco_panoptic'
@@ -74,18 +74,18 @@ class CocoPanopticMetric(BaseMetric):
             self.truth = COCOPanoptic(path)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Count the matches of a batch.
+        """Count the matched segments of a batch.
 
         Args:
             data_batch: Unused.
-            data_samples: With ``img_id`` and ``pred_panoptic_seg``, whose ``sem_seg`` is ``(1, H, W)``, class + 1000 * instance.
+            data_samples: Samples with ``img_id`` and ``pred_panoptic_seg``, whose ``sem_seg`` is ``(1, H, W)``: class + 1000 * instance.
         """
         for sample in data_samples:
             truth = self._true_segments(sample['img_id'])
             self.results.append(match_segments(self._predicted_segments(sample['pred_panoptic_seg']), truth, len(self._class_of())))
 
     def _class_of(self) -> dict[int, int]:
-        """The classes of the categories, numbered as mmdet numbers them."""
+        """Return the class index of each category id, numbered as in mmdet."""
         return {category: i for i, category in enumerate(self.truth.get_cat_ids(cat_names=self.dataset_meta['classes']))}
 
     def _true_segments(self, image_id: int) -> Segments:
@@ -107,13 +107,13 @@ class CocoPanopticMetric(BaseMetric):
         return Segments(ids, {i: label for i, label in classes.items() if label not in void})
 
     def compute_metrics(self, results: list[Matches]) -> dict[str, float]:
-        """Average over classes.
+        """Return the quality, averaged over classes.
 
         Args:
-            results: The counts of all images.
+            results: The counts of each image.
 
         Returns:
-            In percent, by mmdet's names: ``PQ``, ``SQ``, ``RQ`` of all classes, and with ``_th`` and ``_st`` of things and stuff.
+            Percentages by mmdet's names: ``PQ``, ``SQ`` and ``RQ`` of all classes, with the suffix ``_th`` of things, and ``_st`` of stuff.
         """
         total = Matches(*(np.sum(counts, axis=0) for counts in zip(*results)))
         thing = np.array([bool(self.truth.cats[category]['isthing']) for category in self._class_of()])

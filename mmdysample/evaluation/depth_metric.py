@@ -16,18 +16,17 @@ from mmseg.evaluation.metrics import DepthMetric as StockDepthMetric  # noqa: E4
 
 @METRICS.register_module()
 class DepthMetric(StockDepthMetric):
-    """mmseg's depth metrics, with SILog as the field's tables print it.
+    """mmseg's depth metrics with SILog as papers define it.
 
-    mmseg's ``silog`` is that of the loss, ``sqrt(mean(d^2) - mean(d)^2 / 2)`` with ``d`` the difference of logarithms, and no percentage.
-    KITTI's benchmark and the tables for NYU Depth V2 that follow BTS (https://arxiv.org/abs/1907.10326) take all of the mean away and
-    print a percentage: ``100 * sqrt(mean(d^2) - mean(d)^2)``, 0 for a depth that is right up to its scale. Here it is that.
+    mmseg's ``silog`` is that of the loss, ``sqrt(mean(d^2) - mean(d)^2 / 2)``, where ``d`` is the difference of logarithms. KITTI's
+    benchmark, and papers on NYU Depth V2 that follow BTS (https://arxiv.org/abs/1907.10326), subtract the whole squared mean and report a
+    percentage: ``100 * sqrt(mean(d^2) - mean(d)^2)``, which is 0 for a depth that is right up to its scale. This class computes the latter.
 
-    Everything is computed in float64 when an image is seen, so that a test set takes nine numbers an image and not all of its
-    depths. An image without a pixel to evaluate is left out of the means, which mmseg would turn to NaN; a prediction that is no number
-    is not.
+    The metrics of an image are computed in float64 when the image is processed, so that only nine numbers per image are kept, not its
+    depths. An image without a valid pixel is left out of the means, where mmseg would return NaN. A NaN in a prediction still gives NaN.
 
     Args:
-        depth_metrics: Names of metrics, all nine by default; mmseg 1.2.2 fails on any.
+        depth_metrics: Names of metrics, all nine by default. mmseg 1.2.2 fails if this argument is given.
         kwargs: As in mmseg's metric: ``min_depth_eval``, ``max_depth_eval``, ``crop_type`` (``'nyu_crop'`` is that of Eigen et al.),
             ``output_dir``, ...
 
@@ -43,20 +42,20 @@ class DepthMetric(StockDepthMetric):
             raise ValueError(f'depth_metrics may be {", ".join(self.METRICS)}, got {", ".join(unknown)}')
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Compare predictions with the truth.
+        """Compute the metrics of each image.
 
         Args:
-            data_batch: Of the data loader; not used.
-            data_samples: With ``gt_depth_map`` and ``pred_depth_map``, each with ``data`` in metres, ``(1, H, W)``.
+            data_batch: The batch of the data loader; not used.
+            data_samples: Samples with ``gt_depth_map`` and ``pred_depth_map``, each with ``data`` in metres, ``(1, H, W)``.
         """
         first = len(self.results)
         super().process(data_batch, data_samples)
-        # Nothing stands for an image without a pixel: where there are several processes, each must hand in as many results as it saw.
+        # An image without a valid pixel gets an empty dict, because with several processes mmengine expects one result per image.
         self.results[first:] = [self._calc_all_metrics(*depths) if len(depths[0]) else {} for depths in self.results[first:]]
 
     @staticmethod
     def _calc_all_metrics(gt_depth: Tensor, pred_depth: Tensor) -> dict[str, float]:
-        """The metrics of an image, of the depths ``(N,)`` of its pixels."""
+        """Return the metrics of an image from the depths ``(N,)`` of its valid pixels."""
         # MPS has no float64.
         gt_depth, pred_depth = (depth.cpu().double() for depth in (gt_depth, pred_depth))
         difference = pred_depth.log() - gt_depth.log()
@@ -64,13 +63,13 @@ class DepthMetric(StockDepthMetric):
         return {**metrics, 'silog': 100 * difference.var(unbiased=False).sqrt().item()}
 
     def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
-        """Average over the images.
+        """Return the metrics, averaged over the images.
 
         Args:
-            results: The metrics of each image; of one without a pixel to evaluate, none.
+            results: The metrics of each image; an empty dict for an image without a valid pixel.
 
         Returns:
-            The means, by mmseg's names; NaN where no image has a pixel to evaluate, or a prediction is no number.
+            The means by mmseg's names; NaN if no image has a valid pixel, or if a prediction is NaN.
         """
         if self.format_only:
             return super().compute_metrics(results)

@@ -8,15 +8,15 @@ NO_CLASS = -1
 
 
 class Segments(NamedTuple):
-    """A label map. Ids that have no class are void."""
+    """A map of segment ids and their classes. Ids without a class are void."""
 
     ids: np.ndarray  # (H, W), integers
     classes: dict[int, int]  # id: class
-    crowd: frozenset[int] = frozenset()  # ids of regions of many objects, in which none can be told apart
+    crowd: frozenset[int] = frozenset()  # ids of regions of many objects that are not labelled one by one
 
 
 class Matches(NamedTuple):
-    """What :func:`match_segments` counts, of each class; of several images, the sum."""
+    """The counts of :func:`match_segments` for each class, of one image or summed over several."""
 
     iou: np.ndarray  # (K,), float64: sum over the matched pairs
     tp: np.ndarray  # (K,), int64: matched pairs
@@ -25,7 +25,7 @@ class Matches(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """Means over classes, from 0 to 1: ``pq = sq * rq`` holds of each class, not of the means. NaN where there is no class."""
+    """Means over classes, from 0 to 1. ``pq = sq * rq`` holds for each class, but not for the means. NaN if there is no class."""
 
     pq: float
     sq: float  # segmentation quality: the mean IoU of the matched pairs
@@ -34,19 +34,19 @@ class Quality(NamedTuple):
 
 
 def match_segments(pred: Segments, truth: Segments, num_classes: int) -> Matches:
-    """Match predicted with true segments.
+    """Count the matches between predicted and true segments.
 
-    Two segments of one class match if their IoU is above 0.5, which no segment has with more than one other. Void pixels of the truth
-    are left out of the union. A true crowd region matches nothing and is not missed; a predicted segment without a match is forgiven
-    if more than half of it lies in void or in crowd regions of its class.
+    Two segments of one class match if their IoU is above 0.5, which is possible with one other segment at most. Void pixels of the truth
+    are left out of the union. A true crowd region matches nothing and does not count as a false negative. A predicted segment without a
+    match does not count as a false positive if more than half of it lies in void or in crowd regions of its class.
 
     Args:
         pred: The prediction.
         truth: The truth, of the same height and width.
-        num_classes: The number of classes ``K``; classes count from 0.
+        num_classes: The number of classes ``K``. Classes are numbered from 0.
 
     Returns:
-        Counts of each class.
+        The counts of each class.
 
     Raises:
         ValueError: The maps differ in size, or a class is not below ``num_classes``.
@@ -83,7 +83,7 @@ def match_segments(pred: Segments, truth: Segments, num_classes: int) -> Matches
 
 
 def class_quality(matches: Matches) -> np.ndarray:
-    """PQ, SQ and RQ of each class, ``(3, K)``, from 0 to 1; NaN for a class that is neither in the truth nor predicted."""
+    """Return PQ, SQ and RQ of each class, ``(3, K)``, from 0 to 1; NaN for a class that is neither in the truth nor predicted."""
     with np.errstate(invalid='ignore'):  # 0 / 0
         seen = matches.tp + (matches.fp + matches.fn) / 2
         sq = np.where(seen > 0, matches.iou / np.maximum(matches.tp, 1), np.nan)
@@ -91,11 +91,11 @@ def class_quality(matches: Matches) -> np.ndarray:
 
 
 def mean_quality(matches: Matches, chosen: Optional[np.ndarray] = None) -> Quality:
-    """Average over the classes that are in the truth or predicted.
+    """Return the means over the classes that are in the truth or predicted.
 
     Args:
         matches: The counts.
-        chosen: ``(K,)``, bool: which classes; all by default.
+        chosen: The classes to average over, ``(K,)``, bool; all by default.
 
     Returns:
         The means.

@@ -79,7 +79,7 @@ def test_the_order_of_the_file_counts(coco128, tmp_path):
         (root / f'annotations/instances_{split}2017.json').write_text(json.dumps(content))
     cfg = config()
     cfg.train_dataloader.dataset.data_root = str(root)
-    with pytest.raises(ValueError, match='all of these must be among those, in their order'):
+    with pytest.raises(ValueError, match='each class must be a category, and in the same order'):
         prepare_data(cfg, ('train',))
     assert use_folder(cfg, str(root), BOTH)[-1].startswith('classes: 80 from the annotations (toothbrush, ')
     assert len(cfg.train_dataloader.dataset.metainfo.palette) == 80
@@ -100,7 +100,7 @@ def test_coco_flags_with_another_layout(shapes):
 @pytest.mark.parametrize('categories', [None, 'apple', [{'id': 1}], []])
 def test_categories_without_names(tmp_path, categories):
     (tmp_path / 'x.json').write_text(json.dumps(dict(images=[], annotations=[], categories=categories)))
-    with pytest.raises(ValueError, match='its categories must be a list of objects with a name'):
+    with pytest.raises(ValueError, match='its categories must be a list of at least one object with a name'):
         read_coco(tmp_path / 'x.json')
 
 
@@ -115,14 +115,14 @@ def test_ade_layout_keeps_its_own(shapes):
     ('harm', 'message'),
     [
         (lambda root: shutil.rmtree(root), r'there is no data folder .*fruit'),
-        (lambda root: shutil.rmtree(root / 'val_photos'), r'should hold one val\*/, and holds none: name it with --val-img'),
-        (lambda root: (root / 'train2').mkdir(), r'holds more than one \(train2, train_photos\): name it with --train-img'),
+        (lambda root: shutil.rmtree(root / 'val_photos'), r'should hold one val\*/, but holds none: give it with --val-img'),
+        (lambda root: (root / 'train2').mkdir(), r'holds more than one \(train2, train_photos\): give it with --train-img'),
         (
             lambda root: (root / 'annotations/instances_val_v3.json').unlink(),
-            r'instances_val\*\.json, and holds none: name it with --val-ann',
+            r'instances_val\*\.json, but holds none: give it with --val-ann',
         ),
         (lambda root: (root / 'annotations/instances_val_v3.json').write_text('{"images": []}'), 'lacks annotations, categories'),
-        (lambda root: (root / 'annotations/instances_val_v3.json').write_text('{"images": '), 'is no JSON'),
+        (lambda root: (root / 'annotations/instances_val_v3.json').write_text('{"images": '), 'is not JSON'),
         (lambda root: rename_category(root / 'annotations/instances_val_v3.json'), 'are not those of the training annotations'),
     ],
 )
@@ -140,12 +140,10 @@ def rename_category(path: Path):
 
 def test_missing_data_names_the_variable_and_the_shapes_twin(monkeypatch):
     monkeypatch.setenv('COCO_ROOT', 'nowhere')
-    with pytest.raises(
-        ValueError, match=r'no data folder nowhere\. Let COCO_ROOT name .* try configs/shapes/mask_rcnn_dysample_shapes\.py'
-    ):
+    with pytest.raises(ValueError, match=r'no data folder nowhere\. Set COCO_ROOT to .* try configs/shapes/mask_rcnn_dysample_shapes\.py'):
         prepare_data(config(), ('train',))
     monkeypatch.setenv('ADE20K_ROOT', 'nowhere')
-    with pytest.raises(ValueError, match=r'Let ADE20K_ROOT name .* configs/shapes/segformer_b1_dysample_shapes\.py'):
+    with pytest.raises(ValueError, match=r'Set ADE20K_ROOT to .* configs/shapes/segformer_b1_dysample_shapes\.py'):
         prepare_data(config('segformer_b1_dysample.py'), ('test',))
 
 
@@ -220,7 +218,7 @@ def edit(path: Path, change):
     ('harm', 'message'),
     [
         (lambda folder: shutil.rmtree(folder / 'panoptic_val_v3'), r'no folder .*/panoptic_val_v3, which should hold the PNG files of'),
-        (lambda folder: (folder / 'panoptic_val_v3.json').unlink(), r'one annotations/panoptic_val\*\.json, and holds none: name it with'),
+        (lambda folder: (folder / 'panoptic_val_v3.json').unlink(), r'one annotations/panoptic_val\*\.json, but holds none: give it with'),
         (
             lambda folder: edit(folder / 'panoptic_train_v3.json', lambda content: content['categories'].reverse()),
             r'the things among the categories of .* must come before the stuff, got table, sky, carrot, box, apple',
@@ -243,7 +241,7 @@ def test_missing_panoptic_labels(shapes, tmp_path):
     cfg = config('panoptic_fpn_dysample.py')
     use_folder(cfg, str(root), BOTH)
     shutil.rmtree(root / 'annotations/panoptic_train2017')
-    with pytest.raises(ValueError, match=r'there is no folder .*panoptic_train2017\. Let COCO_ROOT name .*panoptic_fpn_dysample_shapes'):
+    with pytest.raises(ValueError, match=r'there is no folder .*panoptic_train2017\. Set COCO_ROOT to .*panoptic_fpn_dysample_shapes'):
         prepare_data(cfg, ('train',))
     (root / 'annotations/panoptic_train2017.zip').touch()
     with pytest.raises(ValueError, match=r'there is no folder .*panoptic_train2017\. Unpack .*annotations/panoptic_train2017\.zip'):
@@ -253,5 +251,5 @@ def test_missing_panoptic_labels(shapes, tmp_path):
     with pytest.raises(ValueError, match=r"panoptic_train2017\.json is not in COCO's panoptic format"):
         prepare_data(cfg, ('train',))
     (root / 'annotations/panoptic_train2017.json').unlink()
-    with pytest.raises(ValueError, match=r'there is no annotation file .*panoptic_train2017\.json\. Let COCO_ROOT name'):
+    with pytest.raises(ValueError, match=r'there is no annotation file .*panoptic_train2017\.json\. Set COCO_ROOT to'):
         prepare_data(cfg, ('train',))

@@ -105,7 +105,7 @@ def test_what_is_there_is_left_alone(shapes):
     ensure_shapes(shapes, ShapesSpec(train=16, val=8))
     assert (shapes / 'shapes.json').stat().st_mtime_ns == before
     assert shapes.stat().st_mode & 0o777 == 0o755
-    with pytest.raises(ValueError, match=r'does not hold the Shapes scenes .* Remove the folder, or let SHAPES_ROOT name another'):
+    with pytest.raises(ValueError, match=r'does not hold the Shapes scenes .* Remove the folder, or set SHAPES_ROOT to another'):
         ensure_shapes(shapes, ShapesSpec(train=17, val=8))
 
 

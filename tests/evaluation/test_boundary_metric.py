@@ -112,7 +112,7 @@ def test_forms_by_name_have_the_widths_of_the_papers():
         (['bIoU'], 'forms may be boundary_iou, predicted_boundary_iou, near_boundary_iou, got bIoU'),
         ('boundary', 'forms may be .*, got boundary'),
         ([], 'forms may be .*, got none'),
-        ({'boundary_iou': 0}, 'the width of boundary_iou is a share .*, above 0 and below 1, got 0'),
+        ({'boundary_iou': 0}, 'the width of boundary_iou must be a fraction .*, above 0 and below 1, got 0'),
         ({'boundary_iou': -0.02}, 'got -0.02'),
         ({'near_boundary_iou': 3}, 'the width of near_boundary_iou .* got 3'),
         ({'near_boundary_iou': float('nan')}, 'got nan'),

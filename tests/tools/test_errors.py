@@ -72,8 +72,8 @@ def test_missing_data(refused, tmp_path):
 def test_missing_depth(refused, monkeypatch, tmp_path, shapes):
     monkeypatch.setenv('NYU_ROOT', str(tmp_path / 'no-nyu'))
     line = refused('train', DEPTH)
-    assert f'there is no data folder {tmp_path}/no-nyu. Let NYU_ROOT name the folder of your data' in line
-    assert 'or try configs/shapes/depth_swin_t_dysample_shapes.py, which makes its own' in line
+    assert f'there is no data folder {tmp_path}/no-nyu. Set NYU_ROOT to the folder of your data' in line
+    assert 'or try configs/shapes/depth_swin_t_dysample_shapes.py, which generates its own data' in line
     root = tmp_path / 'rooms'
     shutil.copytree(shapes / 'nyu', root)
     assert f'there is no image *.jpg in {root}/images/train' in refused('train', DEPTH, '--data-root', root)
@@ -350,7 +350,7 @@ def test_a_matrix_is_not_overwritten(monkeypatch, capfd, tmp_path):
 def test_a_matrix_that_is_none(refused, tmp_path, upsampler):
     broken = tmp_path / 'broken.pth'
     broken.write_text('text')
-    for path, message in (('nowhere.pth', 'there is no matrix nowhere.pth'), (broken, 'holds no matrix of tools/fit_dupsample.py')):
+    for path, message in (('nowhere.pth', 'there is no matrix file nowhere.pth'), (broken, 'was not written by tools/fit_dupsample.py')):
         if upsampler:
             line = refused('train', SHAPES, '--upsampler', f"dict(type='DUpsample', matrix='{path}')", '--cfg-options', *SIZES)
         else:
