@@ -1,4 +1,4 @@
-"""Print what every registered upsampler can do and adds to a model; the same as ``python -m mmdysample.catalogue.command``."""
+"""List the registered upsamplers, or print what each can do and adds to a model; the same as ``python -m mmdysample.catalogue.command``."""
 
 import os
 
