@@ -1,4 +1,4 @@
-"""Upsamplers, one paper per file, and the function that builds any of them by name."""
+"""The upsamplers, one file for each paper, and the function that builds any of them by name."""
 
 from .a2u import A2U
 from .base import GuidedUpsampler, Upsampler

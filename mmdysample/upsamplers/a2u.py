@@ -15,27 +15,27 @@ from .base import GuidedUpsampler
 from .initialisation import xavier_uniform
 from .registration import register_upsampler
 
-UP_KERNEL = 3
-WINDOW = 6  # of the guide, at stride 2: 3 x 3 pixels of the map
+UP_KERNEL = 3  # size of the neighbourhood that is reassembled, in pixels of the map
+WINDOW = 6  # size of the filters in pixels of the guide, which cover 3x3 pixels of the map
 NORM_GROUPS = 32
 
 
 @register_upsampler()
 class A2U(GuidedUpsampler):
-    """Upsample ``(B, C, H, W)`` to ``(B, C, 2*H, 2*W)`` with kernels that a second-order form of the guide predicts.
+    """Upsample ``(B, C, H, W)`` to ``(B, C, 2*H, 2*W)`` with kernels predicted from second-order features of the guide.
 
-    Two 6x6 filters, ``u`` and ``v``, are made of the pooled guide of each image and slid over every channel of it at stride 2; the inner
-    product of the two results, over the channels, is the affinity of a pixel's window, from which a vector made of the guide's mean
-    spreads out the kernels of the four output pixels.
+    The module predicts two 6x6 filters, ``u`` and ``v``, from the pooled guide of each image and convolves every channel of the guide with
+    both at stride 2. The inner product of the two results over the channels is the affinity of each input pixel. A 1x1 convolution of the
+    guide's mean gives one vector for each image. The product of affinity and vector gives the kernels of the four output pixels.
 
     Args:
-        in_channels: Channels ``C`` of the map.
-        guide_channels: Channels ``C_g`` of the guide, a multiple of 32; by default those of the map.
-        scale_factor: 2, the ratio that the filters are made for.
-        init_cfg: mmengine's initialisation, in place of Xavier.
+        in_channels: Channels ``C`` of the map, a multiple of 32.
+        guide_channels: Channels ``C_g`` of the guide, a multiple of 32. The default is ``in_channels``.
+        scale_factor: The upsampling ratio, which must be 2 because the filters are designed for it.
+        init_cfg: mmengine's initialisation, which overrides Xavier's.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is not a positive integer, ``scale_factor`` is not 2, or the channels are not a multiple of 32.
     """
 
     scale_factors = (2,)
@@ -51,18 +51,18 @@ class A2U(GuidedUpsampler):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise the convolutions by Xavier, the norms to the identity."""
+        """Initialise the convolutions by Xavier's uniform distribution and the norms to weight 1 and bias 0."""
         for conv in (self.u, self.v, self.spread):
             xavier_uniform(conv)
         for norm in (self.norm_u, self.norm_v):
             norm.reset_parameters()
 
     def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
-        """Upsample a map by its guide."""
+        """Upsample a map with kernels predicted from its guide; see :meth:`GuidedUpsampler.forward` for the shapes."""
         return reassemble(x, self.predict_kernels(guide), self.scale_factor)
 
     def predict_kernels(self, guide: Tensor) -> Tensor:
-        """Predict the kernels.
+        """Return the reassembly kernels that the module predicts from a guide.
 
         Args:
             guide: ``(B, C_g, 2*H, 2*W)``.
@@ -82,12 +82,12 @@ class A2U(GuidedUpsampler):
 
 
 def slide(x: Tensor, window: Tensor, stride: int) -> Tensor:
-    """Slide each image's own window over every channel of it.
+    """Convolve every channel of each image with the filter of that image.
 
     Args:
         x: ``(B, C, H, W)``.
-        window: ``(B, 1, k, k)``.
-        stride: The step; the map is padded by zeros so that ``H / stride`` and ``W / stride`` steps are made.
+        window: The filters, ``(B, 1, k, k)``, cast to the dtype of ``x``.
+        stride: The stride. The map is padded with ``(k - stride) // 2`` zeros on each side.
 
     Returns:
         ``(B, C, H / stride, W / stride)``.
@@ -95,11 +95,11 @@ def slide(x: Tensor, window: Tensor, stride: int) -> Tensor:
     batch, channels, height, width = x.shape
     k = window.shape[-1]
     window = window.to(x.dtype)
-    if exporting():  # a convolution has a fixed number of groups, and so would fix the batch
+    if exporting():  # a convolution has a fixed number of groups, so it would fix the batch size
         padded = F.pad(x, ((k - stride) // 2,) * 4)
         steps = [slice(i, i + size - stride + 1, stride) for size in (height, width) for i in range(k)]
         return reduce(add, (padded[:, :, steps[i], steps[k + j]] * window[:, :, i, j, None, None] for i in range(k) for j in range(k)))
-    if not batch:  # no group is no convolution
+    if not batch:  # a convolution needs at least one group
         return x[:, :, ::stride, ::stride]
     weight = window.expand(-1, channels, -1, -1).reshape(batch * channels, 1, k, k)
     out = F.conv2d(x.reshape(1, batch * channels, height, width), weight, stride=stride, padding=(k - stride) // 2, groups=batch * channels)
@@ -107,7 +107,10 @@ def slide(x: Tensor, window: Tensor, stride: int) -> Tensor:
 
 
 def adaptive_mean(x: Tensor, size: int) -> Tensor:
-    """:func:`torch.nn.functional.adaptive_avg_pool2d` to ``(B, C, size, size)``, also in an export whose input may change its size."""
+    """Return the adaptive average pooling of a map, ``(B, C, size, size)``.
+
+    In an export, this is two matrix products, because the exported operator would not allow dynamic input sizes.
+    """
     if not exporting():
         return F.adaptive_avg_pool2d(x, size)
     rows, columns = (_bins(length, size, x) for length in x.shape[2:])
@@ -115,7 +118,7 @@ def adaptive_mean(x: Tensor, size: int) -> Tensor:
 
 
 def _bins(length: int, size: int, like: Tensor) -> Tensor:
-    """The mean over each bin as a matrix ``(size, length)``; bins overlap where ``length`` is no multiple of ``size``."""
+    """Return a matrix ``(size, length)`` that takes the mean over each bin; bins overlap if ``length`` is not a multiple of ``size``."""
     bins = torch.arange(size, device=like.device)
     first, last = bins * length // size, ((bins + 1) * length + size - 1) // size
     place = torch.arange(length, device=like.device)

@@ -12,13 +12,13 @@ from .registration import UPSAMPLERS
 
 
 class ShapeError(ValueError):
-    """Feature maps do not fit the modules of a model; raised when the model first runs."""
+    """A feature map has a shape that a module cannot process; raised when the model runs."""
 
 
 class Upsampler(nn.Module):
-    """A module from ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``.
+    """The base class of an upsampling layer from ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``.
 
-    A class declares its limits in the attributes below; by default it has none.
+    A subclass declares its limits in the class attributes below; by default there are none.
 
     Args:
         in_channels: Channels ``C`` of the map.
@@ -30,9 +30,9 @@ class Upsampler(nn.Module):
         ImportError: ``init_cfg`` is given, and mmengine is not installed.
     """
 
-    #: Whether ``forward`` takes a guide: the finer map that the result will be joined with.
+    #: Whether ``forward`` takes a guide, the finer feature map that the model merges with the result, as a second argument.
     guided = False
-    #: The ratios that the class supports; None for any.
+    #: The ratios that the class supports; None for any ratio.
     scale_factors: Optional[tuple[int, ...]] = None
     #: ``in_channels``, and ``guide_channels`` of a guided upsampler, must be divisible by this number.
     channel_divisor = 1
@@ -52,18 +52,18 @@ class Upsampler(nn.Module):
 
     @property
     def name(self) -> str:
-        """The name in configs; that of the class, if it is not registered."""
+        """The name in configs, or the name of the class if it is not registered."""
         names = (name for name, cls in UPSAMPLERS.items() if cls is type(self))
         return next(names, type(self).__name__)
 
     def reset_parameters(self) -> None:
-        """Initialise as the paper or its published implementation does."""
+        """Initialise the parameters as the paper or its published implementation does; a subclass with parameters overrides this."""
 
     def init_weights(self) -> None:
         """Initialise the upsampler when mmengine initialises the model.
 
-        A neck's Xavier reaches every convolution below it. mmengine calls this method afterwards, which restores the upsampler's own
-        initialisation and then applies ``init_cfg``.
+        The ``init_cfg`` of a neck, such as Xavier's, initialises every convolution inside the neck. mmengine calls this method afterwards.
+        It restores the upsampler's own initialisation and then applies the upsampler's ``init_cfg``.
         """
         self.reset_parameters()
         if self.init_cfg:
@@ -74,7 +74,7 @@ class Upsampler(nn.Module):
             initialize(self, sorted(configs, key=lambda cfg: cfg['type'] == 'Pretrained'))
 
     def check_map(self, x: Tensor) -> None:
-        """Raise a :class:`ShapeError` unless a map is ``(B, C, H, W)``."""
+        """Raise a :class:`ShapeError` unless a map is ``(B, C, H, W)`` with the ``in_channels`` of this module."""
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ShapeError(f'{self.name}: expected a map (B, {self.in_channels}, H, W), got the shape {tuple(x.shape)}')
 
@@ -88,16 +88,19 @@ class Upsampler(nn.Module):
 
 
 class GuidedUpsampler(Upsampler):
-    """An upsampler whose ``forward(x, guide)`` also takes the finer map that the result will be joined with.
+    """The base class of an upsampler whose ``forward(x, guide)`` also takes a guide.
+
+    The guide is the finer feature map that the model merges with the result.
 
     Args:
         in_channels: Channels ``C`` of the map.
-        guide_channels: Channels ``C_g`` of the guide; by default those of the map.
+        guide_channels: Channels ``C_g`` of the guide. The default is ``in_channels``.
         scale_factor: Integer ratio ``s``.
         init_cfg: mmengine's initialisation, which overrides the upsampler's own.
 
     Raises:
         ValueError: An argument is not a positive integer, or is outside the limits of the class.
+        ImportError: ``init_cfg`` is given, and mmengine is not installed.
     """
 
     guided = True
@@ -110,7 +113,7 @@ class GuidedUpsampler(Upsampler):
         self.guide_channels = guide_channels
 
     def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
-        """Upsample.
+        """Upsample a map with the help of a guide.
 
         Args:
             x: ``(B, C, H, W)``.
@@ -120,20 +123,20 @@ class GuidedUpsampler(Upsampler):
             ``(B, C, s*H, s*W)``, of the dtype of ``x``.
 
         Raises:
-            ShapeError: The map is not ``(B, C, H, W)``, or the guide is missing or not ``(B, C_g, s*H, s*W)``; a ValueError.
+            ShapeError: A ValueError; the map is not ``(B, C, H, W)``, or the guide is missing or not ``(B, C_g, s*H, s*W)``.
         """
         return self.upsample(x, self._check_guide(x, guide))
 
     @abstractmethod
     def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
-        """Upsample a map and a guide whose shapes have been checked."""
+        """Upsample a map with the help of a guide; :meth:`forward` has checked the shapes of both."""
 
     def _check_guide(self, x: Tensor, guide: Optional[Tensor]) -> Tensor:
         self.check_map(x)
         s = self.scale_factor
         expected = (x.shape[0], self.guide_channels, s * x.shape[2], s * x.shape[3])
         if guide is None:
-            raise ShapeError(f'{self.name} is guided: it needs a second map, the guide {expected}')
+            raise ShapeError(f'{self.name} is guided: it needs a second map, the guide {expected}, got None')
         if guide.shape != expected:
             raise ShapeError(
                 f'{self.name}: expected a guide (B, {self.guide_channels}, {s}*H, {s}*W) = {expected}, got the shape {tuple(guide.shape)}'
@@ -152,14 +155,14 @@ def check_positive(**values: int) -> None:
 
 
 def check_bool(**values: bool) -> None:
-    """Raise a ValueError unless every value is True or False: the string ``'no'`` would count as true."""
+    """Raise a ValueError unless every value is True or False, because a string such as ``'no'`` would count as true."""
     for name, value in values.items():
         if not isinstance(value, bool):
             raise ValueError(f'{name} must be True or False, got {value!r}')
 
 
 def check_odd(**values: int) -> None:
-    """Raise a ValueError unless every value is a positive odd integer, as the size of a neighbourhood must be."""
+    """Raise a ValueError unless every value is a positive odd integer, as a kernel size must be."""
     check_positive(**values)
     for name, value in values.items():
         if value % 2 == 0:

@@ -1,4 +1,4 @@
-"""Build any upsampler by name, whatever its constructor's arguments are called."""
+"""Build any upsampler by name, and infer those arguments of its constructor that the config does not give."""
 
 import inspect
 from difflib import get_close_matches
@@ -9,16 +9,16 @@ from torch import nn
 from .interpolation import BASELINES
 from .registration import UPSAMPLERS, mmengine_registry
 
-# mmcv's module runs on CUDA only; ours has the same arguments and weights, and uses mmcv's operator on CUDA.
+# mmcv's CARAFE runs on CUDA only. Ours has the same arguments and weights, and uses mmcv's operator on CUDA.
 ALIASES = {'carafe': 'CARAFE'}
 
 UpsampleConfig = Union[str, dict, type]
 
 
 def list_upsamplers() -> list[str]:
-    """Return the names that :func:`build_upsampler` takes: the baselines, then all others in alphabetical order.
+    """Return the names that :func:`build_upsampler` accepts: the baselines, then all others in alphabetical order.
 
-    A class in mmengine's root registry that declares ``guided`` counts as an upsampler.
+    A class in mmengine's root registry counts as an upsampler if it has an attribute ``guided``.
     """
     registry = mmengine_registry()
     in_mmengine = {} if registry is None else registry.module_dict
@@ -27,13 +27,14 @@ def list_upsamplers() -> list[str]:
 
 
 def named_config(cfg: Optional[UpsampleConfig]) -> Optional[dict[str, Any]]:
-    """Bring the config of an upsampler to one form.
+    """Return the config of an upsampler as a dict with a ``type``.
 
     Args:
-        cfg: A name, a config, a class or nothing.
+        cfg: A name, a config, a class or None.
 
     Returns:
-        A config with a ``type``; None for a config without one, which in the stock modules holds the arguments of ``F.interpolate``.
+        A config with a ``type``. None if ``cfg`` is empty or has no ``type``; in mmdet and mmseg, a config without a ``type`` holds the
+        arguments of ``F.interpolate``.
     """
     if not cfg:
         return None
@@ -42,21 +43,21 @@ def named_config(cfg: Optional[UpsampleConfig]) -> Optional[dict[str, Any]]:
 
 
 def named_config_or(mode: str, cfg: Optional[UpsampleConfig]) -> Optional[dict[str, Any]]:
-    """:func:`named_config` for a stock module that knows one interpolation alone.
+    """Return :func:`named_config` for a module of mmdet or mmseg that supports only one mode of interpolation.
 
     Args:
-        mode: The mode of ``F.interpolate`` that the stock module uses.
-        cfg: A name, a config, a class or nothing.
+        mode: The mode of ``F.interpolate`` that the module uses.
+        cfg: A name, a config, a class or None.
 
     Returns:
-        A config with a ``type``; None for the stock module.
+        A config with a ``type``; None if the module should interpolate as before.
 
     Raises:
-        ValueError: A config without a type asks for anything but that mode.
+        ValueError: A config without a ``type`` is not ``dict(mode=mode)``.
     """
     named = named_config(cfg)
     if cfg and not named and cfg != dict(mode=mode):
-        raise ValueError(f'upsample_cfg without a type may only be dict(mode={mode!r}) here, got {cfg}; say dict(type=...) for any other')
+        raise ValueError(f'upsample_cfg without a type may only be dict(mode={mode!r}) here, got {cfg}; use dict(type=...) for any other')
     return named
 
 
@@ -70,19 +71,19 @@ def build_upsampler(
     """Build an upsampler that keeps the number of channels.
 
     Args:
-        cfg: A name (``'DySample+'``), a config (``dict(type='DySample', groups=2)``) or a class. What the config says wins over what
-            is inferred from the other arguments.
+        cfg: A name (``'DySample+'``), a config (``dict(type='DySample', groups=2)``) or a class. The arguments in the config override
+            those inferred from the parameters below.
         channels: Channels ``C`` of the map.
         scale_factor: Integer upsampling ratio ``s``.
-        guide_channels: Channels of the guide, for a guided upsampler; by default those of the map.
-        preferred: Arguments that suit the place of the upsampler better than their defaults, for an upsampler that has them.
+        guide_channels: Channels ``C_g`` of the guide, for a guided upsampler. The default is ``channels``.
+        preferred: Defaults of the caller, which override those of the upsampler. Arguments that the upsampler does not have are ignored.
 
     Returns:
-        A module from ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``; one whose class says ``guided = True`` takes the guide
+        A module from ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``. If its class has ``guided = True``, it takes the guide
         ``(B, C_g, s*H, s*W)`` as its second argument.
 
     Raises:
-        ValueError: The name is unknown, or an argument is unknown or out of its range.
+        ValueError: The name is unknown, or an argument is unknown or invalid.
     """
     config, cls, accepted = resolve(cfg)
     inferred = _infer_arguments(cls, accepted, config, channels, scale_factor, guide_channels)
@@ -95,16 +96,16 @@ def build_upsampler(
 
 
 def resolve(cfg: UpsampleConfig) -> tuple[dict[str, Any], type, Optional[list[str]]]:
-    """Find the class of an upsampler.
+    """Return the class of an upsampler, with its config and the names of its arguments.
 
     Args:
         cfg: As in :func:`build_upsampler`.
 
     Returns:
-        The config with its ``type``, the class, and the names of the arguments that it takes (None for any).
+        The config with its ``type``, the class, and the names of the arguments that the class takes (None if it takes any).
 
     Raises:
-        ValueError: The name or the name of an argument is unknown.
+        ValueError: The name of the upsampler or of an argument is unknown.
     """
     config = named_config(cfg)
     if config is None:
@@ -120,22 +121,25 @@ def resolve(cfg: UpsampleConfig) -> tuple[dict[str, Any], type, Optional[list[st
 
 
 def _find_class(kind: Union[str, type]) -> type:
-    """Find the class of a name."""
+    """Return the class that a name stands for, or the class itself."""
     if inspect.isclass(kind):
         return kind
     if not isinstance(kind, str):
-        raise ValueError(f'an upsampler is given by its name, its class or a config, got {kind!r}')
+        raise ValueError(f'an upsampler must be given as a name, a class or a config, got {kind!r}')
     cls = BASELINES.get(kind) or _find_in_mmengine(kind) or UPSAMPLERS.get(kind)
     if cls is None:
         known = list_upsamplers()
         raise ValueError(f'unknown upsampler {kind!r}{_suggest(kind, known)}; registered are {", ".join(known)}')
     if kind not in BASELINES and not hasattr(cls, 'guided'):
-        raise ValueError(f'{kind!r} is no upsampler: its class {cls.__name__} does not declare `guided` (True or False)')
+        raise ValueError(f'{kind!r} is not an upsampler: its class {cls.__name__} does not declare `guided` (True or False)')
     return cls
 
 
 def _find_in_mmengine(name: str) -> Optional[type]:
-    """Return the class that mmengine knows under a name, in the current scope or else in the root, as for every other part of a model."""
+    """Return the class that mmengine has registered under a name, or None.
+
+    mmengine looks in the current scope first and then in the root registry, as it does for every other part of a model.
+    """
     registry = mmengine_registry()
     if registry is None:
         return None
@@ -148,7 +152,7 @@ def _find_in_mmengine(name: str) -> Optional[type]:
 
 
 def _parameters(cls: type) -> Optional[list[str]]:
-    """Names of a constructor's arguments; None where it takes any."""
+    """Return the names of a constructor's arguments, or None if it takes ``**kwargs``."""
     parameters = inspect.signature(cls).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
@@ -168,7 +172,7 @@ def _infer_arguments(
         'out_channels': channels,
         'guide_channels': channels if guide_channels is None else guide_channels,
         'scale_factor': scale_factor,
-        'upsample_kernel': 3,  # pixel_shuffle, as in the tables of the field
+        'upsample_kernel': 3,  # of pixel_shuffle; papers compare with this size
     }
     if accepted is None:
         accepted = ['in_channels', 'scale_factor']
@@ -176,7 +180,10 @@ def _infer_arguments(
 
 
 def _deconv_arguments(cfg: dict, scale_factor: int) -> dict[str, int]:
-    """A 3x3 kernel as in the tables of the field (no smaller than the stride), padded so that the output is exactly s times as large."""
+    """Return the arguments of a transposed convolution whose output is exactly ``s`` times as large as its input.
+
+    The default kernel is 3x3, the size that papers compare with, but at least as large as the stride.
+    """
     kernel = cfg.get('kernel_size', max(3, scale_factor))
     stride = cfg.get('stride', scale_factor)
     padding = cfg.get('padding', (kernel - stride + 1) // 2)

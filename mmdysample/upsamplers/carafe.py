@@ -18,21 +18,22 @@ from .registration import register_upsampler
 class CARAFE(Upsampler):
     """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)`` with a kernel for each output pixel, predicted from the map.
 
-    A pure PyTorch implementation for any device; on CUDA, mmcv's operator does the reassembly where mmcv was built with it. Arguments,
-    numbers and state dict are those of mmcv's ``CARAFEPack`` (``carafe``), so its checkpoints load.
+    This implementation needs only PyTorch and runs on any device. On CUDA, it uses mmcv's operator if mmcv was built with CUDA. Arguments,
+    outputs and state dict equal those of mmcv's ``CARAFEPack`` (``carafe``), so its checkpoints load.
 
     Args:
         in_channels: Channels ``C`` of the map.
         scale_factor: Integer ratio ``s``.
         up_kernel: Odd size ``k`` of the neighbourhood that is reassembled.
-        up_group: Groups of channels with kernels of their own.
-        encoder_kernel: Odd size of the convolution that predicts the kernels.
-        encoder_dilation: Its dilation.
-        compressed_channels: Channels that it reads.
-        init_cfg: mmengine's initialisation, in place of CARAFE's own (Xavier for the compressor, N(0, 0.001) for the encoder).
+        up_group: Number of groups ``g`` of channels; each group has its own kernels.
+        encoder_kernel: Odd kernel size of the encoder, the convolution that predicts the kernels.
+        encoder_dilation: Dilation of the encoder.
+        compressed_channels: Input channels of the encoder, to which a 1x1 convolution (the compressor) reduces the map.
+        init_cfg: mmengine's initialisation, which overrides CARAFE's: Xavier for the compressor, and a normal distribution with a standard
+            deviation of 0.001 for the encoder.
 
     Raises:
-        ValueError: An argument is out of its range, or ``in_channels`` is not divisible by ``up_group``.
+        ValueError: An argument is not a positive integer, a kernel size is even, or ``in_channels`` is not divisible by ``up_group``.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class CARAFE(Upsampler):
         normal(self.content_encoder, std=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Upsample.
+        """Upsample a map.
 
         Args:
             x: ``(B, C, H, W)``.
@@ -78,19 +79,19 @@ class CARAFE(Upsampler):
             ``(B, C, s*H, s*W)``, of the dtype of ``x``.
 
         Raises:
-            ValueError: ``x`` has another number of dimensions or channels.
+            ValueError: ``x`` is not ``(B, C, H, W)``.
         """
         self.check_map(x)
         kernels = self.predict_kernels(x).to(x.dtype)
         if has_mmcv_operator(x):
             from mmcv.ops import carafe
 
-            # It reads memory as if it were contiguous.
+            # mmcv's operator ignores strides, so its inputs must be contiguous.
             return carafe(x.contiguous(), kernels.contiguous(), self.up_kernel, self.up_group, self.scale_factor)
         return reassemble(x, kernels, self.scale_factor, self.up_group)
 
     def predict_kernels(self, x: Tensor) -> Tensor:
-        """Predict the kernels.
+        """Return the reassembly kernels that the module predicts from a map.
 
         Args:
             x: ``(B, C, H, W)``.
@@ -105,7 +106,11 @@ class CARAFE(Upsampler):
 
 
 def has_mmcv_operator(x: Tensor) -> bool:
-    """Whether mmcv's operator takes a tensor: on CUDA, not empty, no bfloat16, and not while a compiler or an exporter looks on."""
+    """Return True if mmcv's CUDA operator can be used for a map.
+
+    mmcv must be built with CUDA, the map must be on CUDA, not empty and not bfloat16, and neither a compiler nor an exporter may be
+    recording.
+    """
     return not captured() and x.is_cuda and x.numel() > 0 and x.dtype != torch.bfloat16 and _mmcv_knows_cuda()
 
 

@@ -1,7 +1,8 @@
 """Containers whose upsamplers initialise themselves when mmengine initialises a model.
 
-A neck's Xavier reaches every convolution below it. mmengine then calls ``init_weights`` of each child that has one: these containers
-pass the call on, as ``torch.nn``'s do not.
+The ``init_cfg`` of a neck, such as Xavier's, initialises every convolution inside the neck, including those of its upsamplers. mmengine
+then calls ``init_weights`` of each child that has this method. These containers pass the call on to their modules; the containers of
+``torch.nn`` have no such method.
 """
 
 from collections.abc import Iterable
@@ -11,23 +12,23 @@ from torch import nn
 
 
 def init_weights(modules: Iterable[Any]) -> None:
-    """Call ``init_weights`` of each module that has one."""
+    """Call ``init_weights`` of each module that has this method."""
     for module in modules:
         if hasattr(module, 'init_weights'):
             module.init_weights()
 
 
 class ModuleList(nn.ModuleList):
-    """``nn.ModuleList`` that passes ``init_weights`` on."""
+    """An ``nn.ModuleList`` that passes ``init_weights`` on to its modules."""
 
     def init_weights(self) -> None:
-        """Initialise each module that initialises itself."""
+        """Call ``init_weights`` of each module that has this method."""
         init_weights(self)
 
 
 class Sequential(nn.Sequential):
-    """``nn.Sequential`` that passes ``init_weights`` on."""
+    """An ``nn.Sequential`` that passes ``init_weights`` on to its modules."""
 
     def init_weights(self) -> None:
-        """Initialise each module that initialises itself."""
+        """Call ``init_weights`` of each module that has this method."""
         init_weights(self)

@@ -16,20 +16,20 @@ from .registration import register_upsampler
 class DUpsample(Upsampler):
     """Upsample ``(B, C, H, W)`` to ``(B, K, s*H, s*W)`` by one matrix: a 1x1 convolution to ``K*s*s`` channels, and pixel shuffle.
 
-    Made for the last step of a segmenter, where the output channels are classes and the matrix is computed from label maps beforehand
-    (``tools/fit_dupsample.py``, :class:`mmdysample.DUpsampleHead`). Between feature maps it is a learned linear map, which starts as
-    nearest neighbours.
+    DUpsampling is designed for the last step of a segmenter, :class:`mmdysample.DUpsampleHead`. There the output channels are classes, and
+    ``tools/fit_dupsample.py`` computes the matrix from label maps before training. Between feature maps, the matrix is learned and starts
+    as nearest-neighbour upsampling.
 
     Args:
         in_channels: Channels ``C`` of the map.
         scale_factor: Integer ratio ``s``.
-        out_channels: Channels ``K`` of the result; by default those of the map.
-        matrix: A file of ``tools/fit_dupsample.py``, read when mmengine initialises the model (``init_weights()``).
-        freeze: Whether the matrix stays as it is in training.
-        init_cfg: mmengine's initialisation, in place of nearest neighbours; the file wins over both.
+        out_channels: Channels ``K`` of the result. The default is ``in_channels``.
+        matrix: A file written by ``tools/fit_dupsample.py``, which is read when mmengine initialises the model (``init_weights()``).
+        freeze: Whether the matrix is excluded from training.
+        init_cfg: mmengine's initialisation, which overrides nearest-neighbour upsampling; the file overrides both.
 
     Raises:
-        ValueError: An argument is out of its range; in ``init_weights``, the file does not hold a matrix of the right shape.
+        ValueError: An argument has the wrong type or is not positive.
     """
 
     def __init__(
@@ -53,12 +53,16 @@ class DUpsample(Upsampler):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Initialise as nearest neighbours, of as many channels as there are on both sides."""
+        """Initialise as nearest-neighbour upsampling of the first ``min(C, K)`` channels; the other output channels start at zero."""
         shared = torch.eye(self.out_channels, self.in_channels).repeat_interleave(self.scale_factor**2, 0)
         self.expand.weight.copy_(shared[:, :, None, None])
 
     def init_weights(self) -> None:
-        """Initialise when mmengine initialises the model: from the file, if there is one."""
+        """Initialise the matrix when mmengine initialises the model, from the file if one is given.
+
+        Raises:
+            ValueError: The file does not exist, or does not hold a matrix of the right shape.
+        """
         super().init_weights()
         matrix = self.read_matrix()
         if matrix is not None:
@@ -66,10 +70,10 @@ class DUpsample(Upsampler):
                 self.expand.weight.copy_(matrix[:, :, None, None])
 
     def read_matrix(self) -> Optional[Tensor]:
-        """Read ``W``, ``(K*s*s, C)``, from the file, if there is one.
+        """Return the matrix ``(K*s*s, C)`` that the file holds, or None if no file is given.
 
         Raises:
-            ValueError: The file does not hold a matrix of the right shape.
+            ValueError: The file does not exist, or does not hold a matrix of the right shape.
         """
         if self.matrix is None:
             return None
@@ -80,31 +84,31 @@ class DUpsample(Upsampler):
         return matrix
 
     def forward(self, x: Tensor) -> Tensor:
-        """Upsample.
+        """Upsample a map.
 
         Args:
             x: ``(B, C, H, W)``.
 
         Returns:
-            ``(B, K, s*H, s*W)``.
+            ``(B, K, s*H, s*W)``, of the dtype of ``x``.
 
         Raises:
-            ValueError: ``x`` has another number of dimensions or channels.
+            ValueError: ``x`` is not ``(B, C, H, W)``.
         """
         self.check_map(x)
         return pixel_shuffle(self.expand(x), self.scale_factor).to(x.dtype)
 
 
 def load_matrix(path: str) -> Tensor:
-    """Read ``W`` from a file of ``tools/fit_dupsample.py``.
+    """Return the matrix in a file written by ``tools/fit_dupsample.py``, in float32.
 
     Raises:
-        ValueError: There is no such file, or it holds something else.
+        ValueError: The file does not exist, or does not hold such a matrix.
     """
     if not Path(path).is_file():
-        raise ValueError(f'there is no matrix {path}: make one with tools/fit_dupsample.py')
+        raise ValueError(f'there is no matrix file {path}: make one with tools/fit_dupsample.py')
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
         return content['W'].float()
-    except Exception as error:  # a file from elsewhere can fail in any way
-        raise ValueError(f'{path} holds no matrix of tools/fit_dupsample.py ({type(error).__name__})') from error
+    except Exception as error:  # reading an arbitrary file can raise any exception
+        raise ValueError(f'{path} was not written by tools/fit_dupsample.py ({type(error).__name__}): make it again') from error

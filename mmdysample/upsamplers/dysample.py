@@ -1,8 +1,9 @@
 """DySample as a module: `Learning to Upsample by Learning to Sample <https://arxiv.org/abs/2308.15085>`_, ICCV 2023.
 
-The four variants of the paper are names in the registry: ``DySample`` and ``DySample+`` predict offsets at the input's resolution
-("linear, then pixel shuffle", LP), ``DySample-S`` and ``DySample-S+`` at the output's (PL, 8 times fewer weights); the ``+`` has a scope
-that depends on the content.
+The registry has a name for each of the paper's four variants. ``DySample`` and ``DySample+`` predict offsets at the input's resolution and
+then pixel-shuffle them (LP, "linear + pixel shuffle"). ``DySample-S`` and ``DySample-S+`` pixel-shuffle the map and predict offsets at the
+output's resolution (PL), which takes 8 times fewer weights at x2. In the variants with ``+``, the scope of the offsets depends on the
+content (dynamic scope).
 """
 
 from functools import partialmethod
@@ -24,27 +25,29 @@ from .registration import register_upsampler
 class DySample(Upsampler):
     """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)`` by sampling it at learned points.
 
-    A new module is bilinear interpolation: its offsets start near zero. The paper's design, step by step, is ``init_position='nearest',
-    scope_factor=1.0, groups=1``; then ``init_position='bilinear'``; then ``scope_factor=0.25``; then ``groups=4``, which is the default;
-    then ``dyscope=True``.
+    A new module is close to bilinear interpolation, because its offsets start near zero. The paper develops the design in steps, which are
+    ``init_position='nearest', scope_factor=1.0, groups=1``; then ``init_position='bilinear'``; then ``scope_factor=0.25``; then
+    ``groups=4``, which is the default; then ``dyscope=True``.
 
     Args:
         in_channels: Channels ``C`` of the map.
         scale_factor: Integer ratio ``s``, at least 1.
-        style: ``'lp'`` predicts the offsets of the ``s*s`` points of a pixel from all its ``C`` channels. ``'pl'`` shuffles the
-            channels into the points first and predicts the offsets of each from its own ``C / (s*s)``.
-        groups: Groups of channels with offsets of their own. The paper takes 4 with LP and 8 with PL.
-        dyscope: A point goes ``scope_factor`` pixels per unit of offset (static scope); with ``dyscope``, it is
-            ``2 * scope_factor * sigmoid(scope(x))`` pixels (dynamic scope), the same before training.
-        scope_factor: The paper's is 0.25; 1.0 is its naive design.
-        init_position: Where the points are before training: ``'bilinear'`` puts each where its output pixel lies, so that the module
-            is bilinear interpolation; ``'nearest'`` puts all in the centre of the input pixel, the paper's naive design.
-        path: How to compute it: ``'plain'``, ``'lean'`` or ``'fused'``; by default what suits map and device
-            (:func:`~mmdysample.functional.choose_path`). All give the same numbers, up to rounding.
-        init_cfg: mmengine's initialisation, in place of the paper's (offset weights N(0, 0.001), all else zero).
+        style: ``'lp'`` predicts the offsets of the ``s*s`` output pixels of an input pixel from all its ``C`` channels. ``'pl'`` first
+            pixel-shuffles the map and predicts the offset of each output pixel from its ``C / (s*s)`` channels.
+        groups: Number of groups ``g`` of channels; each group has its own offsets. The paper uses 4 with LP and 8 with PL.
+        dyscope: Whether the scope, the distance in pixels that a point moves per unit of offset, is dynamic. A static scope is
+            ``scope_factor``; a dynamic scope is ``2 * scope_factor * sigmoid(scope(x))``, which also starts at ``scope_factor``.
+        scope_factor: The scope before training, in input pixels. The paper uses 0.25, and 1.0 in its naive design.
+        init_position: The sampling points for zero offsets. ``'bilinear'`` puts each point at the position of its output pixel, which makes
+            the module bilinear interpolation. ``'nearest'`` puts all points at the centre of the input pixel, as in the paper's naive
+            design.
+        path: The implementation: ``'plain'``, ``'lean'`` or ``'fused'``, which are described in :mod:`mmdysample.functional.paths`. By
+            default, :func:`~mmdysample.functional.choose_path` chooses one for each map. All give the same output up to rounding.
+        init_cfg: mmengine's initialisation, which overrides the paper's: offset weights from a normal distribution with a standard
+            deviation of 0.001, and zeros for all other parameters.
 
     Raises:
-        ValueError: An argument is out of its range, or ``in_channels`` is not divisible by ``groups`` or, for PL, by ``s*s``.
+        ValueError: An argument has an invalid value, or ``in_channels`` is not divisible by ``groups`` or, for PL, by ``s*s``.
     """
 
     init_pos: Tensor
@@ -85,7 +88,7 @@ class DySample(Upsampler):
         self.path = path
 
         points = scale_factor**2
-        # PL is the same 1x1 convolution for each of the s*s points, on that point's share of the channels.
+        # PL applies one 1x1 convolution to each of the s*s parts into which pixel shuffle splits the channels.
         conv = (in_channels, 2 * groups * points) if style == 'lp' else (in_channels // points, 2 * groups)
         self.offset = nn.Conv2d(*conv, kernel_size=1)
         self.scope = nn.Conv2d(*conv, kernel_size=1, bias=False) if dyscope else None
@@ -99,13 +102,13 @@ class DySample(Upsampler):
         return self.scope is not None
 
     def reset_parameters(self) -> None:
-        """Initialise as the paper does: no offset, up to N(0, 0.001) in the weights."""
+        """Initialise as the paper does: offset weights with a standard deviation of 0.001, and zeros for all other parameters."""
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
         nn.init.normal_(self.offset.weight, std=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Upsample.
+        """Upsample a map.
 
         Args:
             x: ``(B, C, H, W)``.
@@ -114,7 +117,7 @@ class DySample(Upsampler):
             ``(B, C, s*H, s*W)``, of the dtype of ``x``.
 
         Raises:
-            ValueError: ``x`` has another number of dimensions or channels.
+            ValueError: ``x`` is not ``(B, C, H, W)``, or the path ``'fused'`` is forced but not available.
         """
         self.check_map(x)
         needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.parameters()))
@@ -137,26 +140,29 @@ class DySample(Upsampler):
         return _is_bare(self.offset) and (self.scope is None or _is_bare(self.scope))
 
     def predict_offset(self, x: Tensor) -> Tensor:
-        """Where to sample.
+        """Return the sampling points that the module predicts from a map.
+
+        A subclass may override this method; ``forward`` then calls it.
 
         Args:
             x: ``(B, C, H, W)``.
 
         Returns:
-            ``(B, 2*g*s*s, H, W)``: the distance of every sampling point from the centre of its input pixel, in input pixels, float32
-            or wider, the channels ordered as (x | y, group, row, column).
+            ``(B, 2*g*s*s, H, W)``, float32 or wider: the distance of each sampling point from the centre of its input pixel, in input
+            pixels, the channels ordered as (x | y, group, row, column).
         """
         offset, scope = self._predict(x)
         return sampling_offset(offset, scope, self.init_pos, self.scope_factor)
 
     def predict_scope(self, x: Tensor) -> Tensor:
-        """How far a point goes per unit of offset.
+        """Return the scope, the distance that a sampling point moves per unit of offset.
 
         Args:
             x: ``(B, C, H, W)``.
 
         Returns:
-            ``(B, 2*g*s*s, H, W)``, in input pixels, the channels ordered as in :meth:`predict_offset`; one number, if the scope is static.
+            ``(B, 2*g*s*s, H, W)``, float32 or wider, in input pixels, the channels ordered as in :meth:`predict_offset`. A static scope is
+            constant.
         """
         dtype = torch.promote_types(x.dtype, torch.float32)
         if self.scope is None:
@@ -164,14 +170,14 @@ class DySample(Upsampler):
         return 2 * self.scope_factor * self._linear(self.scope, x).to(dtype).sigmoid()
 
     def _predict(self, x: Tensor) -> tuple[Tensor, Optional[Tensor]]:
-        """What the layers say of a map: raw offset and, if it is dynamic, raw scope, both ``(B, 2*g*s*s, H, W)``."""
+        """Return the output of the offset layer and of the scope layer (None for a static scope), both ``(B, 2*g*s*s, H, W)``."""
         return self._linear(self.offset, x), None if self.scope is None else self._linear(self.scope, x)
 
     def _linear(self, conv: nn.Conv2d, x: Tensor) -> Tensor:
         return pointwise(x, self.in_channels if self.style == 'lp' else self.in_channels // self.scale_factor**2, conv)
 
     def _apply(self, fn: Any, recurse: bool = True) -> 'DySample':
-        # `.half()` and `.bfloat16()` leave the positions in float32: the thirds of scale 3 are inexact below.
+        # Keep the positions in float32 under `.half()` and `.bfloat16()`, which cannot represent the thirds of scale 3 accurately.
         position = self.init_pos
         super()._apply(fn, recurse)
         if self.init_pos.dtype in (torch.float16, torch.bfloat16):
@@ -179,21 +185,21 @@ class DySample(Upsampler):
         return self
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
-        # The authors' files of before 2024-03-27 carry a bias of the scope; later ones, and new modules, have none.
+        # The authors' checkpoints from before 2024-03-27 have a bias in the scope layer; later ones and new modules have none.
         if self.scope is not None:
             bias = state_dict.get(f'{prefix}scope.bias')
             has_bias = self.scope.bias is not None
             if bias is not None and not has_bias:
-                # A constant: by the time that mmengine loads, optimizer and DDP have taken their parameters.
+                # Add the bias as a constant, because mmengine loads checkpoints after the optimizer and DDP have collected the parameters.
                 self.scope.bias = nn.Parameter(torch.zeros_like(bias).to(self.scope.weight), requires_grad=False)
             elif bias is None and has_bias and f'{prefix}scope.weight' in state_dict:
                 self.scope.bias = None
         if f'{prefix}offset.weight' in state_dict:
-            state_dict.setdefault(f'{prefix}init_pos', self.init_pos)  # what is always the same may be left out
+            state_dict.setdefault(f'{prefix}init_pos', self.init_pos)  # a checkpoint may omit it, because it is never trained
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def extra_repr(self) -> str:
-        """Name what matters in ``repr``."""
+        """Return the arguments that ``repr`` shows; ``scope_factor`` and ``init_position`` only if one of them is not the default."""
         design = ''
         if (self.scope_factor, self.init_position) != (0.25, 'bilinear'):
             design = f', scope_factor={self.scope_factor}, init_position={self.init_position!r}'
@@ -212,20 +218,20 @@ def _weights(conv: Optional[nn.Conv2d]) -> tuple[Optional[Tensor], Optional[Tens
 
 @register_upsampler('DySample+')
 class DySamplePlus(DySample):
-    """:class:`DySample` with dynamic scope; arguments after ``scale_factor`` by keyword."""
+    """:class:`DySample` with a dynamic scope. Pass the arguments after ``scale_factor`` by keyword."""
 
     __init__ = partialmethod(DySample.__init__, dyscope=True)
 
 
 @register_upsampler('DySample-S')
 class DySampleS(DySample):
-    """:class:`DySample` with offsets predicted at the output's resolution; arguments after ``scale_factor`` by keyword."""
+    """:class:`DySample` with offsets predicted at the output's resolution. Pass the arguments after ``scale_factor`` by keyword."""
 
     __init__ = partialmethod(DySample.__init__, style='pl', groups=8)
 
 
 @register_upsampler('DySample-S+')
 class DySampleSPlus(DySample):
-    """:class:`DySampleS` with dynamic scope; arguments after ``scale_factor`` by keyword."""
+    """:class:`DySampleS` with a dynamic scope. Pass the arguments after ``scale_factor`` by keyword."""
 
     __init__ = partialmethod(DySample.__init__, style='pl', groups=8, dyscope=True)

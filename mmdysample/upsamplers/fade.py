@@ -1,6 +1,6 @@
 """FADE as modules: `Fusing the Assets of Decoder and Encoder <https://arxiv.org/abs/2207.10392>`_ (Lu et al., ECCV 2022).
 
-FADE-Lite is of the journal version (IJCV 2024).
+FADE-Lite comes from the journal version of the paper (IJCV 2024).
 """
 
 from typing import Any, Optional
@@ -20,25 +20,26 @@ from .registration import register_upsampler
 class FADE(GuidedUpsampler):
     """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)`` with kernels predicted from the map and from a guide.
 
-    One convolution reads both, the guide at its own size and the map at its own ("semi-shift convolution"); a gate, predicted from the
-    map, then mixes the guide into the result.
+    The same convolution is applied to the guide and to the map, each at its own size, and the results are added ("semi-shift
+    convolution"). A gate predicted from the map then mixes the guide into the output.
 
     Args:
         in_channels: Channels ``C`` of the map.
-        guide_channels: Channels ``C_g`` of the guide; by default those of the map, which the gate needs.
+        guide_channels: Channels ``C_g`` of the guide. The default is ``in_channels``, which the gate requires.
         scale_factor: Integer ratio ``s``.
-        gating: Whether to mix the guide in. The published results have the gate in segmentation, and none in detection, where the neck
-            adds the guide; :class:`mmdysample.FPN` leaves it out unless told otherwise.
+        gating: Whether to mix the guide into the output. The published results use the gate in segmentation. They do not use it in
+            detection, where the neck adds the guide; :class:`mmdysample.FPN` therefore turns it off by default.
         up_kernel: Odd size ``k`` of the neighbourhood that is reassembled.
-        compressed_channels: Channels that the convolution reads.
-        released_order: Read the guide as the authors' first release of the gated FADE does, whose weights need it: there each of the
-            four sub-positions of an output pixel takes its channels from all four paddings of the guide, a quarter of them from each,
-            instead of all from its own. For ``scale_factor=2`` alone.
-        init_cfg: mmengine's initialisation, in place of CARAFE's (Xavier for the compressors, N(0, 0.001) for the rest).
+        compressed_channels: Input channels of the convolution, to which 1x1 convolutions reduce the guide and the map.
+        released_order: Whether to read the guide as the authors' first release of the gated FADE does; its weights require this. That
+            release pads the guide in four ways, one for each of the four output pixels of an input pixel. It then mixes up the channels, so
+            that each output pixel reads a quarter of its channels from each padding. Only for ``scale_factor=2``.
+        init_cfg: mmengine's initialisation, which overrides CARAFE's: Xavier for the 1x1 convolutions that compress, and a normal
+            distribution with a standard deviation of 0.001 for the others.
 
     Raises:
-        ValueError: An argument is out of its range, the gate is on and ``guide_channels`` differs from ``in_channels``, or
-            ``released_order`` meets another ratio than 2 or compressed channels that are no multiple of 4.
+        ValueError: An argument has an invalid value; the gate is on and ``guide_channels`` differs from ``in_channels``; or
+            ``released_order`` is set and ``scale_factor`` is not 2 or ``compressed_channels`` is not divisible by 4.
     """
 
     _depthwise = False
@@ -59,7 +60,7 @@ class FADE(GuidedUpsampler):
         check_bool(gating=gating, released_order=released_order)
         check_positive(compressed_channels=compressed_channels)
         if gating and self.guide_channels != in_channels:
-            raise ValueError(f'the gate needs guide_channels equal to in_channels, got {in_channels=}, {guide_channels=}; or gating=False')
+            raise ValueError(f'the gate needs guide_channels equal to in_channels, got {in_channels=}, {guide_channels=}; use gating=False')
         if released_order and (scale_factor != 2 or compressed_channels % 4):
             raise ValueError(
                 f'released_order needs scale_factor=2 and compressed_channels divisible by 4, got {scale_factor=}, {compressed_channels=}'
@@ -74,11 +75,11 @@ class FADE(GuidedUpsampler):
 
     @property
     def gating(self) -> bool:
-        """Whether the guide is mixed in."""
+        """Whether the guide is mixed into the output."""
         return self.gate is not None
 
     def reset_parameters(self) -> None:
-        """Initialise as CARAFE does."""
+        """Initialise as CARAFE does: Xavier for the compressors, and a standard deviation of 0.001 for the other convolutions."""
         for compressor in (self.guide_compressor, self.map_compressor):
             xavier_uniform(compressor)
         for conv in (self.content_encoder, self.gate):
@@ -86,7 +87,7 @@ class FADE(GuidedUpsampler):
                 normal(conv, std=0.001)
 
     def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
-        """Upsample a map by its guide."""
+        """Upsample a map with kernels predicted from it and its guide; see :meth:`GuidedUpsampler.forward` for the shapes."""
         out = reassemble(x, self.predict_kernels(x, guide), self.scale_factor)
         if self.gate is None:
             return out
@@ -94,7 +95,7 @@ class FADE(GuidedUpsampler):
         return torch.lerp(out, guide.to(x.dtype), _nearest(gate, self.scale_factor))
 
     def predict_kernels(self, x: Tensor, guide: Tensor) -> Tensor:
-        """Predict the kernels.
+        """Return the reassembly kernels that the module predicts from a map and its guide.
 
         Args:
             x: ``(B, C, H, W)``.
@@ -104,14 +105,14 @@ class FADE(GuidedUpsampler):
             ``(B, k*k, s*H, s*W)``, float32 or wider; each kernel sums to one.
         """
         compressed = self.guide_compressor(guide)
-        # The paper's stride-2 convolutions of the guide under four paddings are one convolution of stride 1, for any s.
+        # The paper convolves the guide at stride 2 under four paddings. One convolution at stride 1 gives the same result, for any s.
         fine = self._encode_in_released_order(compressed) if self.released_order else self.content_encoder(compressed)
         coarse = self.content_encoder(self.map_compressor(x))
         logits = fine + _nearest(coarse, self.scale_factor)
         return logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
     def _encode_in_released_order(self, guide: Tensor) -> Tensor:
-        paddings = ((1, 0, 1, 0), (0, 1, 1, 0), (1, 0, 0, 1), (0, 1, 0, 1))  # one for each sub-position, row by row
+        paddings = ((1, 0, 1, 0), (0, 1, 1, 0), (1, 0, 0, 1), (0, 1, 0, 1))  # one for each output pixel of an input pixel, row by row
         mixed = torch.cat([F.pad(guide, padding) for padding in paddings], dim=1).unflatten(1, (-1, 4))
         conv = self.content_encoder
         parts = [F.conv2d(part, conv.weight, conv.bias, stride=2, groups=conv.groups) for part in mixed.unbind(2)]
@@ -120,7 +121,7 @@ class FADE(GuidedUpsampler):
 
 @register_upsampler('FADE-Lite')
 class FADELite(FADE):
-    """:class:`FADE` with one compressed channel for each place of the kernel, and a depthwise convolution in place of the full one."""
+    """:class:`FADE` with a depthwise convolution instead of a full one, and ``k*k`` compressed channels, one for each kernel weight."""
 
     _depthwise = True
 
@@ -137,5 +138,5 @@ class FADELite(FADE):
 
 
 def _nearest(x: Tensor, s: int) -> Tensor:
-    """Repeat every pixel."""
+    """Upsample a map to nearest neighbours: repeat every pixel ``s`` times in both directions."""
     return x.repeat_interleave(s, 2).repeat_interleave(s, 3)

@@ -14,18 +14,19 @@ from .registration import register_upsampler
 
 @register_upsampler()
 class IndexNet(GuidedUpsampler):
-    """Upsample ``(B, C, H, W)`` to ``(B, C, 2*H, 2*W)``: nearest neighbours, times an index map in [0, 1] that the guide predicts.
+    """Upsample ``(B, C, H, W)`` to ``(B, C, 2*H, 2*W)`` by nearest neighbours, multiplied with an index map.
 
-    The index block is the paper's holistic one, with context and nonlinearity: one index map for all channels.
+    An index block predicts the index map, with values between 0 and 1, from the guide. The block is the paper's holistic one, with context
+    and nonlinearity: it predicts a single index map for all channels.
 
     Args:
         in_channels: Channels ``C`` of the map.
-        guide_channels: Channels ``C_g`` of the guide; by default those of the map.
-        scale_factor: 2, the ratio that the block is made for.
-        init_cfg: mmengine's initialisation, in place of Kaiming for the first convolution and Xavier for the last.
+        guide_channels: Channels ``C_g`` of the guide. The default is ``in_channels``.
+        scale_factor: The upsampling ratio, which must be 2 because the index block is designed for it.
+        init_cfg: mmengine's initialisation, which overrides Kaiming's for the first convolution and Xavier's for the last.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is not a positive integer, or ``scale_factor`` is not 2.
     """
 
     scale_factors = (2,)
@@ -42,13 +43,13 @@ class IndexNet(GuidedUpsampler):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise the convolutions by Kaiming and Xavier, the batch norm to the identity."""
+        """Initialise the first convolution by Kaiming, the last by Xavier, and the batch norm to weight 1 and bias 0."""
         context, norm, _, project = self.index_block
         kaiming_normal(context)
         constant(norm, 1)
         xavier_uniform(project)
 
     def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
-        """Upsample a map by its guide."""
+        """Upsample a map with the index map of its guide; see :meth:`GuidedUpsampler.forward` for the shapes."""
         index = pixel_shuffle(self.index_block(guide), self.scale_factor).sigmoid().to(x.dtype)
         return F.interpolate(x, scale_factor=self.scale_factor, mode='nearest') * index

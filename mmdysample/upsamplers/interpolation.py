@@ -1,7 +1,7 @@
 """The baselines that mmcv calls ``nearest``, ``bilinear``, ``deconv`` and ``pixel_shuffle``, without mmcv.
 
-Names, arguments, state dicts and outputs are those of mmcv's ``build_upsample_layer``. They are not put into mmengine's registry,
-where mmcv registers its own under the same names.
+Names, arguments, state dicts and outputs are those of mmcv's ``build_upsample_layer``. The baselines are not in mmengine's registry,
+because mmcv registers its own layers under the same names there.
 """
 
 from typing import Any, Optional
@@ -20,10 +20,10 @@ class PixelShuffle(Upsampler):
 
     Args:
         in_channels: Channels ``C`` of the map.
-        out_channels: Channels of the result; by default ``C``.
+        out_channels: Channels of the result. The default is ``in_channels``.
         scale_factor: Integer ratio ``s``.
-        upsample_kernel: Kernel size of the convolution, odd.
-        init_cfg: mmengine's initialisation, which replaces Xavier's.
+        upsample_kernel: Odd kernel size of the convolution.
+        init_cfg: mmengine's initialisation, which overrides Xavier's.
 
     Raises:
         ValueError: An argument is not a positive integer, or the kernel size is even.
@@ -53,12 +53,12 @@ class PixelShuffle(Upsampler):
         """Upsample ``(B, C, H, W)`` to ``(B, out_channels, s*H, s*W)``.
 
         Raises:
-            ValueError: ``x`` has another number of dimensions or channels.
+            ValueError: ``x`` is not ``(B, C, H, W)``.
         """
         self.check_map(x)
         return pixel_shuffle(self.upsample_conv(x), self.scale_factor)
 
 
-#: What builds each, in the order of the tables.
+#: The class of each baseline by name, in the order in which tables list them.
 BASELINES: dict[str, type] = {'nearest': nn.Upsample, 'bilinear': nn.Upsample, 'deconv': nn.ConvTranspose2d, 'pixel_shuffle': PixelShuffle}
 UPSAMPLERS.update(BASELINES)

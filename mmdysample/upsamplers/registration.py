@@ -1,7 +1,7 @@
-"""The names of the upsamplers.
+"""Registration of the upsamplers by name.
 
-They stand in a table of this package and, where mmengine is installed, also in its root registry, which is where mmcv's
-``build_upsample_layer`` looks and which every OpenMMLab framework sees. Neither the table nor the upsamplers need mmengine.
+Every upsampler is in a dict of this package. If mmengine is installed, it is also in mmengine's root registry, where mmcv's
+``build_upsample_layer`` and every OpenMMLab framework find it. Neither the dict nor the upsamplers need mmengine.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from warnings import warn
 
 Class = TypeVar('Class', bound=type)
 
-#: Every upsampler that was registered, by name.
+#: Every registered upsampler, by name.
 UPSAMPLERS: dict[str, type] = {}
 
 
@@ -19,16 +19,16 @@ def register_upsampler(name: Optional[str] = None) -> Callable[[Class], Class]:
     """Register the decorated class, so that :func:`~mmdysample.build_upsampler` and every ``upsample_cfg`` find it by name.
 
     Args:
-        name: The name in configs; by default that of the class.
+        name: The name in configs. The default is the name of the class.
 
     Raises:
-        ValueError: Another class has the name.
+        ValueError: Another class is already registered under the name.
     """
 
     def register(cls: Class) -> Class:
         chosen = name or cls.__name__
         if UPSAMPLERS.get(chosen, cls) is not cls:
-            raise ValueError(f'the name {chosen!r} belongs to {UPSAMPLERS[chosen].__name__}; register {cls.__name__} under another one')
+            raise ValueError(f'the name {chosen!r} belongs to {UPSAMPLERS[chosen].__name__}; register {cls.__name__} under another name')
         if (registry := mmengine_registry()) is not None:
             registry.register_module(name=chosen, module=cls)
         UPSAMPLERS[chosen] = cls
@@ -38,11 +38,11 @@ def register_upsampler(name: Optional[str] = None) -> Callable[[Class], Class]:
 
 
 def mmengine_registry() -> Any:
-    """Return mmengine's root registry of models, or None where mmengine is not installed or cannot be imported."""
+    """Return mmengine's root registry of models, or None if mmengine is not installed or cannot be imported."""
     if find_spec('mmengine') is None:
         return None
     try:
-        # Importing this costs 0.13 s; mmengine.model, which nothing here needs, costs another 0.7 s.
+        # This import takes 0.13 s. Importing from mmengine.model would take another 0.7 s, and is not needed here.
         from mmengine.registry import MODELS
     except ImportError as error:
         warn(f'mmengine is installed but cannot be imported ({error}), so configs do not find the upsamplers of mmdysample', stacklevel=2)

@@ -1,6 +1,6 @@
 """SAPA as modules: `Similarity-Aware Point Affiliation <https://arxiv.org/abs/2209.12866>`_ (Lu et al., NeurIPS 2022).
 
-SAPA-D is of its extension, `On Point Affiliation in Feature Upsampling <https://arxiv.org/abs/2307.08198>`_ (Liu et al., 2023).
+SAPA-D comes from the extended paper, `On Point Affiliation in Feature Upsampling <https://arxiv.org/abs/2307.08198>`_ (Liu et al., 2023).
 """
 
 from typing import Any, Optional
@@ -20,19 +20,19 @@ NORM_GROUPS = 32
 
 @register_upsampler('SAPA-I')
 class SAPAI(GuidedUpsampler):
-    """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``: each pixel of the guide attends to the neighbourhood of its place in the map.
+    """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``: each guide pixel attends to the ``k x k`` map pixels around its own position.
 
-    The inner product of the normalised maps is the similarity, so there are no parameters.
+    The similarity is the inner product of the normalised map and guide, so the module has no parameters.
 
     Args:
         in_channels: Channels ``C`` of the map, a multiple of 32.
-        guide_channels: Channels of the guide, which must be those of the map.
+        guide_channels: Channels ``C_g`` of the guide, which must equal ``in_channels``, the default.
         scale_factor: Integer ratio ``s``.
         up_kernel: Odd size ``k`` of the neighbourhood.
-        init_cfg: Unused, as there is nothing to initialise.
+        init_cfg: Has no effect, because the module has no parameters.
 
     Raises:
-        ValueError: An argument is out of its range, or ``guide_channels`` differs from ``in_channels``.
+        ValueError: An argument has an invalid value, or ``guide_channels`` differs from ``in_channels``.
     """
 
     channel_divisor = NORM_GROUPS
@@ -58,11 +58,11 @@ class SAPAI(GuidedUpsampler):
             )
 
     def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
-        """Upsample a map by its guide."""
+        """Upsample a map with kernels predicted from it and its guide; see :meth:`GuidedUpsampler.forward` for the shapes."""
         return reassemble(x, self.predict_kernels(x, guide), self.scale_factor)
 
     def predict_kernels(self, x: Tensor, guide: Tensor) -> Tensor:
-        """Predict the kernels.
+        """Return the reassembly kernels that the module predicts from a map and its guide.
 
         Args:
             x: ``(B, C, H, W)``.
@@ -74,24 +74,24 @@ class SAPAI(GuidedUpsampler):
         return similarity(*self.embed(x, guide), self.up_kernel, self.scale_factor).softmax(1)
 
     def embed(self, x: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
-        """Make key ``(B, D, H, W)`` and query ``(B, D, s*H, s*W)`` of map and guide."""
+        """Return the key ``(B, C, H, W)`` for a map and the query ``(B, C, s*H, s*W)`` for its guide."""
         return F.group_norm(x, NORM_GROUPS), F.group_norm(guide, NORM_GROUPS)
 
 
 @register_upsampler('SAPA-B')
 class SAPAB(SAPAI):
-    """:class:`SAPAI` with a bilinear form for the similarity: the inner product of two learned embeddings.
+    """:class:`SAPAI` with a learned bilinear form as similarity: the inner product of an embedding of the map and one of the guide.
 
     Args:
         in_channels: Channels ``C`` of the map, a multiple of 32.
-        guide_channels: Channels ``C_g`` of the guide, a multiple of 32; by default those of the map.
+        guide_channels: Channels ``C_g`` of the guide, a multiple of 32. The default is ``in_channels``.
         scale_factor: Integer ratio ``s``.
         up_kernel: Odd size ``k`` of the neighbourhood.
         embedding_dim: Channels ``D`` of key and query.
-        init_cfg: mmengine's initialisation, in place of Xavier.
+        init_cfg: mmengine's initialisation, which overrides Xavier's.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument has an invalid value.
     """
 
     def __init__(
@@ -112,17 +112,17 @@ class SAPAB(SAPAI):
         self.reset_parameters()
 
     def _check_similarity(self) -> None:
-        """The embeddings have the same number of channels, whatever map and guide have."""
+        """Accept any ``guide_channels``, because the embeddings of map and guide always have ``D`` channels."""
 
     def reset_parameters(self) -> None:
-        """Initialise the embeddings by Xavier, the norms to the identity."""
+        """Initialise the embeddings by Xavier's uniform distribution and the norms to weight 1 and bias 0."""
         for norm in (self.norm_x, self.norm_y):
             norm.reset_parameters()
         for conv in (self.q, self.k):
             xavier_uniform(conv)
 
     def embed(self, x: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
-        """Make key ``(B, D, H, W)`` and query ``(B, D, s*H, s*W)`` of map and guide."""
+        """Return the key ``(B, D, H, W)`` for a map and the query ``(B, D, s*H, s*W)`` for its guide."""
         return self.k(self.norm_x(x)), self.q(self.norm_y(guide))
 
 
@@ -132,16 +132,16 @@ class SAPAD(GuidedUpsampler):
 
     Args:
         in_channels: Channels ``C`` of the map.
-        guide_channels: Channels ``C_g`` of the guide; by default those of the map.
+        guide_channels: Channels ``C_g`` of the guide. The default is ``in_channels``.
         scale_factor: Integer ratio ``s``.
-        groups: Groups of channels with points, keys and queries of their own.
-        num_points: Points of each output pixel and group.
+        groups: Number of groups of channels; each group has its own points, keys and queries.
+        num_points: Number of points for each output pixel and group.
         embedding_dim: Channels of key and query in each group.
-        init_cfg: mmengine's initialisation, in place of Xavier for the embeddings and, for the offsets, zero weights and biases that
-            put the points on the grid of input pixels around the centre: 3x3 for nine.
+        init_cfg: mmengine's initialisation, which overrides the module's own: Xavier for the embeddings, and for the offset layer zero
+            weights and a bias that puts the points on the nearest input pixels (for nine points, the 3x3 neighbourhood).
 
     Raises:
-        ValueError: An argument is out of its range, or ``in_channels`` is not divisible by ``groups``.
+        ValueError: An argument is not a positive integer, or ``in_channels`` is not divisible by ``groups``.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class SAPAD(GuidedUpsampler):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise the embeddings by Xavier; the points start apart, on a grid, because equal points would stay equal."""
+        """Initialise the embeddings by Xavier, and the points on different input pixels, because equal points would stay equal."""
         for conv in (self.q, self.k):
             xavier_uniform(conv)
         points = _nearest_grid_points(self.num_points).view(1, self.num_points, 2, 1)
@@ -175,13 +175,13 @@ class SAPAD(GuidedUpsampler):
             self.offset.get_parameter('bias').copy_(points.expand(self.groups, -1, -1, self.scale_factor**2).flatten())
 
     def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
-        """Upsample a map by its guide."""
+        """Upsample a map by attention from its guide; see :meth:`GuidedUpsampler.forward` for the shapes."""
         offset = pixel_shuffle(self.offset(x), self.scale_factor)
         return deformable_attention(self.q(guide), self.k(x), x, offset, self.scale_factor, self.groups, self.num_points)
 
 
 def _nearest_grid_points(count: int) -> Tensor:
-    """The points of the integer grid nearest to the origin, ``(count, 2)``."""
+    """Return the ``count`` points of the integer grid that are nearest to the origin, ``(count, 2)``, x before y."""
     reach = range(-count, count + 1)
     points = sorted(((x, y) for y in reach for x in reach), key=lambda p: p[0] ** 2 + p[1] ** 2)
     return torch.tensor(points[:count], dtype=torch.float32)

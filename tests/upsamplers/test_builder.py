@@ -84,7 +84,7 @@ def test_mmcvs_own_builder_finds_it_in_every_scope(scope, kind):
         ('xyz', r"unknown upsampler 'xyz'; registered are"),
         ('math.pi', r"unknown upsampler 'math.pi'"),
         ('nowhere.Nothing', r"unknown upsampler 'nowhere.Nothing'"),
-        ('Conv2d', r"'Conv2d' is no upsampler: its class Conv2d does not declare `guided`"),
+        ('Conv2d', r"'Conv2d' is not an upsampler: its class Conv2d does not declare `guided`"),
         (dict(type='DySample', group=4), r"takes no argument 'group' \(did you mean 'groups'\?\); it takes in_channels, scale_factor"),
         (dict(mode='nearest'), r"needs a type, one of nearest.* got \{'mode': 'nearest'\}"),
         (dict(type='DySample', groups=3), 'in_channels must be divisible by groups, got in_channels=16, groups=3'),
@@ -121,5 +121,5 @@ def test_an_upsampler_of_the_users_own():
 
 def test_a_finer_map_of_another_size():
     for size in ((5, 4), (4, 2)):
-        with pytest.raises(ValueError, match=r'which made \(4, 4\) of \(2, 2\), where the finer map is'):
+        with pytest.raises(ValueError, match=r'it upsampled \(2, 2\) to \(4, 4\), but the finer map is'):
             upsample_as(build_upsampler('nearest', 4), torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, *size))

@@ -67,7 +67,7 @@ def test_a_guide_of_other_channels_needs_no_gate():
     [
         (
             dict(guide_channels=16),
-            'the gate needs guide_channels equal to in_channels, got in_channels=32, guide_channels=16; or gating=False',
+            'the gate needs guide_channels equal to in_channels, got in_channels=32, guide_channels=16; use gating=False',
         ),
         (dict(guide_channels=0), 'guide_channels must be a positive integer, got 0'),
         (dict(gating='off'), "gating must be True or False, got 'off'"),
