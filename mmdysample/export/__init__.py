@@ -1,4 +1,4 @@
-"""Export models for other runtimes: which part, in which form, and a check that the file computes the same."""
+"""Export a model or a part of it to other runtimes, and check that the exported file computes the same as PyTorch."""
 
 from .gathers import without_grid_sample
 

@@ -1,4 +1,4 @@
-"""PyTorch's attention in operations that exporters leave open in size."""
+"""PyTorch's attention, written in operations whose sizes exporters can leave dynamic."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 @contextmanager
 def open_attention(model: nn.Module) -> Iterator[None]:
-    """Let every :class:`torch.nn.MultiheadAttention` of a model be computed by :func:`attend` where it can be.
+    """Compute every :class:`torch.nn.MultiheadAttention` of a model by :func:`attend`, where its options allow it.
 
-    Its own code fixes the number of keys when it is traced, and asks for a batch of two or more when it is captured.
+    PyTorch's own code fixes the number of keys when it is traced, and needs a batch of at least two when ``torch.export`` captures it.
     """
     found = [module for module in model.modules() if type(module) is nn.MultiheadAttention and _is_plain(module)]
     for module in found:
@@ -26,18 +26,19 @@ def open_attention(model: nn.Module) -> Iterator[None]:
 
 
 def attend(module: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """What a :class:`torch.nn.MultiheadAttention` computes in evaluation mode without masks.
+    """Return the output of a :class:`torch.nn.MultiheadAttention` in evaluation mode without masks.
 
     Args:
-        module: With one embedding size for query, key and value, and no keys of its own.
+        module: The module. It must have one embedding size for query, key and value, and neither ``bias_k`` nor ``add_zero_attn``.
         query: ``(L, B, E)``, or ``(B, L, E)`` if the module has ``batch_first``.
-        key: ``(S, B, E)``, likewise.
-        value: ``(S, B, E)``, likewise.
+        key: ``(S, B, E)``, or ``(B, S, E)``.
+        value: ``(S, B, E)``, or ``(B, S, E)``.
 
     Returns:
-        ``(L, B, E)``, likewise.
+        ``(L, B, E)``, or ``(B, L, E)`` if the module has ``batch_first``.
     """
-    if not module.batch_first:  # before anything is computed: a layer asks whether its input is contiguous, which depends on the batch
+    # Transpose first: a linear layer checks whether its input is contiguous, which for (L, B, E) can depend on the batch size.
+    if not module.batch_first:
         query, key, value = (t.transpose(0, 1) for t in (query, key, value))
     weights = module.in_proj_weight.chunk(3)
     biases = module.in_proj_bias.chunk(3) if module.in_proj_bias is not None else (None,) * 3
@@ -54,7 +55,7 @@ def _forward(module: nn.MultiheadAttention, query: Tensor, key: Tensor, value: T
     masked = any(kwargs.get(name) is not None for name in ('key_padding_mask', 'attn_mask'))
     if args or masked or query.dim() != 3:
         return nn.MultiheadAttention.forward(module, query, key, value, *args, **kwargs)
-    weights: Optional[Tensor] = None  # which nothing that is exported reads
+    weights: Optional[Tensor] = None  # no exported model reads the attention weights
     return attend(module, query, key, value), weights
 
 

@@ -1,4 +1,4 @@
-"""Export a model, check the file against PyTorch, and only then give it its name."""
+"""Export a model to a temporary file, check it against PyTorch, and rename it if it passes."""
 
 import tempfile
 from contextlib import nullcontext
@@ -17,20 +17,20 @@ from .forms import Axes, Form, Run
 from .gathers import without_grid_sample
 from .subject import Images, Subject, make_subject
 
-# The coarsest stride of the pyramids here: sizes that differ by it differ on every level, and round alike.
+# The coarsest stride of the FPNs here. Sizes that differ by a multiple of it differ on every level, and every level rounds both alike.
 STRIDE = 64
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that computes what PyTorch does."""
+    """An exported file that computes the same as PyTorch."""
 
     subject: Subject
-    axes: Axes  # what is open in its inputs
+    axes: Axes  # the dynamic axes of its inputs
     path: Path
-    differences: list[Difference]  # of each output, for each batch of images that it was checked with
-    sizes: str  # which images it takes
-    grid_samples: int  # how many there are in it
+    differences: list[Difference]  # for each output and each batch of images that was checked
+    sizes: str  # the image sizes that it accepts
+    grid_samples: int  # the number of GridSample operators in it
 
 
 def export(
@@ -42,22 +42,22 @@ def export(
     gathers: bool = False,
     fixed: bool = False,
 ) -> Exported:
-    """Export a model or a part of it, with batch, height and width left open, and check it.
+    """Export a model or a part of it, with dynamic batch, height and width unless ``fixed``, and check the file.
 
-    It is checked on two images of the exported size, on three and on one of another; and tried on one of an odd size, and if need be on
-    one of a multiple of 32.
+    The file must agree with PyTorch on two images of the exported size, and on three images and one image of a second size. To report
+    which sizes it accepts, the file is then tried on an image of an odd size, and if that fails, on one larger by multiples of 32.
 
     Args:
         model: The model, in evaluation mode, on the CPU.
-        form: What to export to.
-        path: The file; what lies there is replaced.
-        part: The name of a module in the model; None for the whole.
-        size: Height and width of the images that it is exported with.
-        gathers: Export bilinear sampling without GridSample.
-        fixed: Export for one image of this size alone.
+        form: The format of the file.
+        path: The file. An existing file is overwritten.
+        part: The name of a module in the model; None for the whole model.
+        size: Height and width of the images to export with.
+        gathers: Whether to export bilinear sampling as gathers instead of GridSample.
+        fixed: Whether to export for one image of this size only.
 
     Raises:
-        ValueError: The exporter fails, or the file does something else than PyTorch; then there is none. Or a folder lies there.
+        ValueError: The exporter fails, the file differs from PyTorch (it is then deleted), or ``path`` is a folder.
         OSError: The file cannot be written.
     """
     images = Images(1 if fixed else 2, *size)
@@ -67,21 +67,21 @@ def export(
     if path.is_dir():
         raise ValueError(f'{path} is a folder: choose another --out')
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Beside its place, whence it gets there in one step.
+    # A folder next to the file, so that the file can be renamed in one step.
     with tempfile.TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent) as folder:
         file = Path(folder) / f'model{form.suffix}'
         try:
             with open_attention(model), without_grid_sample() if gathers else nullcontext():
                 form.write(subject, axes, file)
-        except Exception as error:  # whatever a model makes an exporter do
+        except Exception as error:  # exporters can raise any exception
             if show_traceback():
                 raise
             raise ValueError(f'{_failure(form, error)}. {_remedy(form, fixed)} (MMDYSAMPLE_TRACEBACK=1 shows where)') from error
         count = sum(form.grid_sample in name for name in form.operators(file))
         if gathers and count:
             raise ValueError(
-                f'{count} {form.grid_sample} are left in {subject.title}: something in it samples by itself, which --without-grid-sample '
-                'cannot change; choose a --part without it'
+                f'{count} {form.grid_sample} are left in {subject.title}: one of its modules calls grid_sample itself, which '
+                '--without-grid-sample cannot change; choose a --part without that module'
             )
         try:
             run = opened(form, file)
@@ -91,7 +91,7 @@ def export(
                 require_within(differences)
         except MismatchError as error:
             raise ValueError(
-                f'{form} of {subject.title} was written and is not kept, because in {form.runtime} {error}. {_remedy(form, fixed)}'
+                f'{form} of {subject.title} was written but deleted, because in {form.runtime} {error}. {_remedy(form, fixed)}'
             ) from error
         sizes = f'{images} alone' if fixed else _which_sizes(subject, run, images, second)
         file.replace(path)
@@ -99,7 +99,7 @@ def export(
 
 
 def _open_axes(subject: Subject, second: Images) -> Axes:
-    """The axes of the inputs that change with the images."""
+    """Return the axes of the inputs whose sizes change with those of the images."""
     others = subject.inputs_for(second)
     return {
         name: tuple(axis for axis, (a, b) in enumerate(zip(tensor.shape, others[name].shape)) if a != b)
@@ -108,11 +108,11 @@ def _open_axes(subject: Subject, second: Images) -> Axes:
 
 
 def _which_sizes(subject: Subject, run: Run, images: Images, second: Images) -> str:
-    """Which images it takes, found out by trying."""
+    """Return a text on the image sizes that the file accepts, found by trying."""
     odd, halved = Images(1, images.height + 5, images.width + 11), Images(1, images.height + STRIDE // 2, images.width + 3 * STRIDE // 2)
     refused = _try(subject, run, odd)
     if not refused:
-        return f'any; {odd} was tried, too'
+        return f'any; {odd} was also tried'
     taken = [images, second]
     if not _try(subject, run, halved):
         taken.append(halved)
@@ -122,22 +122,22 @@ def _which_sizes(subject: Subject, run: Run, images: Images, second: Images) -> 
 
 
 def _try(subject: Subject, run: Run, images: Images) -> str:
-    """What goes wrong; nothing if nothing does."""
+    """Return how the file fails on images; an empty string if it does not."""
     try:
         require_within(compare(subject, run, images))
     except MismatchError as error:
         return 'is computed wrong' if error.silent else 'is refused'
     except ValueError:
-        return 'is nothing that the model takes'
+        return 'is not accepted by the model'
     return ''
 
 
 def _failure(form: Form, error: BaseException) -> str:
-    while error.__cause__ is not None:  # exporters wrap what happened in advice
+    while error.__cause__ is not None:  # exporters wrap the original error in general advice
         error = error.__cause__
-    return f'{form} cannot be had of this model: {type(error).__name__}: {one_line(error)[:300]}'
+    return f'{form} failed on this model: {type(error).__name__}: {one_line(error)[:300]}'
 
 
 def _remedy(form: Form, fixed: bool) -> str:
-    choices = [form.alternative, *([] if fixed else ['--fixed for images of one size']), '--part for a piece of the model']
+    choices = [form.alternative, *([] if fixed else ['--fixed for images of one size']), '--part for a part of the model']
     return f'Try {", ".join(choices[:-1])} or {choices[-1]}'

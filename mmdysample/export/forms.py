@@ -1,4 +1,4 @@
-"""The forms that a model is exported to: how each is written, and how it is run."""
+"""The export formats: how each file is written and run."""
 
 import contextlib
 import io
@@ -20,57 +20,58 @@ from .subject import Subject
 
 OPSETS = (16, 18, 20)
 EXPORTERS = ('tracing', 'capturing')
-# What a file of protobuf can hold.
+# The largest size of a protobuf file is 2 GiB; 1 MiB is reserved for the graph.
 ONNX_LIMIT = 2**31 - 2**20
 
-Axes = dict[str, tuple[int, ...]]  # of each input, those whose size is left open
+Axes = dict[str, tuple[int, ...]]  # the dynamic axes of each input
 Run = Callable[[dict[str, Tensor]], list[Tensor]]
 
 
 class Form(ABC):
-    """A form, written by an exporter and run by a runtime."""
+    """An export format, written by an exporter and run by a runtime."""
 
     suffix: str
     runtime: str
-    alternative: str  # what else can be tried, as an option of tools/export.py
-    grid_sample: str  # what sampling is called in it
+    alternative: str  # the option of tools/export.py to suggest if the export fails
+    grid_sample: str  # the name of the operator for grid sampling in this format
 
     def check_name(self, path: Path) -> None:
-        """Check that a file has the form's suffix.
+        """Check that a file has the suffix of the format.
 
         Raises:
-            ValueError: It has another.
+            ValueError: It has another suffix.
         """
         if path.suffix != self.suffix:
             raise ValueError(f'--out must end in {self.suffix}, got {path}')
 
     @abstractmethod
     def write(self, subject: Subject, axes: Axes, path: Path) -> None:
-        """Export to a file; whatever the exporter raises is raised."""
+        """Export to a file. Exceptions of the exporter are not caught."""
 
     @abstractmethod
     def open(self, path: Path) -> Run:
-        """A function that runs a file; it raises whatever the runtime does."""
+        """Return a function that runs a file. It does not catch exceptions of the runtime."""
 
     @abstractmethod
     def operators(self, path: Path) -> list[str]:
-        """The operators of a file."""
+        """Return the names of the operators in a file, with repetitions."""
 
     @abstractmethod
     def __str__(self) -> str: ...
 
 
 class Onnx(Form):
-    """ONNX, for onnxruntime and others.
+    """ONNX, for onnxruntime and other runtimes.
 
     Args:
         opset: 16, 18 or 20; GridSample needs 16.
-        exporter: ``'tracing'`` runs the model once and notes the operators; it knows every opset, and takes a second or two.
-            ``'capturing'`` (``dynamo=True``) follows sizes, too; it knows 18 and newer. None for the latter wherever it can be had.
+        exporter: ``'tracing'`` runs the model once and records the operators; it supports every opset, and takes a second or two.
+            ``'capturing'`` (``dynamo=True``) also tracks symbolic sizes; it needs opset 18 or newer. By default, it is ``'capturing'``
+            from opset 18 on and ``'tracing'`` below.
 
     Raises:
-        ValueError: The opset is another one, or the exporter does not know it.
-        ImportError: What it needs is not installed.
+        ValueError: The opset or the exporter is unknown, or the exporter does not support the opset.
+        ImportError: onnx, onnxruntime or onnxscript is not installed.
     """
 
     suffix = '.onnx'
@@ -98,11 +99,11 @@ class Onnx(Form):
     def write(self, subject: Subject, axes: Axes, path: Path) -> None:
         size = sum(tensor.nbytes for tensor in subject.function.state_dict().values())
         if size > ONNX_LIMIT:
-            raise ValueError(f'the weights take {size / 2**30:.1f} GiB, and a file of ONNX can hold 2: choose --to torch-export')
+            raise ValueError(f'the weights take {size / 2**30:.1f} GiB, and an ONNX file can hold 2 GiB: choose --to torch-export')
         names = {name: {axis: _axis_name(name, axis, tensor, len(axes)) for axis in axes[name]} for name, tensor in subject.inputs.items()}
         how: dict[str, Any] = dict(dynamo=False, dynamic_axes=names)
         if self.exporter == 'capturing':
-            # The function takes its tensors as *args, which are one argument.
+            # The function takes its tensors as *args, which count as one argument.
             how = dict(dynamo=True, dynamic_shapes=(tuple(names.values()),), external_data=False, verbose=False)
         with quietly():
             torch.onnx.export(
@@ -137,13 +138,13 @@ class Onnx(Form):
         while graphs:
             for node in graphs.pop().node:
                 found.append(node.op_type)
-                for attribute in node.attribute:  # branches and bodies of loops
+                for attribute in node.attribute:  # subgraphs: branches and loop bodies
                     graphs += [*attribute.graphs, *([attribute.g] if attribute.HasField('g') else [])]
         return found
 
 
 class Program(Form):
-    """A program of ``torch.export``, which ``torch.export.load(FILE).module()`` runs, and which AOTInductor and ExecuTorch start from."""
+    """A program of ``torch.export``. Run it with ``torch.export.load(FILE).module()``, or compile it with AOTInductor or ExecuTorch."""
 
     suffix = '.pt2'
     alternative = '--to onnx'
@@ -169,33 +170,33 @@ class Program(Form):
     def operators(self, path: Path) -> list[str]:
         with quietly():
             program = torch.export.load(str(path))
-        # Branches, and what is in an autocast of its own, are modules in it.
+        # Branches and autocast regions are submodules with graphs of their own.
         graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, torch.fx.GraphModule)]
         nodes = [node for graph in graphs for node in graph.nodes]
         return [str(node.target).split('.')[1] for node in nodes if node.op == 'call_function' and '.' in str(node.target)]
 
 
 def make_form(to: str, opset: Optional[int] = None, exporter: Optional[str] = None) -> Form:
-    """Make a form from the options of ``tools/export.py``.
+    """Return the export format for the options of ``tools/export.py``.
 
     Args:
         to: ``'onnx'`` or ``'torch-export'``.
-        opset: Of ONNX; None for 18.
-        exporter: Of ONNX, see :class:`Onnx`.
+        opset: The opset of ONNX; None for 18.
+        exporter: The exporter of ONNX, see :class:`Onnx`.
 
     Raises:
-        ValueError: An option is wrong, or is not about this form.
-        ImportError: What ONNX needs is not installed.
+        ValueError: An option is invalid or does not belong to this format.
+        ImportError: A package that ONNX needs is not installed.
     """
     if to == 'onnx':
         return Onnx(opset or 18, exporter)
     if opset or exporter:
-        raise ValueError('--opset and --exporter go with --to onnx')
+        raise ValueError('--opset and --exporter need --to onnx')
     return Program()
 
 
 def _axis_name(name: str, axis: int, tensor: Tensor, count: int) -> str:
-    """The batch is that of all maps; their sizes differ."""
+    """Return the name of a dynamic axis. All maps share the name of the batch; their heights and widths have different names."""
     if tensor.dim() != 4:
         return f'{name}_axis_{axis}'
     word = ('batch', 'channels', 'height', 'width')[axis]
@@ -204,7 +205,7 @@ def _axis_name(name: str, axis: int, tensor: Tensor, count: int) -> str:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Leave out what exporters say beside their errors, a graph of thousands of lines among it, which C++ prints."""
+    """Silence the exporters' output except errors. C++ code prints, for example, a graph of thousands of lines."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""Export samples as gathers, for runtimes whose GridSample is wrong or missing."""
+"""Export sampling as gathers, for runtimes whose GridSample is wrong or missing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,15 +8,15 @@ from mmdysample.functional.capture import GATHERS_ONLY
 
 @contextmanager
 def without_grid_sample() -> Iterator[None]:
-    """Let exporters record gathers in place of GridSample.
+    """Make exporters record gathers instead of GridSample.
 
     ::
 
         with mmdysample.export.without_grid_sample():
             torch.onnx.export(...)
 
-    This holds for the current thread, and for exporters that run the model: ``torch.compile``, and ``torch.export`` with ``strict=True``,
-    read the code instead and ignore it.
+    It applies to the current thread, and to exporters that run the model. ``torch.compile``, and ``torch.export`` with ``strict=True``,
+    ignore it, because they analyse the code instead.
     """
     token = GATHERS_ONLY.set(True)
     try:

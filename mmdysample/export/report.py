@@ -1,4 +1,4 @@
-"""What a user should know about an exported file."""
+"""Describe an exported file to the user."""
 
 from mmengine.config import Config
 
@@ -10,10 +10,10 @@ from .forms import Form
 
 
 def describe(exported: Exported, form: Form, loaded: LoadedModel) -> str:
-    """The table of differences, and what goes in and comes out.
+    """Return a description of an exported file.
 
     Returns:
-        The lines.
+        Lines with the table of differences, the inputs and outputs, the preprocessing that is not in the file, and the accepted sizes.
     """
     subject = exported.subject
     shapes = (_shape(name, tuple(tensor.shape), exported.axes[name]) for name, tensor in subject.inputs.items())
@@ -24,7 +24,7 @@ def describe(exported: Exported, form: Form, loaded: LoadedModel) -> str:
         f'input: {", ".join(shapes)}',
     ]
     if subject.part is None:
-        lines += [f'output: {subject.whole.gives}', f'outside: {normalisation(loaded.config)}']
+        lines += [f'output: {subject.whole.gives}', f'preprocessing: {normalisation(loaded.config)}']
     lines += [f'sizes: {exported.sizes}', f'{form.grid_sample}: {exported.grid_samples or "none"}']
     if loaded.checkpoint is None:
         lines.append('untrained: no checkpoint was given')
@@ -32,22 +32,22 @@ def describe(exported: Exported, form: Form, loaded: LoadedModel) -> str:
 
 
 def normalisation(config: Config) -> str:
-    """What the data preprocessor of a config does to pixels before the model sees them."""
+    """Return a sentence on the preprocessing of pixels by a config's data preprocessor."""
     said = config.model.get('data_preprocessor') or {}
     order = 'RGB' if said.get('bgr_to_rgb') else 'BGR'
     if said.get('mean') is None:
-        return f'the input is an image in {order}, its pixels from 0 to 255 as they are'
+        return f'the input is an image in {order}, with pixels from 0 to 255, not normalised'
     return f'the input is an image in {order}, normalised: (pixel - mean) / std, mean {list(said["mean"])}, std {list(said["std"])}'
 
 
 def _shape(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> str:
-    """An input, with letters for the sizes that are open."""
+    """Return the name and shape of an input, with letters for the dynamic sizes."""
     letters = 'BCHW' if len(shape) == 4 else '?' * len(shape)
     return f'{name} ({", ".join(letters[axis] if axis in axes else str(size) for axis, size in enumerate(shape))})'
 
 
 def _worst(exported: Exported, form: str) -> list[Row]:
-    """A row for each output: the check in which it was furthest from PyTorch's."""
+    """Return a row for each output, from the check with the largest relative difference from PyTorch."""
     outputs = dict.fromkeys(found.output for found in exported.differences)
     worst = (max((d for d in exported.differences if d.output == name), key=lambda d: d.relative) for name in outputs)
     return [found.row(form) for found in worst]

@@ -1,4 +1,4 @@
-"""What is exported: a model or a part of it, as a function from tensors to tensors."""
+"""The object of an export: a model or a part of it, as a function from tensors to tensors."""
 
 import inspect
 import re
@@ -29,36 +29,36 @@ class Images(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """A model or a part of it, and the batch of images that it is exported for."""
+    """A model or a part of it, and the batch of images that it is exported with."""
 
     whole: Whole
-    part: Optional[str]  # None for the whole
+    part: Optional[str]  # None for the whole model
     images: Images
-    function: 'Flat'  # of the tensors below, in this order
+    function: 'Flat'  # its arguments are the inputs below, in this order
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
 
     @property
     def title(self) -> str:
-        """What it is."""
+        """The name for messages."""
         return type(self.whole.model).__name__ if self.part is None else f'{self.part} ({type(self.function.module).__name__})'
 
     def inputs_for(self, images: Images) -> dict[str, Tensor]:
-        """What the function is called with for images that it was not exported with."""
+        """Return the inputs of the function for other images than those of the export."""
         return _call(self.whole, self.part, images, seed=1).tensors
 
     def __call__(self, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """Run it in PyTorch.
+        """Run the function in PyTorch.
 
         Raises:
-            ValueError: It cannot be run.
+            ValueError: The model cannot be run on these inputs.
         """
         with torch.no_grad(), _naming_the_images(self.whole, ', '.join('x'.join(map(str, t.shape)) for t in inputs.values())):
             return self.function(*inputs.values())
 
 
 class Flat(nn.Module):
-    """A call of a module as a function of the tensors among its arguments, which returns the floating-point tensors of the result."""
+    """A recorded call of a module, as a function of the tensors in its arguments. It returns the floating-point tensors of the result."""
 
     def __init__(self, module: nn.Module, arguments: dict[str, Any]) -> None:
         super().__init__()
@@ -66,14 +66,14 @@ class Flat(nn.Module):
         named, self.spec = _leaves(arguments)
         self.constants = [None if isinstance(leaf, Tensor) else leaf for _, leaf in named]
         self.places = [i for i, (_, leaf) in enumerate(named) if isinstance(leaf, Tensor)]
-        self.eval()  # itself, too: an exporter goes back to the mode that the outermost module was in
+        self.eval()  # exporters restore the mode of the outermost module, which is this one
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Call the module."""
+        """Call the module and return the tensors of the result."""
         return tuple(tensor for _, tensor in self.named(*tensors))
 
     def named(self, *tensors: Tensor) -> list[tuple[str, Tensor]]:
-        """The result, with where in it each tensor lies."""
+        """Return the tensors of the result, each with a name that says where it is in the result."""
         leaves = list(self.constants)
         for place, tensor in zip(self.places, tensors):
             leaves[place] = tensor
@@ -83,15 +83,15 @@ class Flat(nn.Module):
 
 
 def make_subject(model: nn.Module, part: Optional[str], images: Images) -> Subject:
-    """Make a function of tensors from a model, by running it once.
+    """Return a model or a part of it as a function of tensors. The model is run once to record the call.
 
     Args:
         model: The model, in evaluation mode, on the CPU.
-        part: The name of a module in it; None for the whole, see :class:`Whole`.
-        images: The batch.
+        part: The name of a module in it; None for the whole model, see :class:`Whole`.
+        images: The batch of images.
 
     Raises:
-        ValueError: There is no such part, an image does not reach it, or the model cannot be run.
+        ValueError: The part does not exist, is not called, or takes or returns no tensor; or the model cannot be run.
     """
     whole = Whole(model)
     call = _call(whole, part, images, seed=0)
@@ -114,7 +114,7 @@ class _Call(NamedTuple):
 
 
 def _call(whole: Whole, part: Optional[str], images: Images, seed: int) -> _Call:
-    """The first call of a part for random images."""
+    """Return the first call of a part for random images."""
     image = torch.randn(images.batch, 3, images.height, images.width, generator=torch.Generator().manual_seed(seed))
     if part is None:
         module: nn.Module = whole
@@ -124,18 +124,18 @@ def _call(whole: Whole, part: Optional[str], images: Images, seed: int) -> _Call
         except AttributeError:
             parts = [name for name, _ in whole.model.named_children() if name != 'data_preprocessor']
             raise ValueError(
-                f'--part {part}: the model has no such module; it consists of {", ".join(parts)} and what is in them'
+                f'--part {part}: the model has no such module; its modules are {", ".join(parts)} and their submodules'
             ) from None
     with torch.no_grad(), _naming_the_images(whole, str(images)), _recording(module) as calls:
         whole(image)
     if not calls:
-        raise ValueError(f'--part {part} is not run between an image and {whole.gives}: choose a module that is')
+        raise ValueError(f'--part {part} is not used to compute {whole.gives}: choose a module that is')
     return _Call(module, calls[0])
 
 
 @contextmanager
 def _recording(module: nn.Module) -> Iterator[list[dict[str, Any]]]:
-    """Note the arguments of each call. Not by a hook: heads are called by their ``forward``, too."""
+    """Record the arguments of each call by replacing ``forward``. A hook would miss heads whose ``forward`` is called directly."""
     calls: list[dict[str, Any]] = []
     forward = module.forward
     signature = inspect.signature(forward)
@@ -156,10 +156,10 @@ def _recording(module: nn.Module) -> Iterator[list[dict[str, Any]]]:
 
 @contextmanager
 def _naming_the_images(whole: Whole, shape: str) -> Iterator[None]:
-    """Turn what a model makes of an image that it cannot take into one line.
+    """Turn the errors of a model on images of an unsupported size into a ValueError of one line with that size.
 
     Raises:
-        ValueError: It cannot be run.
+        ValueError: The code in the ``with`` block raised such an error.
     """
     try:
         yield
@@ -167,12 +167,12 @@ def _naming_the_images(whole: Whole, shape: str) -> Iterator[None]:
         if show_traceback():
             raise
         raise ValueError(
-            f'{type(whole.model).__name__} cannot be run in PyTorch on {shape} up to {whole.gives} ({type(error).__name__}: '
+            f'{type(whole.model).__name__} cannot be run in PyTorch on {shape} to compute {whole.gives} ({type(error).__name__}: '
             f'{one_line(error)[:200]}): choose another --size, or a --part (MMDYSAMPLE_TRACEBACK=1 shows where)'
         ) from error
 
 
 def _leaves(tree: Any) -> tuple[list[tuple[str, Any]], TreeSpec]:
-    """What lists, tuples and dicts hold, with the way to it as a name."""
+    """Return the leaves of nested lists, tuples and dicts, with their paths as names, and the structure."""
     leaves, spec = tree_flatten_with_path(tree)
     return [('_'.join(re.findall(r'\w+', keystr(path))), leaf) for path, leaf in leaves], spec

@@ -1,4 +1,4 @@
-"""From a normalised image to what the dense layers of a model give."""
+"""The part of a model from the normalised image to the outputs of its dense layers."""
 
 from typing import Any
 
@@ -6,22 +6,20 @@ from torch import Tensor, nn
 
 
 class Whole(nn.Module):
-    """A model from the image on, without its data preprocessor and without what turns maps into predictions.
+    """A model without its data preprocessor and without the postprocessing of maps to predictions.
 
-    ================  ===============================================================================================
-    a model of        gives
-    ================  ===============================================================================================
-    mmseg             ``logits (B, num_classes, H, W)``, or ``depth (B, 1, H, W)``, at the size of the image
-    mmdet             the maps of the neck, and what the heads of one-stage detectors, RPNs and semantic heads make of
-                      them; boxes, scores, NMS and what sees regions are left out
-    anything else     what it returns
-    ================  ===============================================================================================
+    The output depends on the framework of the model:
+
+    - mmseg: ``logits (B, num_classes, H, W)``, or ``depth (B, 1, H, W)``, at the size of the image.
+    - mmdet: the maps of the neck (or of the backbone, if there is no neck), and the outputs of one-stage heads, RPNs and semantic heads.
+      Boxes, scores, NMS and the heads on regions are left out.
+    - Any other: the model's output.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.gives = 'what it returns'
+        self.gives = 'its output'
         self.heads: tuple[str, ...] = ()
         self.name = ''
         if hasattr(model, 'encode_decode'):
@@ -31,13 +29,13 @@ class Whole(nn.Module):
             self.heads = tuple(name for name in ('rpn_head', 'bbox_head', 'semantic_head') if self._is_dense(name))
             maps = 'neck' if getattr(model, 'with_neck', False) else 'backbone'
             self.name = maps
-            self.gives = f'the maps of {" and ".join((maps, *self.heads))}, from which boxes, scores and NMS are left to you'
+            self.gives = f'the maps of {" and ".join((maps, *self.heads))}, without boxes, scores and NMS'
 
     def forward(self, image: Tensor) -> Any:
-        """Run the model.
+        """Return the outputs of the model's dense layers.
 
         Args:
-            image: ``(B, 3, H, W)``, float32, normalised as the data preprocessor does it.
+            image: ``(B, 3, H, W)``, float32, normalised as by the data preprocessor.
         """
         model: Any = self.model
         if hasattr(model, 'encode_decode'):
@@ -48,7 +46,7 @@ class Whole(nn.Module):
         return {self.name: maps, **{name: getattr(model, name)(maps) for name in self.heads}}
 
     def _is_dense(self, name: str) -> bool:
-        """Whether a head takes the maps alone; those of transformers take queries."""
+        """Return True if a head takes only the maps. The heads of transformers also take queries."""
         from mmdet.models.detectors import SingleStageDetector, TwoStageDetector
 
         return isinstance(self.model, (SingleStageDetector, TwoStageDetector)) and isinstance(getattr(self.model, name, None), nn.Module)

@@ -180,7 +180,7 @@ class Scaled(nn.Module):
 
 def test_a_size_that_is_not_kept_open_is_found(tmp_path):
     path = tmp_path / 'file'
-    words = 'and is not kept, because in onnxruntime .* on 3x3x96x176 its outputs have the shapes .*--fixed for images of one size'
+    words = 'but deleted, because in onnxruntime .* on 3x3x96x176 its outputs have the shapes .*--fixed for images of one size'
     assert re.search(words, refusal(Sized(), (16, 'tracing'), path))
     assert re.search('on 3x3x96x176 its output differs from that of PyTorch by', refusal(Scaled(), (16, 'tracing'), path))
     assert re.search('it cannot be run on 3x3x96x176 .*Guard failed', refusal(Sized(), 'torch-export', path))
@@ -227,7 +227,7 @@ class Even(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ('model', 'words'), [(Parity(), 'is computed wrong'), (Even(), 'is nothing that the model takes')], ids=['Parity', 'Even']
+    ('model', 'words'), [(Parity(), 'is computed wrong'), (Even(), 'is not accepted by the model')], ids=['Parity', 'Even']
 )
 def test_which_sizes(model, words, tmp_path):
     exported = export(model, Onnx(16), tmp_path / 'file')
@@ -284,7 +284,7 @@ class Unknown(nn.Module):
 )
 def test_an_exporter_that_fails(which, remedy, tmp_path):
     words = refusal(Unknown(), which, tmp_path / 'file')
-    assert re.search(f'exporter cannot be had of this model: .*Try {remedy}, --fixed', words)
+    assert re.search(f'exporter failed on this model: .*Try {remedy}, --fixed', words)
     assert len(words) < 700
 
 
@@ -296,7 +296,7 @@ def test_a_runtime_that_refuses_the_file(tmp_path, monkeypatch):
 
 def test_weights_that_a_file_cannot_hold(tmp_path, monkeypatch):
     monkeypatch.setattr(forms, 'ONNX_LIMIT', 100)
-    assert 'a file of ONNX can hold 2: choose --to torch-export' in refusal(upsampler(), (16, 'tracing'), tmp_path / 'file')
+    assert 'an ONNX file can hold 2 GiB: choose --to torch-export' in refusal(upsampler(), (16, 'tracing'), tmp_path / 'file')
 
 
 @pytest.mark.parametrize('value', [float('nan'), 1.1e-3])
@@ -308,7 +308,7 @@ def test_what_is_no_number_is_no_match(value):
 
 
 def test_a_part_that_is_not_there():
-    with pytest.raises(ValueError, match='--part nekc: the model has no such module; it consists of stages, neck and what is in them'):
+    with pytest.raises(ValueError, match='--part nekc: the model has no such module; its modules are stages, neck and their submodules'):
         make_subject(Pyramid(nn.Identity()), 'nekc', Images(1, 32, 48))
 
 
@@ -316,7 +316,7 @@ def test_a_part_that_no_image_reaches():
     model = upsampler()
     model.unused = nn.Identity()
     model.forward = lambda image: model[1](model[0](image))
-    with pytest.raises(ValueError, match='--part unused is not run between an image and what it returns'):
+    with pytest.raises(ValueError, match='--part unused is not used to compute its output'):
         make_subject(model, 'unused', Images(1, 32, 48))
 
 
@@ -348,7 +348,7 @@ def test_a_part_is_called_as_the_model_calls_it():
 
 def test_images_that_the_model_cannot_take():
     with pytest.raises(
-        ValueError, match=r'Even cannot be run in PyTorch on 1x3x31x48 up to what it returns \(ValueError: even sizes only\)'
+        ValueError, match=r'Even cannot be run in PyTorch on 1x3x31x48 to compute its output \(ValueError: even sizes only\)'
     ):
         make_subject(Even(), None, Images(1, 31, 48))
 
@@ -358,7 +358,7 @@ def test_images_that_the_model_cannot_take():
     [
         (('onnx', 17), 'opset must be one of 16, 18, 20, got 17'),
         (('onnx', 16, 'capturing'), 'the capturing exporter writes opset 18 and newer, got --opset 16'),
-        (('torch-export', 18), '--opset and --exporter go with --to onnx'),
+        (('torch-export', 18), '--opset and --exporter need --to onnx'),
         (('onnx', 18, 'dynamo'), "exporter must be tracing or capturing, got 'dynamo'"),
     ],
 )

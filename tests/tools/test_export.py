@@ -62,9 +62,9 @@ def test_a_checkpoint(tool, checkpoint, tmp_path):
     assert lines[7:] == [
         'input: image (B, 3, H, W)',
         'output: the logits at the size of the image',
-        'outside: the input is an image in RGB, normalised: (pixel - mean) / std, '
+        'preprocessing: the input is an image in RGB, normalised: (pixel - mean) / std, '
         'mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375]',
-        'sizes: any; 1x3x69x107 was tried, too',
+        'sizes: any; 1x3x69x107 was also tried',
         'GridSample: 6',
         f'done: {out}',
     ]
@@ -80,7 +80,7 @@ def test_a_part_of_an_untrained_detector(tool, tmp_path):
     arguments = ('--to', 'torch-export', '--part', 'neck.upsample_modules.0', '--without-grid-sample', '--out', out)
     told = tool(*arguments, config=FASTER)
     assert 'exported: neck.upsample_modules.0 (DySample) of faster_rcnn_dysample_shapes' in told
-    assert 'input: x (B, 64, H, W)\nsizes: any; 1x3x133x203 was tried, too\ngrid_sampler: none\nuntrained: no checkpoint was given' in told
+    assert 'input: x (B, 64, H, W)\nsizes: any; 1x3x133x203 was also tried\ngrid_sampler: none\nuntrained: no checkpoint was given' in told
     before = os.stat(out)
     assert f'error: {out} exists: choose another --out, or overwrite it with --force' in tool(*arguments, config=FASTER, refused=True)
     assert os.stat(out) == before
@@ -90,7 +90,7 @@ def test_a_part_of_an_untrained_detector(tool, tmp_path):
 
 def test_a_detector_gives_maps(tool, tmp_path):
     told = tool('--to', 'onnx', '--opset', '16', '--out', tmp_path / 'maps.onnx', '--fixed', '--size', '64x128', config=FASTER)
-    assert 'output: the maps of neck and rpn_head, from which boxes, scores and NMS are left to you' in told
+    assert 'output: the maps of neck and rpn_head, without boxes, scores and NMS' in told
     assert 'input: image (1, 3, 64, 128)' in told
     names = [node.name for node in onnxruntime.InferenceSession(str(tmp_path / 'maps.onnx')).get_outputs()]
     assert names == [f'{kind}_{i}' for kind in ('neck', 'rpn_head_0', 'rpn_head_1') for i in range(5)]
@@ -99,10 +99,10 @@ def test_a_detector_gives_maps(tool, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [
-        (['--to', 'onnx', '--part', 'nekc'], 'the model has no such module; it consists of backbone, decode_head'),
+        (['--to', 'onnx', '--part', 'nekc'], 'the model has no such module; its modules are backbone, decode_head'),
         (['--to', 'onnx', '--out', 'model.pt2'], '--out must end in .onnx, got model.pt2'),
         (['--to', 'onnx', '--opset', '16', '--exporter', 'capturing'], 'writes opset 18 and newer, got --opset 16'),
-        (['--to', 'torch-export', '--opset', '18'], '--opset and --exporter go with --to onnx'),
+        (['--to', 'torch-export', '--opset', '18'], '--opset and --exporter need --to onnx'),
         (['no.pth', '--to', 'onnx'], 'there is no checkpoint no.pth'),
         (['--to', 'onnx', '--upsampler', 'DySampel'], "unknown upsampler 'DySampel'"),
     ],
@@ -128,7 +128,7 @@ def test_an_exporter_that_fails_says_so_alone(tool):
             return torch.linalg.matrix_exp(x @ x.mT).sum() + x.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
     try:
-        assert 'tracing exporter cannot be had of this model: ' in tool('--to', 'onnx', '--opset', '16', *config, refused=True)
+        assert 'tracing exporter failed on this model: ' in tool('--to', 'onnx', '--opset', '16', *config, refused=True)
     finally:
         MODELS.module_dict.pop('Unexportable')
 
