@@ -1,4 +1,4 @@
-"""Learned upsampling in any model: find where it interpolates, and put upsamplers there."""
+"""Learned upsampling in any PyTorch model: find its calls of ``F.interpolate`` and replace them by upsampling layers."""
 
 from .replace import replace_upsample
 from .report import Site, UpsampleReport

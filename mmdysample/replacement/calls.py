@@ -1,6 +1,6 @@
-"""Where a model interpolates: every call of ``F.interpolate`` in one run, and the module that makes it.
+"""Record every call of ``F.interpolate`` in one run of a model, with the modules that were running.
 
-``nn.Upsample``, mmseg's ``resize`` and most others end in that one function.
+``nn.Upsample``, mmseg's ``resize`` and most other functions that resize maps call ``F.interpolate``.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from .example import Example, map_tensors
 
 Size = tuple[int, int]
-SMOOTH = ('nearest', 'nearest-exact', 'bilinear', 'bicubic')  # the modes of maps
+SMOOTH = ('nearest', 'nearest-exact', 'bilinear', 'bicubic')  # the modes that an upsampler can replace
 
 
 @dataclass
@@ -26,16 +26,17 @@ class Call:
     """A call of ``F.interpolate``.
 
     Attributes:
-        order: Which call of the run it is.
-        path: Modules that were running, outermost first, as ``(name in the model, number of the run of that module)``.
-        channels: Channels of the map; 0 where it is none.
-        size: Height and width of the input.
-        target: Height and width of the output.
-        mode: ``'nearest'``, ``'bilinear'``, ...
-        device: Of the input.
-        dtype: Of the input; None within autocast, where it says nothing of the weights.
-        traced: Whether gradients flow into the input.
-        unfit: Why no upsampler can stand there, as far as the input alone tells; empty where one can.
+        order: The index of the call in the run of the model.
+        path: The modules that were running, outermost first, as ``(name in the model, number of earlier runs of that module)``.
+        channels: Channels of the input; 0 if it is not a map ``(B, C, H, W)``.
+        size: Height and width of the input; zeros if it is not a map.
+        target: Height and width of the output; zeros if the input is not a map.
+        mode: The interpolation mode: ``'nearest'``, ``'bilinear'``, ...
+        device: The device of the input.
+        dtype: The dtype of the input. None under autocast, where the input may have another dtype than the weights.
+        traced: Whether the input requires a gradient, so that it depends on the weights or inputs from which gradients are traced.
+        unfit: The reason no upsampler can replace the call, or an empty string. :func:`record_calls` checks only the arguments of the
+            call; :func:`~mmdysample.replacement.places.find_places` adds further reasons.
     """
 
     order: int
@@ -51,38 +52,44 @@ class Call:
 
     @property
     def ratio(self) -> int:
-        """The ratio between output and input; 0 where it is no integer."""
+        """The integer ratio of output to input size, or 0 if there is none."""
         return integer_ratio(self.size, self.target) if self.channels else 0
 
 
 def integer_ratio(size: Size, target: Size) -> int:
-    """The integer ratio ``s`` of an upsampling, or 0."""
+    """Return the integer ratio, at least 2, by which a size was upsampled to a target, or 0 if there is none."""
     ratio = -(-target[0] // size[0])
     return ratio if ratio > 1 and fits(ratio, size, target) else 0
 
 
 def fits(ratio: int, size: Sequence[int], target: Sequence[int], times: int = 1) -> bool:
-    """Whether ``target`` is ``ratio`` times ``size``.
+    """Return True if ``target`` is ``ratio`` times ``size``.
 
-    Where the ratio is a power of two, also if it is a little less: a backbone that halves a map rounds up, so that 13 rows follow from 25.
-    Where maps were made larger by a factor afterwards (``times``), so was that little.
+    If the ratio is a power of two, the target may be up to ``ratio - 1`` pixels smaller, because a backbone rounds up when it halves a map:
+    25 rows become 13, and upsampling must return 25. If both sizes were afterwards enlarged by a factor ``times``, this difference is
+    multiplied by ``times``.
     """
     short = times * (ratio - 1) if ratio & (ratio - 1) == 0 else 0
     return all(ratio * have - short <= want <= ratio * have for have, want in zip(size, target))
 
 
 def target_size(x: Tensor, size: Any = None, scale_factor: Any = None) -> Size:
-    """Height and width of the output of ``F.interpolate(x, size, scale_factor)`` of a map."""
+    """Return the height and width of the output of ``F.interpolate(x, size, scale_factor)`` for a map."""
     if size is not None:
         return tuple(size) if isinstance(size, (list, tuple)) else (size, size)
     factors = scale_factor if isinstance(scale_factor, (list, tuple)) else (scale_factor, scale_factor)
-    # No int() around what is an integer already: it would freeze a size that an exporter keeps open.
+    # For an integer factor, multiply without int(), which would turn a dynamic size of an exporter into a constant.
     height, width = (have * int(f) if f == int(f) else int(have * f) for have, f in zip(x.shape[2:], factors))
     return height, width
 
 
 class Recorder(TorchFunctionMode):
-    """Note every call of ``F.interpolate`` while a model runs."""
+    """A torch function mode that records every call of ``F.interpolate`` while a model runs.
+
+    Attributes:
+        calls: The calls so far, in order.
+        runs: How often each module has run, by its name.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,12 +98,12 @@ class Recorder(TorchFunctionMode):
         self._running: list[tuple[str, int]] = []
 
     def enter(self, name: str) -> None:
-        """Note that a module starts to run."""
+        """Record that a module starts to run."""
         self._running.append((name, self.runs[name]))
         self.runs[name] += 1
 
     def leave(self) -> None:
-        """Note that the innermost module has run."""
+        """Record that the innermost running module has finished."""
         self._running.pop()
 
     def __torch_function__(self, func: Any, types: Any, args: Sequence = (), kwargs: Optional[dict] = None) -> Any:
@@ -119,35 +126,35 @@ class Recorder(TorchFunctionMode):
 
 def _why_not(x: Tensor, have: Size, want: Size, mode: str) -> str:
     if x.dim() != 4:
-        return f'no map (B, C, H, W), but {tuple(x.shape)}'
+        return f'the input is not a map (B, C, H, W), but has the shape {tuple(x.shape)}'
     if have == want:
-        return 'the size stays'
+        return 'the size does not change'
     if want[0] <= have[0] and want[1] <= have[1]:
         return 'downsampling'
     if not x.is_floating_point():
-        return f'no feature map, but {x.dtype}'
+        return f'the input is not a feature map, but {x.dtype}'
     if mode not in SMOOTH:
-        return f'{mode!r} is no upsampling of maps'
+        return f'an upsampler cannot replace mode {mode!r}'
     if min(have) == 1:
-        return 'a single row or column has nothing to sample between'
+        return 'the map has a single row or column, which leaves no pixels to sample between'
     if not integer_ratio(have, want):
-        return f'{have[0]}x{have[1]} to {want[0]}x{want[1]} is no integer ratio'
+        return f'{have[0]}x{have[1]} to {want[0]}x{want[1]} is not an integer ratio'
     return ''
 
 
 def record_calls(model: nn.Module, example: Example, of_input: bool = False) -> tuple[list[Call], Counter[str]]:
-    """Run a model once, in evaluation mode, and note where it interpolates.
+    """Run a model once, in evaluation mode, and return its calls of ``F.interpolate``.
 
     Args:
-        model: The model; left as it was, with its weights, buffers, modes and hooks.
-        example: What it is called with.
-        of_input: Whether gradients are traced from the inputs, and not from the weights.
+        model: The model. Its weights, buffers, training modes and hooks are unchanged afterwards.
+        example: The arguments to call the model with.
+        of_input: Whether gradients are traced from the inputs instead of from the weights.
 
     Returns:
-        The calls, and how often each module ran, by its name.
+        The calls, in order, and how often each module ran, by its name.
 
     Raises:
-        ValueError: The model does not run on these inputs.
+        ExampleError: A ValueError; the model does not run on these inputs.
     """
     recorder = Recorder()
     with ExitStack() as stack:
@@ -165,27 +172,27 @@ class ExampleError(ValueError):
     """A model does not run on its example inputs.
 
     Attributes:
-        why: What it said, in a line.
+        why: The type and message of the model's exception, in one line.
     """
 
     def __init__(self, model: nn.Module, error: Exception) -> None:
         self.why = ' '.join(f'{type(error).__name__}: {error}'.split())
         super().__init__(
-            f'{type(model).__name__} does not run on the example inputs, which are a tensor, a tuple of arguments or a dict of keyword '
+            f'{type(model).__name__} does not run on the example inputs, which must be a tensor, a tuple of arguments or a dict of keyword '
             f'arguments: {self.why}'
         )
 
 
 def run_once(model: nn.Module, example: Example, traced: bool = False) -> None:
-    """Call a model with copies of its inputs; gradients flow from them if they are to be traced, or did before.
+    """Call a model with copies of its inputs. A copy requires a gradient if its input does, or if ``traced`` is set.
 
     Raises:
-        ExampleError: It does not; a ValueError.
+        ExampleError: A ValueError; the model does not run on these inputs.
     """
 
     def copy(x: Tensor) -> Tensor:
         leaf = x.detach().clone()
-        # A second copy: a model may change its input in place, which a leaf does not allow.
+        # Copy again, because a model may change its input in place, which autograd forbids for a leaf.
         return leaf.requires_grad_().clone() if leaf.is_floating_point() and (traced or x.requires_grad) else leaf
 
     args, kwargs = map_tensors(example, copy)
@@ -197,13 +204,17 @@ def run_once(model: nn.Module, example: Example, traced: bool = False) -> None:
 
 @contextmanager
 def as_it_was(model: nn.Module, trainable: bool = True) -> Iterator[None]:
-    """In evaluation mode, with gradients for all parameters or none; and all of it as before in the end."""
+    """Put a model into evaluation mode, and restore its state at the end.
+
+    All parameters require gradients inside the context if ``trainable`` is set, and none otherwise. At the end, the training modes, the
+    ``requires_grad`` of the parameters, the buffers and the random number generators are as before.
+    """
     modes = {module: module.training for module in model.modules()}
     asked = {p: p.requires_grad for p in model.parameters() if not is_lazy(p) and p.is_floating_point()}
     buffers = {buffer: buffer.detach().clone() for buffer in model.buffers() if not is_lazy(buffer)}
     devices = {p.device.index or 0 for p in asked if p.is_cuda}
     try:
-        for module in modes:  # train() of the modules may do more than that
+        for module in modes:  # set the flag directly, because a module's train() may do more than that
             module.training = False
         for p in asked:
             p.requires_grad_(trainable)

@@ -1,4 +1,4 @@
-"""What a model is called with."""
+"""Example inputs: the arguments that a model is called with."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,14 +15,14 @@ class Example(NamedTuple):
 
 
 def as_example(inputs: Any) -> Example:
-    """Arguments from what a user gives: a tensor, a tuple or list of arguments, or a dict of keyword arguments."""
+    """Return the arguments that a user gives as a tensor, a tuple or list of arguments, or a dict of keyword arguments."""
     if isinstance(inputs, dict):
         return Example((), inputs)
     return Example(tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,), {})
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Apply a function to every tensor in tuples, lists and dicts."""
+    """Return a copy of nested tuples, lists and dicts with a function applied to every tensor."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):
@@ -35,7 +35,7 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 
 def tensors(value: Any) -> list[Tensor]:
-    """Every tensor in tuples, lists and dicts."""
+    """Return every tensor in nested tuples, lists and dicts."""
     found: list[Tensor] = []
 
     def note(x: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def doubled(example: Example) -> Example:
-    """The same with every map and image ``(B, C, H, W)`` twice as large."""
+    """Return an example in which the height and width of every floating-point map or image ``(B, C, H, W)`` are doubled."""
 
     def double(x: Tensor) -> Tensor:
         return F.interpolate(x, scale_factor=2) if x.dim() == 4 and x.is_floating_point() else x

@@ -1,4 +1,8 @@
-"""Put learned upsamplers wherever a model upsamples, whatever the model is."""
+"""Replace the upsampling of any PyTorch model by learned upsamplers.
+
+A *site* is a call of ``F.interpolate`` as the report lists it, a *place* is the same call with the module that will own its upsampler, and
+a *stop* is the call as the changed ``forward`` of that module expects it.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -28,34 +32,34 @@ def replace_upsample(
     exclude: Patterns = None,
     predicate: Optional[Callable[[Site], bool]] = None,
 ) -> UpsampleReport:
-    """Put a learned upsampler wherever a model upsamples a feature map, in place.
+    """Replace every upsampling of a feature map in a model by a learned upsampler, in place.
 
-    Every ``nn.Upsample``, ``F.interpolate``, mmseg ``resize`` and the like that enlarges a map by an integer gets an upsampler of its own,
-    one for each call and level, with the channels that were seen; a ratio of 4 is two of x2, one of 6 an x2 and an x3. Where a map was
-    small by rounding (25 rows from 13), what is made is cropped, as in a feature pyramid. All other weights, and their names, stay as they
-    are; the upsamplers are new children, ``upsample_modules``, of the modules that interpolate. To find all this, the model is run three
-    times: on the example inputs, on inputs of twice the size, and once more with the upsamplers.
+    Each call of ``nn.Upsample``, ``F.interpolate``, mmseg's ``resize`` and the like is replaced if it enlarges a feature map by an integer
+    ratio. Each call gets its own upsampler, with the number of channels seen in the run. A ratio of 4 becomes two upsamplers of x2, and a
+    ratio of 6 one of x2 and one of x3. If the target is smaller than the integer ratio because the backbone rounded up (25 rows from 13),
+    the output is cropped. All other weights keep their values and names. The upsamplers become a new child, ``upsample_modules``, of each
+    module that interpolates.
 
-    Call it before the optimizer takes the model's parameters, and after ``model.init_weights()``. Leave out what are no features: maps
-    whose channels are classes.
+    The function runs the model three times: on the example inputs, on inputs of twice the size, and once more with the upsamplers. Call it
+    after ``model.init_weights()`` and before creating the optimizer. Exclude class maps, whose channels are classes and not features.
 
     Args:
         model: Any module.
-        upsample_cfg: A name, a config or a class, as in :func:`~mmdysample.build_upsampler`. A guided upsampler does not do: a call that
-            interpolates has no second map.
-        example_inputs: What the model is called with: a tensor, a tuple or list of arguments, or a dict of keyword arguments.
-        include: Names of sites as in the report, with ``*`` and ``?``: all others are left as they are. A name that stops at a module
-            (``neck``) stands for all in it.
-        exclude: Likewise: these are left as they are.
-        predicate: Asked for each site; where it says no, all is left as it is.
+        upsample_cfg: A name, a config or a class, as in :func:`~mmdysample.build_upsampler`. It must not be a guided upsampler, because a
+            call of ``F.interpolate`` has no second map.
+        example_inputs: The arguments to call the model with: a tensor, a tuple or list of arguments, or a dict of keyword arguments.
+        include: Names of the sites to replace, as in the report; ``*`` and ``?`` are wildcards. All other sites stay unchanged. The name
+            of a module (``neck``) stands for all sites in it.
+        exclude: Names of sites that stay unchanged, in the same form.
+        predicate: A function of a :class:`Site`. Sites for which it returns False stay unchanged.
 
     Returns:
-        What was done at each site; printed, a table. Its ``undo()`` takes everything back.
+        The report, which says for each site what was done. Its ``undo()`` restores the model.
 
     Raises:
-        ValueError: The upsampler is unknown or guided, the model does not run on the inputs, a pattern names nothing, no site is left, or
-            an upsampler has no work in the last run. The model is then as it was.
-        ShapeError: Later, where the model takes another path than with the example inputs; a ValueError.
+        ValueError: The upsampler is unknown or guided, the model does not run on the inputs, a pattern matches no site, no site can be
+            replaced, or an upsampler does not run in the last run. The model is then unchanged.
+        ShapeError: A ValueError that the model raises later, if it makes other calls of ``F.interpolate`` than with the example inputs.
     """
     return insert_upsamplers(model, upsample_cfg, as_example(example_inputs), include, exclude, predicate)
 
@@ -68,18 +72,20 @@ def insert_upsamplers(
     exclude: Patterns = None,
     predicate: Optional[Callable[[Site], bool]] = None,
 ) -> UpsampleReport:
-    """:func:`replace_upsample`, with the example inputs as arguments."""
+    """Do the same as :func:`replace_upsample`, for an :class:`~mmdysample.replacement.example.Example`."""
     _check_arguments(model, include=include, exclude=exclude, predicate=predicate)
     config, cls, _ = resolve(upsample_cfg)
     if getattr(cls, 'guided', False):
         raise ValueError(
-            f'{config["type"]} is guided: it needs the finer map that its result will be joined with, which a call that interpolates has '
-            'not. Take one that is not guided, or a neck or head of mmdysample, which hands that map over'
+            f'{config["type"]} is guided: it needs a finer feature map as its second input, which a call of F.interpolate does not have. '
+            'Use an upsampler that is not guided, or a neck or head of mmdysample, which passes that map'
         )
     if 'scale_factor' in config:
         raise ValueError(f'each call has a ratio of its own, so upsample_cfg takes no scale_factor, got {config["scale_factor"]}')
     if any(map(is_routed, model.modules())):
-        raise ValueError('replace_upsample was here before: take it back with restore_upsample(model) or the undo() of its report')
+        raise ValueError(
+            'replace_upsample has already changed this model: undo it first, with restore_upsample(model) or the undo() of its report'
+        )
     places = find_places(model, example)
     report = put_upsamplers(model, config, places, _chooser(places, include, exclude, predicate))
     _verify(model, example)
@@ -88,9 +94,9 @@ def insert_upsamplers(
 
 def _check_arguments(model: nn.Module, predicate: Any, **patterns: Any) -> None:
     if not isinstance(model, nn.Module):
-        raise ValueError(f'replace_upsample takes a module, got {model!r}')
+        raise ValueError(f'replace_upsample needs an nn.Module, got {model!r}')
     if isinstance(model, torch._dynamo.OptimizedModule):
-        raise ValueError('replace_upsample comes before torch.compile: it takes the module that was compiled')
+        raise ValueError('replace_upsample got a compiled model: call it before torch.compile, on the original module')
     if predicate is not None and not callable(predicate):
         raise ValueError(f'predicate must be a function of a Site, got {predicate!r}')
     for name, value in patterns.items():
@@ -100,14 +106,18 @@ def _check_arguments(model: nn.Module, predicate: Any, **patterns: Any) -> None:
 
 
 def _verify(model: nn.Module, example: Example) -> None:
-    """Run the model once more, and take the upsamplers out again unless each of them has work."""
+    """Run the model once more, and remove the upsamplers again if the run fails or does not use each of them.
+
+    Raises:
+        ValueError: The run fails, or an upsampler did not run.
+    """
     chains = [chain for module in model.modules() if is_routed(module) for chain in getattr(module, NAME, ())]
     idle = set(chains)
     hooks = [chain.register_forward_hook(lambda module, *_: idle.discard(module)) for chain in chains]
     try:
         with as_it_was(model):
             run_once(model, example)
-        problem = f'{len(idle)} of them are never run, as where forward is set on the module and not in its class' if idle else ''
+        problem = f'{len(idle)} of them did not run, for example because forward is set on the instance, not in its class' if idle else ''
     except ExampleError as error:
         problem = error.why
     finally:
@@ -115,13 +125,17 @@ def _verify(model: nn.Module, example: Example) -> None:
             hook.remove()
     if problem:
         restore_upsample(model)
-        raise ValueError(f'{type(model).__name__} cannot have these upsamplers, and is as it was: {problem}')
+        raise ValueError(f'{type(model).__name__} cannot use these upsamplers and was left unchanged: {problem}')
 
 
 def _chooser(
     places: list[list[Place]], include: Patterns, exclude: Patterns, predicate: Optional[Callable[[Site], bool]]
 ) -> Callable[[Site], str]:
-    """A function from a site to why the user leaves it out, or to nothing."""
+    """Return a function that returns, for a site, the reason the user's options exclude it, or an empty string.
+
+    Raises:
+        ValueError: A pattern matches no site.
+    """
     names = [place.name for group in places for place in group]
     chosen, unwanted = ([patterns] if isinstance(patterns, str) else list(patterns or ()) for patterns in (include, exclude))
     for argument, patterns in (('include', chosen), ('exclude', unwanted)):
@@ -134,7 +148,7 @@ def _chooser(
             return 'not in include'
         if any(_matches(site.name, pattern) for pattern in unwanted):
             return 'in exclude'
-        return '' if predicate is None or predicate(site) else 'the predicate said no'
+        return '' if predicate is None or predicate(site) else 'the predicate returned False'
 
     return why_not
 
@@ -144,7 +158,17 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def put_upsamplers(model: nn.Module, config: dict[str, Any], places: list[list[Place]], why_not: Callable[[Site], str]) -> UpsampleReport:
-    """Build the upsamplers of all places, and route the calls to them once all are built."""
+    """Build the upsamplers of all places, and then redirect the calls to them.
+
+    Args:
+        model: The model, which changes only after all upsamplers are built.
+        config: The config of the upsampler.
+        places: The places, as :func:`~mmdysample.replacement.places.find_places` returns them.
+        why_not: A function that returns, for a site, the reason to leave it unchanged, or an empty string.
+
+    Raises:
+        ValueError: No place can have an upsampler.
+    """
     modules = dict(model.named_modules())
     sites: dict[int, Site] = {}
     routes: dict[str, tuple[list[Stop], list[nn.Module]]] = {}
@@ -169,8 +193,9 @@ def put_upsamplers(model: nn.Module, config: dict[str, Any], places: list[list[P
     in_order = [sites[order] for order in sorted(sites)]
     if not routes:
         why = '; '.join(f'{site.name}: {site.reason}' for site in in_order) or _what_else(model)
-        raise ValueError(f'{type(model).__name__} has no place for an upsampler ({why})')
-    # What interpolates inside a module with routes and has none itself must not be taken for a call of that module.
+        raise ValueError(f'{type(model).__name__} has no call that an upsampler can replace ({why})')
+    # A module inside a routed module may make calls that are not replaced. Route it without upsamplers, because its calls would otherwise
+    # count as calls of the module around it.
     inside = {group[0].owner for group in places if any(name in routes for place in group for name, _ in place.call.path)}
     for name in inside:
         route(modules[name], *routes.get(name, ((), ())))
@@ -182,18 +207,19 @@ def _what_else(model: nn.Module) -> str:
     never = 'it never calls F.interpolate with the example inputs'
     if not others:
         return never
-    return f'{never}, and {", ".join(others)} is left alone, as it changes the channels, too: put what build_upsampler makes there yourself'
+    names = ', '.join(others)
+    return f'{never}, and {names} is left alone, because it may change the channels: replace it yourself by a module of build_upsampler'
 
 
 def _stops(group: list[Place], with_upsampler: list[str]) -> list[Stop]:
-    """The calls that are routed, and those between them that could be taken for one."""
+    """Return the stops of an owner: the calls that are replaced, and the unchanged calls that could be mistaken for one of them."""
     routed = {(place.call.channels, place.call.mode) for place in group if place.name in with_upsampler}
     stops = []
     for _, name, call in group:
         if name in with_upsampler:
             stops.append(Stop(name, call.channels, call.mode, call.ratio, with_upsampler.index(name)))
         elif (call.channels, call.mode) in routed and (call.dtype is None or call.dtype.is_floating_point):
-            # Left by choice, its ratio is known; left for what it is, it may have another next time.
+            # A call that could have been replaced has a fixed ratio. An unfit call may have another ratio in the next run, so allow any.
             stops.append(Stop(name, call.channels, call.mode, 0 if call.unfit else call.ratio, None))
     return stops
 
@@ -204,7 +230,7 @@ def _dtype(owner: nn.Module, model: nn.Module) -> torch.dtype:
 
 
 def build_chain(config: dict[str, Any], channels: int, ratio: int) -> nn.Module:
-    """Build an upsampler of a ratio, as a chain of its prime factors."""
+    """Return an upsampler for a prime ratio, or a chain of upsamplers, one for each prime factor, for any other ratio."""
     steps = [build_upsampler(config, channels, step) for step in _prime_factors(ratio)]
     return steps[0] if len(steps) == 1 else Sequential(*steps)
 

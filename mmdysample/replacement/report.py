@@ -1,4 +1,7 @@
-"""What was done at each place where a model interpolates."""
+"""The report on each call of ``F.interpolate`` in a model: replaced, or left unchanged with a reason.
+
+The report calls such a call a site.
+"""
 
 from dataclasses import dataclass, field
 
@@ -10,17 +13,18 @@ from .routing import restore_upsample
 
 @dataclass(frozen=True)
 class Site:
-    """A place where a model interpolates.
+    """A call of ``F.interpolate`` in a model.
 
     Attributes:
-        name: The module's name, and a number where a ``forward`` does it by itself: ``neck:0``, ``neck:1``.
-        channels: Channels ``C`` of the map.
+        name: The name of the module that interpolates. A number follows, as in ``neck:0`` and ``neck:1``, unless the module that owns the
+            upsamplers makes a single call and has no children.
+        channels: Channels ``C`` of the map; 0 if the input is not a map ``(B, C, H, W)``.
         size: Height and width of the input in the run with the example inputs.
-        target: Height and width of the output there.
-        mode: What was interpolated by: ``'nearest'``, ``'bilinear'``, ...
-        upsampler: What stands there now, such as ``'DySample x2'``; empty where all stayed as it was.
-        parameters: How many parameters that has.
-        reason: Why all stayed as it was.
+        target: Height and width of the output in the same run.
+        mode: The interpolation mode: ``'nearest'``, ``'bilinear'``, ...
+        upsampler: The upsampler that replaces the call, such as ``'DySample x2'``; empty if the call is unchanged.
+        parameters: The number of parameters of the upsampler.
+        reason: The reason the call is unchanged; empty if it is replaced.
     """
 
     name: str
@@ -35,28 +39,28 @@ class Site:
 
 @dataclass
 class UpsampleReport:
-    """The sites of a model, in the order of its run; printed, it is a table."""
+    """The sites of a model, in the order of its calls. ``print`` shows them as a table."""
 
     sites: list[Site]
     model: nn.Module = field(repr=False)
 
     @property
     def replaced(self) -> list[Site]:
-        """The sites that have an upsampler now."""
+        """The sites that have an upsampler."""
         return [site for site in self.sites if site.upsampler]
 
     @property
     def left(self) -> list[Site]:
-        """The sites where all stayed as it was, each with its reason."""
+        """The sites that are unchanged, each with its reason."""
         return [site for site in self.sites if not site.upsampler]
 
     @property
     def parameters(self) -> int:
-        """How many parameters were added."""
+        """The number of parameters that the upsamplers add to the model."""
         return sum(site.parameters for site in self.sites)
 
     def undo(self) -> None:
-        """Take the upsamplers out again; see :func:`~mmdysample.replacement.restore_upsample`."""
+        """Remove the upsamplers again; see :func:`~mmdysample.replacement.restore_upsample`."""
         restore_upsample(self.model)
 
     def __str__(self) -> str:
@@ -65,7 +69,7 @@ class UpsampleReport:
         for site in self.sites:
             now = (site.upsampler, f'{site.parameters:,}') if site.upsampler else (f'left: {site.reason}', '')
             rows.append((site.name, f'{site.channels or ""}', _by(site.size), _by(site.target), site.mode, *now))
-        # Nothing but torch may be needed here, so no library prints this one table.
+        # This module may need torch only, so it formats the table without a library.
         widths = [max(map(len, column)) for column in zip(*rows)]
         rows.insert(1, tuple('-' * width for width in widths))
         return '\n'.join(f'| {" | ".join(cell.ljust(width) for cell, width in zip(row, widths))} |' for row in rows)

@@ -1,7 +1,8 @@
-"""Send a module's calls of ``F.interpolate`` to upsamplers of its own, without a change of its code.
+"""Redirect a module's calls of ``F.interpolate`` to upsamplers, without changing the module's code. This is called routing.
 
-The class of the module becomes a subclass of itself whose ``forward`` runs under a :class:`Routing`, and the upsamplers a child of it,
-``upsample_modules``. So all else stays: the module is the same object, its weights keep their names, ``isinstance`` holds.
+The class of the module is replaced by a subclass whose ``forward`` runs under a :class:`Routing`, and the upsamplers become a child,
+``upsample_modules``. Everything else stays the same: the module is the same object, its weights keep their names, and ``isinstance`` still
+holds.
 """
 
 from collections.abc import Sequence
@@ -20,19 +21,19 @@ from mmdysample.upsamplers.fit import crop
 
 from .calls import SMOOTH, Size, fits, target_size
 
-NAME = 'upsample_modules'  # of the new child
+NAME = 'upsample_modules'  # the name of the new child
 
 
 @dataclass(frozen=True)
 class Stop:
-    """A call that a module makes on its way through ``forward``.
+    """A call of ``F.interpolate`` that a module is expected to make in its ``forward``.
 
     Attributes:
-        site: Its name.
+        site: The name of the call in the report.
         channels: Channels of the map.
-        mode: What was interpolated by.
-        ratio: The integer ratio; 0 for a call that stays what it was and may have any.
-        upsampler: Index into ``upsample_modules``; None where the call stays what it was.
+        mode: The interpolation mode.
+        ratio: The integer ratio; 0 for an unchanged call that may have any ratio.
+        upsampler: The index in ``upsample_modules`` of the upsampler that replaces the call; None if the call is unchanged.
     """
 
     site: str
@@ -42,14 +43,14 @@ class Stop:
     upsampler: Optional[int]
 
     def is_like(self, x: Tensor, target: Size, mode: str) -> bool:
-        """Whether a call is this one."""
+        """Return True if a call has the channels, mode and ratio of this stop."""
         return x.shape[1] == self.channels and mode == self.mode and (not self.ratio or fits(self.ratio, x.shape[2:], target))
 
 
 class Routing(TorchFunctionMode):
-    """Send the calls of one run of a module to its upsamplers, in the order of the stops.
+    """A torch function mode that redirects the calls of one run of a module to its upsamplers, in the order of the stops.
 
-    Calls that are like no stop (an image or a mask that is resized on the way) go on to torch.
+    A call that matches no stop, such as one that resizes an image or a mask, still interpolates.
     """
 
     def __init__(self, stops: Sequence[Stop], upsamplers: Sequence[nn.Module]) -> None:
@@ -63,7 +64,7 @@ class Routing(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is not F.interpolate:
             return func(*args, **kwargs)
-        # Hidden from the routing of a module around this one: an upsampler may interpolate, too.
+        # Hide the call from the routing of a module around this one, because an upsampler may call F.interpolate itself.
         with torch._C.DisableTorchFunction():
             return self._route(*args, **kwargs)
 
@@ -83,39 +84,40 @@ class Routing(TorchFunctionMode):
 
     def _check_gradients(self) -> None:
         if self.with_gradients and not torch.is_grad_enabled():
-            # The backward pass would run this part again, out of reach: interpolated, and with no gradient for the upsampler.
+            # In the backward pass, this checkpoint runs its part again outside the routing. That run would interpolate, and the upsampler
+            # would get no gradient.
             raise ValueError(
-                'replace_upsample: a module calls checkpoint(..., use_reentrant=True) around a part that upsamples; put the checkpoint '
+                'replace_upsample: a module calls checkpoint(..., use_reentrant=True) around code that upsamples; put the checkpoint '
                 'around the module, or exclude its sites'
             )
 
     def finish(self) -> None:
-        """Check that no stop was left out.
+        """Check that the module made the calls of all stops.
 
         Raises:
-            ShapeError: One was: another path was taken than with the example inputs, or a ratio changed with the size.
+            ShapeError: A call is missing, because ``forward`` took another branch than with the example inputs, or a ratio changed.
         """
         if self.passed < len(self.stops):
             stop = self.stops[self.passed]
             by = f'by {stop.ratio}' if stop.ratio else 'again'
-            raise ShapeError(self._astray(f'and never upsampled {stop.channels} channels {by} ({stop.site})'))
+            raise ShapeError(self._astray(f'but never upsampled {stop.channels} channels {by} ({stop.site})'))
 
     def _astray(self, what: str) -> str:
         sites = ', '.join(stop.site for stop in self.stops)
         return (
-            f'replace_upsample: a module with the sites {sites} passed {self.passed} of them in order, {what}: it takes another path than '
-            'with the example inputs. Exclude its sites, or give example inputs that take this path'
+            f'replace_upsample: a module does not make the same calls as with the example inputs: it reached {self.passed} of its '
+            f'sites ({sites}) in order, {what}. Exclude its sites, or give example inputs with which it makes these calls'
         )
 
 
 @cache
 def routed_class(base: Any) -> Any:
-    """The subclass of a module's class whose ``forward`` is routed."""
+    """Return a subclass of a module's class whose ``forward`` runs under a :class:`Routing`."""
 
     class RoutedModule(base):
         upsample_base = base
 
-        @wraps(base.forward)  # its signature tells exporters and trainers what the inputs are called
+        @wraps(base.forward)  # exporters and trainers read the names of the inputs from the signature
         def forward(self, *args: Any, **kwargs: Any) -> Any:
             routing = Routing(self.upsample_stops, getattr(self, NAME, ()))
             with routing:
@@ -126,7 +128,10 @@ def routed_class(base: Any) -> Any:
         if hasattr(base, 'init_weights'):
 
             def init_weights(self) -> None:
-                """Initialise as the base does, and then take the upsamplers back, which some bases reach and some only overwrite."""
+                """Initialise as the base class does, and then initialise the upsamplers again.
+
+                Some base classes overwrite the weights of the upsamplers without calling their ``init_weights``.
+                """
                 done_before = getattr(self, 'is_init', False)
                 super().init_weights()
                 if not done_before and not _is_pretrained(self):
@@ -135,7 +140,7 @@ def routed_class(base: Any) -> Any:
                             module.init_weights()
 
         def __reduce_ex__(self, protocol: Any) -> tuple:
-            # The class is made here and not in a module of that name, so a copy or a pickle makes it again.
+            # Pickle cannot find this class by name, because it is created at run time. Copies and pickles create it again from its base.
             _, _, *state = super().__reduce_ex__(4)
             return _make, (base,), *state
 
@@ -155,7 +160,10 @@ def _make(base: Any) -> nn.Module:
 
 
 def route(owner: nn.Module, stops: Sequence[Stop] = (), upsamplers: Sequence[nn.Module] = ()) -> None:
-    """Give a module upsamplers for its calls; without any, its calls are at least not taken for those of a module around it."""
+    """Redirect a module's calls to upsamplers.
+
+    A module without stops is routed so that its calls do not count as calls of a module around it.
+    """
     if upsamplers:
         setattr(owner, NAME, ModuleList(upsamplers))
     owner.upsample_stops = tuple(stops)  # type: ignore[assignment]
@@ -164,7 +172,7 @@ def route(owner: nn.Module, stops: Sequence[Stop] = (), upsamplers: Sequence[nn.
 
 
 def is_routed(module: nn.Module) -> bool:
-    """Whether the calls of a module are routed."""
+    """Return True if the calls of a module are routed."""
     return hasattr(type(module), 'upsample_base')
 
 
@@ -175,17 +183,17 @@ def restore_upsample(model: nn.Module) -> nn.Module:
         model: The model, or a copy of it.
 
     Returns:
-        The model, as it was before, with the weights that it has now, less those of the upsamplers.
+        The same model without the upsamplers. All other weights keep their current values.
 
     Raises:
-        ValueError: The class of a module was changed again since, as ``parametrize`` does.
+        ValueError: The class of a module was changed after ``replace_upsample``, as ``torch.nn.utils.parametrize`` does.
     """
     routed = [module for module in model.modules() if is_routed(module)]
     for module in routed:
         if 'upsample_base' not in vars(type(module)):
             raise ValueError(f'{type(module).__name__} had its class changed after replace_upsample (as parametrize does): undo that first')
     for module in routed:
-        if hasattr(module, NAME):  # some have none, and only keep their calls from a module around them
+        if hasattr(module, NAME):  # a module can be routed without upsamplers, see route()
             delattr(module, NAME)
         del module.upsample_stops
         module.__class__ = vars(type(module))['upsample_base']

@@ -1,4 +1,4 @@
-"""A stock neck, head or backbone with learned upsampling, in a config."""
+"""A config type that builds a neck, head or backbone of mmdet or mmseg with learned upsampling."""
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,11 +17,11 @@ from .example import Example, tensors
 from .replace import Patterns, insert_upsamplers
 from .routing import is_routed, route
 
-SIZE = 64  # pixels of the finest example map
+SIZE = 64  # height and width of the finest example map
 
 
 @MODELS.register_module()
-def Upsampled(  # noqa: N802 - it stands where classes stand in a config
+def Upsampled(  # noqa: N802 - configs use it like the name of a class
     module: dict[str, Any],
     upsample_cfg: Optional[UpsampleConfig] = None,
     example_inputs: Optional[Sequence[Sequence[int]]] = None,
@@ -29,37 +29,40 @@ def Upsampled(  # noqa: N802 - it stands where classes stand in a config
     exclude: Patterns = None,
     **stray: Any,
 ) -> nn.Module:
-    """Build a module and put learned upsamplers where it upsamples.
+    """Build a module and replace its upsampling by learned upsamplers.
 
     ::
 
         neck=dict(type='mmdysample.Upsampled', module=dict(type='PAFPN', ...), upsample_cfg=dict(type='DySample'))
 
-    What comes back is the stock module itself, with children more: its weights keep their names, so that its checkpoints load.
+    The result is the module itself with additional children. Its weights keep their names, so its checkpoints load.
 
     Args:
-        module: Config of the module.
-        upsample_cfg: As in :func:`~mmdysample.replace_upsample`. Without one, the module stays as it is.
-        example_inputs: Shapes of the maps that the module is called with, ``[(1, 256, 64, 64), (1, 512, 32, 32)]``. By default they are
-            derived from its ``in_channels``: maps of 64 pixels, half as many at each next level; or an image, for a backbone.
+        module: The config of the module.
+        upsample_cfg: As in :func:`~mmdysample.replace_upsample`. Without it, the module is unchanged.
+        example_inputs: The shapes of the maps that the module is called with, such as ``[(1, 256, 64, 64), (1, 512, 32, 32)]``. By
+            default, they are derived from the module's ``in_channels``. If that is one number, as for a backbone, the input is a 64x64
+            image. Otherwise it is one map for each level: 64x64 at the finest level, and half the size at each next level unless the module
+            has ``feature_strides``.
         include: As in :func:`~mmdysample.replace_upsample`.
-        exclude: Likewise.
-        stray: Nothing: arguments of the stock module belong into ``module``.
+        exclude: As in :func:`~mmdysample.replace_upsample`.
+        stray: Not allowed; it exists to explain the mistake of passing arguments of the module here instead of in ``module``.
 
     Returns:
-        The module. The report on its sites goes to mmengine's log.
+        The module. mmengine's log gets the report on the replaced calls.
 
     Raises:
-        ValueError: As in :func:`~mmdysample.replace_upsample`, or the module does not run on the derived inputs.
+        ValueError: For the same reasons as :func:`~mmdysample.replace_upsample`; or an argument is invalid; or the module does not run on
+            the derived inputs.
     """
     if stray or not isinstance(module, dict):
         raise ValueError(
-            f'Upsampled: the stock module, with all its arguments, belongs into module=dict(type=...), got {", ".join(stray) or module}; a '
-            'config that inherits a neck with arguments needs _delete_=True beside type, and --cfg-options cannot wrap a neck'
+            f'Upsampled: the original module and all its arguments belong in module=dict(type=...), got {", ".join(stray) or module}; a '
+            'config that inherits a neck with arguments needs _delete_=True next to type, and --cfg-options cannot wrap a neck'
         )
     config = named_config(upsample_cfg)
     if upsample_cfg and config is None:
-        raise ValueError(f'Upsampled: upsample_cfg needs a type, got {upsample_cfg}; what the stock module takes belongs into module')
+        raise ValueError(f'Upsampled: upsample_cfg needs a type, got {upsample_cfg}; arguments of the original module belong in module')
     built = ROOT.build(module)
     if config is None:
         return built
@@ -67,7 +70,7 @@ def Upsampled(  # noqa: N802 - it stands where classes stand in a config
     report = insert_upsamplers(built, config, _first_that_runs(built, candidates), include, exclude)
     print_log(f'mmdysample.Upsampled, {type(built).__name__}:\n{report}', 'current')
     if not is_routed(built):
-        route(built)  # for init_weights, which must reach all below
+        route(built)  # so that init_weights of the module also initialises the upsamplers in its children
     return built
 
 
@@ -89,9 +92,11 @@ def _first_that_runs(module: nn.Module, candidates: Iterable[Example]) -> Exampl
 
 
 def _given(shapes: Sequence[Sequence[int]]) -> Iterator[Example]:
-    """Maps of these shapes: necks and heads take a list of them, backbones an image."""
+    """Yield two examples with maps of the given shapes: as one list, for necks and heads, and as separate arguments, for backbones."""
     if isinstance(shapes, str) or not all(isinstance(shape, (list, tuple)) and len(shape) == 4 for shape in shapes):
-        raise ValueError(f'Upsampled: example_inputs are the shapes of its maps, as in [(1, 256, 64, 64), (1, 512, 32, 32)], got {shapes}')
+        raise ValueError(
+            f'Upsampled: example_inputs must be the shapes of its maps, as in [(1, 256, 64, 64), (1, 512, 32, 32)], got {shapes}'
+        )
     yield Example(([_feature_map(*shape) for shape in shapes],), {})
     yield Example(tuple(torch.zeros(*shape) for shape in shapes), {})
 
@@ -103,12 +108,12 @@ def _candidates(module: nn.Module, config: dict[str, Any]) -> Iterator[Example]:
         channels = [channels]
     if isinstance(channels, (list, tuple)):
         yield Example((_maps(module, config, channels),), {})
-        # YOLOV3Neck names the channels of the coarsest map first, though it takes the finest first.
+        # YOLOV3Neck lists in_channels from the coarsest map to the finest, but takes the maps in the opposite order.
         yield Example((_maps(module, config, channels[::-1]),), {})
 
 
 def _maps(module: nn.Module, config: dict[str, Any], channels: Sequence[int]) -> list[torch.Tensor]:
-    """A map for each level; with those between that a head's ``in_index`` leaves out."""
+    """Return a map for each level; a level that a head's ``in_index`` leaves out gets a placeholder with one channel."""
     index = _argument(module, config, 'in_index')
     index = list(index) if isinstance(index, (list, tuple)) and min(index) >= 0 else list(range(len(channels)))
     strides = _argument(module, config, 'feature_strides') or [2**i for i in index]
@@ -118,12 +123,15 @@ def _maps(module: nn.Module, config: dict[str, Any], channels: Sequence[int]) ->
 
 
 def _feature_map(*shape: int) -> torch.Tensor:
-    """A map that comes out of trained layers, as what a neck or head is given does; unlike an image, it may be upsampled right away."""
+    """Return a map that requires a gradient, like the output of a trained backbone.
+
+    An upsampler may therefore replace a call that upsamples this map directly, which is not so for an image.
+    """
     return torch.zeros(*shape, requires_grad=True)
 
 
 def _argument(module: nn.Module, config: dict[str, Any], name: str) -> Any:
-    """An argument of a module: from its config, the module itself, or its default."""
+    """Return an argument of a module from its config, else its attribute of that name, else the default of its constructor."""
     parameter = inspect.signature(type(module).__init__).parameters.get(name)
     default = None if parameter is None or parameter.default is parameter.empty else parameter.default
     return config.get(name, getattr(module, name, default))

@@ -138,5 +138,5 @@ class FADELite(FADE):
 
 
 def _nearest(x: Tensor, s: int) -> Tensor:
-    """Upsample a map to nearest neighbours: repeat every pixel ``s`` times in both directions."""
+    """Upsample a map by nearest neighbours: repeat every pixel ``s`` times in both directions."""
     return x.repeat_interleave(s, 2).repeat_interleave(s, 3)

@@ -35,10 +35,10 @@ def build_steps(
 
 
 def upsample_as(upsampler: nn.Module, x: Tensor, finer: Tensor) -> Tensor:
-    """Upsample a map to the size of the next finer one, which guides a guided upsampler.
+    """Upsample a map to the size of the next finer map, which a guided upsampler takes as its guide.
 
     Args:
-        upsampler: A module of ratio ``s``.
+        upsampler: An upsampling layer of ratio ``s``.
         x: ``(B, C, H, W)``.
         finer: ``(B, C_g, h, w)``, with ``s*H - s < h <= s*H`` and ``s*W - s < w <= s*W``. It may be smaller than ``(s*H, s*W)``, because
             a backbone rounds up when it halves an odd size.

@@ -16,7 +16,9 @@ from .registration import UPSAMPLERS
 
 
 class PixelShuffle(Upsampler):
-    """Predict the ``s*s`` pixels of each input pixel by a convolution (Shi et al., `CVPR 2016 <https://arxiv.org/abs/1609.05158>`_).
+    """Upsample by a convolution and pixel shuffle (Shi et al., `CVPR 2016 <https://arxiv.org/abs/1609.05158>`_).
+
+    The convolution predicts the ``s*s`` output pixels of each input pixel as channels.
 
     Args:
         in_channels: Channels ``C`` of the map.

@@ -72,14 +72,14 @@ def dysamples(model):
 def test_every_site_and_what_became_of_it():
     _, report = replaced()
     assert [(site.name, site.channels, site.size, site.target, site.upsampler or site.reason) for site in report.sites] == [
-        ('Decoder:0', 8, (4, 4), (8, 16), '4x4 to 8x16 is no integer ratio'),
+        ('Decoder:0', 8, (4, 4), (8, 16), '4x4 to 8x16 is not an integer ratio'),
         ('Decoder:1', 8, (2, 4), (8, 16), 'DySample x2 x2'),
         ('Decoder:2', 8, (8, 16), (16, 32), 'DySample x2'),
         ('bilinear', 8, (16, 32), (32, 64), 'DySample x2'),
-        ('Decoder:3', 8, (3, 3), (2, 4), '3x3 to 2x4 is no integer ratio'),
-        ('Decoder:4', 1, (16, 32), (32, 64), 'no feature map: nothing that is trained comes before it'),
+        ('Decoder:3', 8, (3, 3), (2, 4), '3x3 to 2x4 is not an integer ratio'),
+        ('Decoder:4', 1, (16, 32), (32, 64), 'not a feature map: no trained layer comes before it'),
         ('Decoder:5', 8, (32, 64), (16, 32), 'downsampling'),
-        ('Decoder:6', 8, (16, 32), (32, 64), "'area' is no upsampling of maps"),
+        ('Decoder:6', 8, (16, 32), (32, 64), "an upsampler cannot replace mode 'area'"),
         ('Decoder:7', 6, (32, 64), (96, 192), 'in_channels must be divisible by groups, got in_channels=6, groups=4'),
     ]
     assert report.parameters == 4 * (8 * 32 + 32) == sum(site.parameters for site in report.replaced)
@@ -194,7 +194,7 @@ def test_a_choice_of_sites(options, names):
     model, report = replaced(**options)
     assert [site.name for site in report.replaced] == names
     reasons = {site.reason for site in report.left if site.channels == 8 and site.name not in names}
-    assert reasons & {'not in include', 'in exclude', 'the predicate said no'}
+    assert reasons & {'not in include', 'in exclude', 'the predicate returned False'}
     image, mask = inputs()
     assert model(image, mask).shape == (2, 6, 96, 192)
 
@@ -237,7 +237,7 @@ def test_levels_have_upsamplers_of_their_own_and_shared_weights_share_one():
 
 def test_a_chain_that_is_a_model():
     shared = nn.Upsample(scale_factor=2)
-    with pytest.raises(ValueError, match='nothing but Sequential is around it'):
+    with pytest.raises(ValueError, match='the only module around it is Sequential'):
         replace_upsample(nn.Sequential(nn.Conv2d(8, 8, 1), shared, nn.Conv2d(8, 8, 1), shared), 'DySample', torch.randn(1, 8, 4, 4))
     model = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Upsample(scale_factor=2), nn.Conv2d(8, 4, 1), nn.Upsample(scale_factor=2))
     assert [site.name for site in replace_upsample(model, 'DySample', torch.randn(1, 8, 4, 4)).replaced] == ['1', '3']
@@ -292,16 +292,16 @@ def test_another_path_or_ratio_than_in_the_example_is_refused():
     model = Pyramid()
     replace_upsample(model, 'DySample', (torch.randn(1, 4, 4, 4), torch.randn(1, 4, 8, 8)))
     coarse = torch.randn(1, 4, 4, 4)
-    with pytest.raises(ShapeError, match=r'Pyramid:0 passed 0 of them .* never upsampled 4 channels by 2 \(Pyramid:0\)'):
+    with pytest.raises(ShapeError, match=r'reached 0 of its sites \(Pyramid:0.* never upsampled 4 channels by 2 \(Pyramid:0\)'):
         model(coarse, torch.randn(1, 4, 16, 16))
-    with pytest.raises(ShapeError, match=r'passed 1 of them .* and then upsampled 4 channels from \(4, 4\) to \(8, 8\)'):
+    with pytest.raises(ShapeError, match=r'reached 1 of its sites .* and then upsampled 4 channels from \(4, 4\) to \(8, 8\)'):
         model(coarse, torch.randn(1, 4, 8, 8), twice=True)
 
 
 @pytest.mark.parametrize(
     ('model', 'cfg', 'example', 'options', 'message'),
     [
-        (nn.Conv2d(3, 4, 1), 'DySample', (1, 3, 8, 8), {}, 'Conv2d has no place for an upsampler (it never calls F.interpolate'),
+        (nn.Conv2d(3, 4, 1), 'DySample', (1, 3, 8, 8), {}, 'Conv2d has no call that an upsampler can replace (it never calls'),
         (
             nn.Sequential(nn.ConvTranspose2d(3, 4, 2, 2)),
             'DySample',
@@ -314,12 +314,12 @@ def test_another_path_or_ratio_than_in_the_example_is_refused():
             nn.Upsample(scale_factor=2),
             (1, 4, 8, 8),
             {},
-            'given by its name, its class or a config, got Upsample(',
+            'given as a name, a class or a config, got Upsample(',
         ),
         (Nested(), 'DySample', (1, 4, 8, 8), {'include': 3}, 'include must be a name of a site, or a list of them, got 3'),
         (Nested(), 'DySample', (1, 4, 8, 8), {'predicate': 'inner'}, "predicate must be a function of a Site, got 'inner'"),
-        (torch.compile(Nested()), 'DySample', (1, 4, 8, 8), {}, 'replace_upsample comes before torch.compile'),
-        (Nested(), 'SAPA-B', (1, 4, 8, 8), {}, 'SAPA-B is guided: it needs the finer map'),
+        (torch.compile(Nested()), 'DySample', (1, 4, 8, 8), {}, 'call it before torch.compile, on the original module'),
+        (Nested(), 'SAPA-B', (1, 4, 8, 8), {}, 'SAPA-B is guided: it needs a finer feature map'),
         (Nested(), 'DySimple', (1, 4, 8, 8), {}, "unknown upsampler 'DySimple' (did you mean 'DySample'"),
         (Nested(), dict(type='DySample', group=2), (1, 4, 8, 8), {}, "DySample takes no argument 'group' (did you mean 'groups'"),
         (
@@ -327,21 +327,21 @@ def test_another_path_or_ratio_than_in_the_example_is_refused():
             dict(type='DySample', groups=3),
             (1, 4, 8, 8),
             {},
-            'has no place for an upsampler (inner: in_channels must be divisible',
+            'has no call that an upsampler can replace (inner: in_channels must be divisible',
         ),
         (Nested(), dict(type='DySample', scale_factor=2), (1, 4, 8, 8), {}, 'upsample_cfg takes no scale_factor, got 2'),
         (Nested(), 'DySample', (1, 3, 8, 8), {}, 'or a dict of keyword arguments: RuntimeError: Given groups=1'),
         (Nested(), 'DySample', (1, 4, 8, 8), {'exclude': 'outer'}, "exclude: no site is called 'outer'; there are inner, Nested:0"),
-        (Nested(), 'DySample', (1, 4, 8, 8), {'predicate': lambda site: False}, 'inner: the predicate said no; Nested:0: the predicate'),
-        (nn.Upsample(scale_factor=2), 'DySample', (1, 4, 8, 8), {}, 'Upsample: no feature map: nothing that is trained comes before it'),
+        (Nested(), 'DySample', (1, 4, 8, 8), {'predicate': lambda site: False}, 'inner: the predicate returned False; Nested:0: the'),
+        (nn.Upsample(scale_factor=2), 'DySample', (1, 4, 8, 8), {}, 'Upsample: not a feature map: no trained layer comes before it'),
         (
             nn.Sequential(nn.Conv1d(4, 4, 1), nn.Upsample(scale_factor=2)),
             'DySample',
             (1, 4, 8),
             {},
-            'no map (B, C, H, W), but (1, 4, 8)',
+            'not a map (B, C, H, W), but has the shape (1, 4, 8)',
         ),
-        (nn.Sequential(nn.Conv2d(4, 4, 1), nn.Upsample(size=(9, 12))), 'DySample', (1, 4, 8, 8), {}, '1: 8x8 to 9x12 is no integer ratio'),
+        (nn.Sequential(nn.Conv2d(4, 4, 1), nn.Upsample(size=(9, 12))), 'DySample', (1, 4, 8, 8), {}, '8x8 to 9x12 is not an integer ratio'),
     ],
     ids=lambda value: None if isinstance(value, (nn.Module, tuple)) else str(value)[:40],
 )
@@ -435,7 +435,7 @@ def test_exports_keep_sizes_open(way, tmp_path):
 
 def test_a_reentrant_checkpoint_inside_is_refused_and_around_is_not():
     model = Step('reentrant')
-    with pytest.raises(ValueError, match=r'Step cannot have these upsamplers, and is as it was: .* put the checkpoint around the module'):
+    with pytest.raises(ValueError, match=r'Step cannot use these upsamplers and was left unchanged: .* put the checkpoint around'):
         replace_upsample(model, 'DySample', IMAGE)
     assert type(model) is Step
     model.way = 'scale'
@@ -463,7 +463,7 @@ def test_a_position_embedding_is_no_feature_map():
     model = Step('with_position')
     report = replace_upsample(model, 'DySample', IMAGE)
     assert [site.upsampler or site.reason for site in report.sites] == [
-        'no feature map: it does not depend on the input, as a position embedding does not',
+        'not a feature map: it does not depend on the input, like a position embedding',
         'DySample x2',
     ]
     assert model(torch.randn(1, 3, 5, 7)).shape == (1, 8, 10, 14)
@@ -472,9 +472,9 @@ def test_a_position_embedding_is_no_feature_map():
 @pytest.mark.parametrize(
     ('model', 'message'),
     [
-        (Step(upsample_modules=nn.ModuleList([nn.Conv2d(8, 8, 1)])), 'Step has upsample_modules already: it takes upsample_cfg itself'),
-        (Levels([nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)]), 'nothing but Levels is around it, which can have no upsamplers of its own'),
-        (torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 8, 1), Block())), 'runs compiled code, which cannot be routed'),
+        (Step(upsample_modules=nn.ModuleList([nn.Conv2d(8, 8, 1)])), 'Step already has upsample_modules: set its upsample_cfg instead'),
+        (Levels([nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)]), 'the only module around it is Levels, a container that cannot have upsamplers'),
+        (torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 8, 1), Block())), 'runs compiled code, whose calls cannot be replaced'),
     ],
     ids=['own', 'list', 'compiled'],
 )
@@ -488,7 +488,7 @@ def test_what_cannot_be_routed_says_so(model, message):
 def test_a_forward_of_the_instance_is_noticed():
     model = Step()
     model.forward = model.forward
-    with pytest.raises(ValueError, match='1 of them are never run, as where forward is set on the module'):
+    with pytest.raises(ValueError, match='1 of them did not run, for example because forward is set on the instance'):
         replace_upsample(model, 'DySample', IMAGE)
     assert type(model) is Step
 
@@ -574,7 +574,7 @@ def test_a_class_that_was_changed_later_is_not_undone():
 
 def test_a_second_time_is_refused():
     model, _ = replaced(include='bilinear')
-    with pytest.raises(ValueError, match='replace_upsample was here before'):
+    with pytest.raises(ValueError, match='replace_upsample has already changed this model: undo it first'):
         replace_upsample(model, 'DySample', inputs())
 
 
@@ -619,5 +619,5 @@ def test_a_module_that_interpolates_in_one_of_its_runs_is_left():
         def forward(self, x):
             return self.step(x, larger=True).mean() + self.step(x, larger=False).mean()
 
-    with pytest.raises(ValueError, match='its module runs several times, and not each time alike'):
+    with pytest.raises(ValueError, match='its module runs several times and does not make the same calls each time'):
         replace_upsample(Both(), 'DySample', IMAGE)

@@ -339,8 +339,8 @@ def test_example_inputs_in_the_config(cls):
     ('upsample_cfg', 'message'),
     [
         ('DySampel', "unknown upsampler 'DySampel' .did you mean 'DySample'"),
-        ('SAPA-B', 'SAPA-B is guided: .* Take one that is not guided'),
-        (dict(mode='bilinear'), "upsample_cfg needs a type, got {'mode': 'bilinear'}; what the stock module takes belongs into module"),
+        ('SAPA-B', 'SAPA-B is guided: .* Use an upsampler that is not guided'),
+        (dict(mode='bilinear'), "upsample_cfg needs a type, got {'mode': 'bilinear'}; arguments of the original module belong in module"),
         (dict(type='DySample', scale_factor=2), 'takes no scale_factor, got 2'),
         (dict(type='DySample', groups=5), 'in_channels=8, groups=5'),
     ],
@@ -355,17 +355,17 @@ def test_a_module_that_does_not_upsample():
     init_default_scope('mmdet')
     pytest.importorskip('mmdet')
     mapper = dict(type='ChannelMapper', in_channels=[8, 16], out_channels=8)
-    with pytest.raises(ValueError, match='ChannelMapper has no place for an upsampler .it never calls F.interpolate'):
+    with pytest.raises(ValueError, match='ChannelMapper has no call that an upsampler can replace .it never calls F.interpolate'):
         MODELS.build(dict(type='mmdysample.Upsampled', module=mapper, upsample_cfg='DySample'))
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(in_channels=[8, 16]), 'belongs into module=.*, got in_channels; .* needs _delete_=True'),
-        (dict(module='PAFPN'), 'belongs into module=.*, got PAFPN'),
-        (dict(example_inputs=[1, 3, 64, 64]), 'example_inputs are the shapes of its maps, as in .*, got .1, 3, 64, 64.'),
-        (dict(example_inputs='64x64'), 'example_inputs are the shapes of its maps, as in .*, got 64x64'),
+        (dict(in_channels=[8, 16]), 'belong in module=.*, got in_channels; .* needs _delete_=True'),
+        (dict(module='PAFPN'), 'belong in module=.*, got PAFPN'),
+        (dict(example_inputs=[1, 3, 64, 64]), 'example_inputs must be the shapes of its maps, as in .*, got .1, 3, 64, 64.'),
+        (dict(example_inputs='64x64'), 'example_inputs must be the shapes of its maps, as in .*, got 64x64'),
     ],
     ids=str,
 )

@@ -55,7 +55,7 @@ class Call:
         return self.channels // self.groups
 
     def blocks(self, table: dict[torch.memory_format, tuple[int, int]]) -> tuple[int, int]:
-        """Return how many pixels and channels a program processes at once, from one of the tables above."""
+        """Return how many pixels and channels a program processes at once, from a table such as ``BLOCKS``."""
         pixels, channels = table[output_format(self.x)] if self.x.is_cuda else INTERPRETED
         return pixels, min(channels, 1 << (self.share - 1).bit_length())
 
