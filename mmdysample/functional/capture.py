@@ -3,6 +3,7 @@
 from contextvars import ContextVar
 
 import torch
+from torch.autograd import forward_ad as fwAD
 
 # torch < 2.7 cannot tell exporting from compiling, so compiling counts as exporting there.
 _is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
@@ -30,3 +31,10 @@ def gathers_only() -> bool:
     Dynamo cannot read a context variable, so the function returns False while Dynamo compiles.
     """
     return not torch.compiler.is_dynamo_compiling() and GATHERS_ONLY.get()
+
+
+def transformed() -> bool:
+    """Return True within ``torch.func`` transforms and forward-mode differentiation, which know PyTorch's operators only."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._are_functorch_transforms_active() or fwAD._current_level >= 0

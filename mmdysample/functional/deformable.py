@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .bilinear import sample_bilinear
-from .capture import captured
+from .capture import captured, transformed
 
 
 def deformable_attention(
@@ -69,8 +69,11 @@ def _grids(offset: Tensor, height: int, width: int, s: int, num_points: int) -> 
 
 
 def _lean(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """Call a function and keep only its inputs for the backward pass; leave that decision to the compiler while one records."""
-    if not torch.is_grad_enabled() or captured():
+    """Call a function and keep only its inputs for the backward pass.
+
+    A compiler decides by itself what to keep, so the function is called directly while one records.
+    """
+    if not torch.is_grad_enabled() or captured() or transformed():
         return function(*inputs)
     return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
 

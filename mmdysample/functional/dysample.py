@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .bilinear import sample_bilinear
-from .capture import captured
+from .capture import captured, transformed
 from .rows import rows_pay, sample_rows
 
 
@@ -110,7 +110,7 @@ def dysample(x: Tensor, offset: Tensor, scale_factor: int = 2, groups: int = 1) 
     dtype = torch.promote_types(torch.promote_types(x.dtype, offset.dtype), torch.float32)
     offset = offset.to(dtype)
     differentiated = torch.is_grad_enabled() and (x.requires_grad or offset.requires_grad)
-    if not differentiated and not captured() and not torch._C._are_functorch_transforms_active() and rows_pay(x):
+    if not differentiated and not captured() and not transformed() and rows_pay(x):
         return sample_rows(x.to(dtype), offset, scale_factor, groups).to(x.dtype)
     grid = sampling_grid(offset, scale_factor, groups)
     # Name the number of channels, because reshape cannot infer a -1 for an empty batch.

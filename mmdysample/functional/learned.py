@@ -12,9 +12,9 @@ from typing import Any, Optional
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from .operators import sample, sample_backward
+from .operators import sample, sample_backward, sample_plainly
+from .second_order import differentiable_gradients
 
 
 def pointwise(x: Tensor, in_channels: int, layer: Callable[[Tensor], Tensor]) -> Tensor:
@@ -58,18 +58,19 @@ class LearnedSampling(torch.autograd.Function):
         groups: int,
         fused: bool,
     ) -> Tensor:
-        offset, scope = (
-            None if weight is None else pointwise(x, weight.shape[1], partial(F.conv2d, weight=weight.detach(), bias=bias))
-            for weight, bias in ((offset_weight, offset_bias), (scope_weight, scope_bias))
-        )
-        ctx.save_for_backward(x, offset, scope, position, offset_weight, scope_weight)
+        # Autocast would cache the cast of a weight that requires a gradient, without its history, for the rest of the forward pass.
+        weights = offset_weight.detach(), None if scope_weight is None else scope_weight.detach()
+        offset, scope = _predict(x, weights[0], offset_bias), _predict(x, weights[1], scope_bias)
+        ctx.save_for_backward(x, offset, scope, position, offset_weight, scope_weight, offset_bias, scope_bias)
         ctx.options = (scope_factor, s, groups, fused)
+        ctx.autocast = dict(dtype=torch.get_autocast_dtype(x.device.type), enabled=torch.is_autocast_enabled(x.device.type))
         return sample(x, offset, scope, position, scope_factor, s, groups, fused)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
-        x, offset, scope, position, *weights = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *_differentiable_backward(ctx, grad), None, None, None, None, None
+        x, offset, scope, position, *weights = ctx.saved_tensors[:6]
         of_x, *of_layers = ctx.needs_input_grad[:5]
         with torch.autocast(x.device.type, enabled=False):
             grad_x, *grad_points = sample_backward(grad, x, offset, scope, position, *ctx.options, of_x, of_x or any(of_layers))
@@ -82,6 +83,25 @@ class LearnedSampling(torch.autograd.Function):
                     _add_product(grad_x, weight, grad_point)
                 grads += _layer_gradients(x, weight, grad_point, *needed)
         return grad_x if of_x else None, *grads, None, None, None, None, None
+
+
+def _predict(x: Tensor, weight: Optional[Tensor], bias: Optional[Tensor]) -> Any:
+    """Return the raw output of a layer, or None if there is no layer."""
+    return None if weight is None else pointwise(x, weight.shape[1], partial(F.conv2d, weight=weight, bias=bias))
+
+
+def _differentiable_backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+    """Return the gradients of the map and of the layers' weights, as part of the autograd graph."""
+    x, _, _, position, offset_weight, scope_weight, offset_bias, scope_bias = ctx.saved_tensors
+    scope_factor, s, groups, _ = ctx.options
+
+    def function(x: Tensor, *layers: Optional[Tensor]) -> Tensor:
+        offset, scope = _predict(x, *layers[:2]), _predict(x, *layers[2:])
+        return sample_plainly(x, offset, scope, position, scope_factor, s, groups)
+
+    with torch.autocast(x.device.type, **ctx.autocast):
+        inputs = (x, offset_weight, offset_bias, scope_weight, scope_bias)
+        return differentiable_gradients(function, inputs, ctx.needs_input_grad[:5], grad)
 
 
 def _add_product(grad_x: Tensor, weight: Tensor, grad: Tensor) -> None:

@@ -2,12 +2,13 @@
 
 Autograd would save the coordinates of every sampling point, and the tensors that they were computed from, for the backward pass. The
 operator ``mmdysample::sample`` saves only its inputs, which exist anyway, and computes the coordinates again: by Triton kernels, or by the
-functions of :mod:`mmdysample.functional.dysample`. As an operator of ``torch.library`` it is one node of a compiled graph. Like
-:func:`torch.nn.functional.grid_sample`, it can be differentiated once but not twice.
+functions of :mod:`mmdysample.functional.dysample`. As an operator of ``torch.library`` it is one node of a compiled graph. Gradients of
+gradients are computed by the functions of :mod:`mmdysample.functional.dysample`, as often as ``grid_sample`` is differentiable.
 
 "Raw" means the output of the offset or scope layer, before :func:`~mmdysample.functional.sampling_offset` turns it into sampling points.
 """
 
+from functools import partial
 from typing import Any, Optional
 
 import torch
@@ -17,6 +18,7 @@ from torch.library import custom_op
 from .dysample import check_shapes, dysample, sampling_grid, sampling_offset
 from .layout import output_format
 from .rows import rows_pay
+from .second_order import differentiable_gradients
 
 BILINEAR, BORDER = 0, 1  # the numbers of these two modes in the arguments of aten::grid_sampler_2d
 
@@ -39,8 +41,10 @@ def sample(
             :func:`~mmdysample.functional.dysample` computes the output.
 
     Raises:
-        ValueError: The channels are not divisible by ``groups``, or an argument does not have the shape above.
+        ValueError: The channels are not divisible by ``groups``, an argument does not have the shape above, or the tensors are on
+            different devices.
     """
+    _check_devices(x, offset, scope, position)
     check_shapes(x, offset, s, groups)  # with wrong shapes, the kernels would read out of bounds
     points = offset.shape[1]
     if scope is not None and scope.shape != offset.shape:
@@ -51,9 +55,23 @@ def sample(
         from mmdysample.functional.kernels.launch import sample_fused
 
         return sample_fused(x, offset, scope, position, scope_factor, s, groups)
-    y = dysample(x, sampling_offset(offset, scope, position, scope_factor), s, groups)
+    y = sample_plainly(x, offset, scope, position, scope_factor, s, groups)
     # Autograd forbids in-place changes of an output that is a view, and y is a view of the output of grid_sample.
     return torch.ops.aten._unsafe_view(y, y.shape)
+
+
+def sample_plainly(
+    x: Tensor, offset: Tensor, scope: Optional[Tensor], position: Tensor, scope_factor: float, s: int, groups: int
+) -> Tensor:
+    """Return what :func:`sample` returns, by operations that autograd differentiates."""
+    return dysample(x, sampling_offset(offset, scope, position, scope_factor), s, groups)
+
+
+def _check_devices(x: Tensor, *others: Optional[Tensor]) -> None:
+    # One tensor on meta would send the call to the fake implementation, which returns uninitialised memory of the device of x.
+    devices = [x.device, *(t.device for t in others if t is not None)]
+    if any(device != devices[0] for device in devices):
+        raise ValueError(f'all tensors must be on one device, got {", ".join(map(str, devices))}')
 
 
 @custom_op('mmdysample::sample_backward', mutates_args=())
@@ -75,6 +93,7 @@ def sample_backward(
     ``of_x`` requests the gradient of ``x``, and ``of_points`` those of ``offset`` and ``scope``. A gradient that was not requested, and
     that of a missing ``scope``, is an empty tensor, because an operator cannot return None.
     """
+    _check_devices(x, grad, offset, scope, position)
     if fused:
         from mmdysample.functional.kernels.launch import sample_fused_backward
 
@@ -114,6 +133,7 @@ def _through_the_grid(
 def _sample_fake(
     x: Tensor, offset: Tensor, scope: Optional[Tensor], position: Tensor, scope_factor: float, s: int, groups: int, fused: bool
 ) -> Tensor:
+    _check_devices(x, offset, scope, position)
     batch, channels, height, width = x.shape
     out = x.new_empty(batch, channels, s * height, s * width)
     return out.contiguous(memory_format=output_format(x)) if fused or rows_pay(x) else out
@@ -154,6 +174,9 @@ def _keep_inputs(ctx: Any, inputs: tuple, output: Tensor) -> None:
 def _backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
     x, offset, scope, position = ctx.saved_tensors
     of_x, of_offset, of_scope = ctx.needs_input_grad[:3]
+    if torch.is_grad_enabled():
+        plainly = partial(sample_plainly, position=position, scope_factor=ctx.scope_factor, s=ctx.s, groups=ctx.groups)
+        return *differentiable_gradients(plainly, (x, offset, scope), (of_x, of_offset, of_scope), grad), None, None, None, None, None
     grads = sample_backward(grad, x, offset, scope, position, ctx.scope_factor, ctx.s, ctx.groups, ctx.fused, of_x, of_offset or of_scope)
     return *(g if needed else None for g, needed in zip(grads, (of_x, of_offset, of_scope))), None, None, None, None, None
 

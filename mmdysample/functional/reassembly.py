@@ -7,21 +7,19 @@ the map. `CARAFE <https://arxiv.org/abs/1905.02188>`_, `FADE <https://arxiv.org/
     reassemble:  y[o] = sum over n of weight[n, o] * x[n],   n in N(o // s)
     similarity:  weight[n, o] = sum over channels of x[n] * y[o]
 
-Both can be compiled, exported and differentiated twice, but not transformed by ``torch.func``. Neither builds the ``C x k*k x sH x sW``
+Both can be compiled, exported, differentiated twice and transformed by ``torch.func``. Neither builds the ``C x k*k x sH x sW``
 tensor that unfolding would build (1.5 GB in float32 for a 256x120x120 map at x2 with ``k = 5``).
 """
 
 import math
-from collections.abc import Iterator
-from functools import reduce
-from operator import add
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import tiles
-from .capture import exporting
+from .capture import exporting, transformed
+from .taps import reassemble as _reassemble_by_taps
+from .taps import similarity as _similarity_by_taps
 
 
 def reassemble(x: Tensor, weight: Tensor, scale_factor: int = 2, groups: int = 1) -> Tensor:
@@ -85,32 +83,9 @@ def similarity(x: Tensor, y: Tensor, kernel_size: int, scale_factor: int = 2) ->
 
 
 def _by_taps(x: Tensor) -> bool:
-    """Return True if the sum should be written out as one term for each tap, that is, for each of the ``k*k`` neighbours.
+    """Return True if the sums should be written out tap by tap.
 
-    An exporter needs this form, because it does not know the operators of :mod:`~mmdysample.functional.tiles`. Otherwise this form is slow,
-    because it passes over memory ``k*k`` times. A meta tensor has no memory, so it uses this form at no cost.
+    An exporter and ``torch.func`` need this form, because they do not know the operators of :mod:`~mmdysample.functional.tiles`. A meta
+    tensor has no memory, so it uses this form at no cost.
     """
-    return exporting() or x.is_meta
-
-
-def _neighbours(x: Tensor, k: int) -> Iterator[Tensor]:
-    """Yield the map shifted to each position of the neighbourhood, ``(B, C, H, 1, W, 1)``, row by row."""
-    height, width = x.shape[2:]
-    padded = F.pad(x, (k // 2,) * 4)
-    for row in range(k):
-        for column in range(k):
-            yield padded[:, :, row : row + height, None, column : column + width, None]
-
-
-def _reassemble_by_taps(x: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
-    batch, channels, height, width = x.shape
-    weights = weight.reshape(batch, k * k, 1, height, s, width, s).unbind(1)
-    out = reduce(add, (w * neighbour for w, neighbour in zip(weights, _neighbours(x, k))))
-    return out.reshape(batch, channels, s * height, s * width)
-
-
-def _similarity_by_taps(x: Tensor, y: Tensor, k: int, s: int) -> Tensor:
-    batch, channels, height, width = x.shape
-    y = y.reshape(batch, channels, height, s, width, s)
-    out = torch.stack([(y * neighbour).sum(1) for neighbour in _neighbours(x, k)], dim=1)
-    return out.reshape(batch, k * k, s * height, s * width)
+    return exporting() or transformed() or x.is_meta

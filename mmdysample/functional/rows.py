@@ -36,7 +36,7 @@ def sample_rows(x: Tensor, offset: Tensor, scale_factor: int, groups: int) -> Te
     batch, channels, height, width = x.shape
     s = scale_factor
     table = x.permute(0, 2, 3, 1).reshape(batch * height * width * groups, channels // groups)
-    integer = torch.int32 if table.shape[0] < 2**31 else torch.int64
+    integer = index_dtype(4 * s * s * table.shape[0])
     steps = offset.view(batch, 2, groups, s, s, height, width).permute(1, 0, 5, 3, 6, 4, 2)
     # Materialise one contiguous value per sample: broadcasting saves memory but takes twice as long.
     columns = _neighbours((steps[0] + torch.arange(width).view(width, 1, 1)).flatten(), width, integer)
@@ -51,6 +51,11 @@ def sample_rows(x: Tensor, offset: Tensor, scale_factor: int, groups: int) -> Te
     indices, weights = (torch.stack(parts, dim=1) for parts in zip(*corners))
     out = F.embedding_bag(indices, table, per_sample_weights=weights, mode='sum')
     return out.view(batch, s * height, s * width, channels).permute(0, 3, 1, 2)
+
+
+def index_dtype(indices: int) -> torch.dtype:
+    """Return the dtype of the indices: int32, unless ``embedding_bag``, which counts all of them in their dtype, would exceed it."""
+    return torch.int32 if indices < 2**31 else torch.int64
 
 
 def _neighbours(position: Tensor, size: int, integer: torch.dtype) -> tuple[tuple[Tensor, Tensor], ...]:

@@ -10,6 +10,8 @@ which is a matrix ``(C, K)``; the ``s*h x s*w`` fine pixels of the tile are a ma
 connects them: it holds the weight where the window's pixel is a neighbour of the fine pixel, and zero elsewhere. For ``k = 5``, ``s = 2``
 and tiles of 4x4, 39 % of the band are weights: multiplying by the zeros costs less than the memory accesses that it saves. The tiles are
 processed in *chunks* that fit into the CPU's cache.
+
+Zero times NaN or infinity is NaN, so one such pixel would spread over its tile. A map that holds one is therefore computed tap by tap.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.library import custom_op
+
+from . import taps
 
 TILE = 4  # measured on CPU for k = 5 and s = 2: 4x4 is as fast as 3x4 and 4x8, and faster than smaller and larger tiles
 # Elements in a chunk, including its band. A GPU needs few launches, so its chunks are larger, but still small compared with the output.
@@ -118,6 +122,8 @@ def reassemble(x: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
 
     For each tile, the fine pixels are the product of its window and its band.
     """
+    if not _is_finite(x):
+        return taps.reassemble(x, weight, k, s)
     channels = x.shape[1]
     padded = F.pad(x, (k // 2,) * 4)
     y = _reassemble_fake(x, weight, k, s)
@@ -154,6 +160,8 @@ def spread(y: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
     For each tile, the product of its fine pixels and its transposed band is a window. Overlapping windows are added up. This is the
     transpose of :func:`reassemble`, not its inverse.
     """
+    if not _is_finite(y):
+        return taps.spread(y, weight, k, s)
     batch, channels, height, width = y.shape[0], y.shape[1], y.shape[2] // s, y.shape[3] // s
     margin = k // 2
     padded = y.new_zeros(batch, channels, height + 2 * margin, width + 2 * margin)
@@ -163,6 +171,14 @@ def spread(y: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
             windows = torch.bmm(block.fine(y, s).reshape(tiles, channels, fine), band.mT)
             _add_windows(padded, windows, block, k)
     return padded[:, :, margin : margin + height, margin : margin + width].contiguous()
+
+
+def _is_finite(x: Tensor) -> bool:
+    """Return False if a map may hold NaN or infinity; while a CUDA graph is captured, when nothing may be read back, return True."""
+    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+        return True
+    # The sum is not finite if one value is not. It takes a tenth of the time of x.isfinite().all().
+    return bool(x.sum(dtype=torch.promote_types(x.dtype, torch.float32)).isfinite())
 
 
 def _add_windows(padded: Tensor, windows: Tensor, block: Block, k: int) -> None:

@@ -11,7 +11,7 @@ from mmdysample import DySample
 from mmdysample.benchmark.memory import peak_memory
 from mmdysample.functional import initial_position
 from mmdysample.functional.learned import LearnedSampling
-from mmdysample.functional.operators import sample_backward
+from mmdysample.functional.operators import sample, sample_backward
 
 VARIANTS = [dict(), dict(dyscope=True), dict(style='pl', groups=8), dict(style='pl', groups=8, dyscope=True)]
 
@@ -229,12 +229,46 @@ def test_backward_within_autocast_is_that_of_the_forward_pass():
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
-def test_differentiating_twice_is_refused():
-    module = make(dyscope=True)
-    x = torch.randn(1, 16, 3, 4, dtype=torch.float64, requires_grad=True)
-    (grad,) = torch.autograd.grad(module(x).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match='differentiate twice'):
-        grad.sum().backward()
+@pytest.mark.parametrize('arguments', VARIANTS, ids=str)
+@pytest.mark.parametrize('frozen', [False, True])
+def test_second_derivatives_equal_those_of_the_plain_path(arguments, frozen):
+    """Of a gradient penalty, whose gradients of weights and biases autograd would drop without a word."""
+    x = torch.randn(1, 16, 3, 4, dtype=torch.float64, requires_grad=not frozen)
+    results = []
+    for module in (make(**arguments), make('plain', **arguments)):
+        wanted = [t for t in (x, *module.parameters()) if t.requires_grad]
+        grads = torch.autograd.grad(module(x).pow(3).sum(), wanted, create_graph=True)
+        results.append(torch.autograd.grad(sum(g.square().sum() for g in grads), wanted))
+    torch.testing.assert_close(*results)
+    assert all(g.abs().sum() > 0 for g in results[0])
+
+
+def test_second_derivatives_under_autocast_are_those_of_the_plain_path():
+    x = torch.randn(1, 16, 3, 4, requires_grad=True)
+    results = []
+    for path in ('lean', 'plain'):
+        module = make(path, dtype=torch.float32, dyscope=True)
+        with torch.autocast('cpu', torch.bfloat16):
+            y = module(x)
+        (grad,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+        results.append(torch.autograd.grad(grad.square().sum(), list(module.parameters())))
+    for a, b in zip(*results):
+        torch.testing.assert_close(a, b, rtol=3e-2, atol=2e-2 * b.abs().max().item())
+
+
+def test_the_operator_is_differentiated_twice():
+    x = torch.randn(1, 8, 3, 4, dtype=torch.float64, requires_grad=True)
+    offset, scope = (0.3 * torch.randn(1, 16, 3, 4, dtype=torch.float64) for _ in range(2))
+    call = lambda *t: sample(*t, initial_position(2, 2).double(), 0.25, 2, 2, False)  # noqa: E731
+    assert torch.autograd.gradgradcheck(call, (x, offset.requires_grad_(), scope.requires_grad_()))
+
+
+@pytest.mark.parametrize('which', range(3))
+def test_tensors_on_two_devices_are_an_error(which):
+    tensors = [torch.randn(1, 8, 3, 4), torch.randn(1, 16, 3, 4), initial_position(2, 2)]
+    tensors[which] = tensors[which].to('meta')
+    with pytest.raises(ValueError, match='all tensors must be on one device, got .*meta'):
+        sample(tensors[0], tensors[1], None, tensors[2], 0.25, 2, 2, False)
 
 
 def test_deterministic_algorithms_are_no_hindrance():

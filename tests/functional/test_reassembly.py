@@ -2,7 +2,7 @@ import pytest
 import torch
 from reference import deformable_attention_loop, reassemble_loop, similarity_loop
 
-from mmdysample.functional import deformable_attention, pixel_shuffle, reassemble, similarity, tiles
+from mmdysample.functional import deformable_attention, pixel_shuffle, reassemble, similarity, taps, tiles
 
 # Smaller than a tile, a whole number of tiles, and with something left over each way; (height, width, k, s, groups).
 CASES = [(1, 1, 5, 2, 1), (3, 2, 5, 2, 2), (4, 8, 3, 2, 1), (5, 9, 5, 2, 1), (9, 7, 3, 3, 2), (2, 11, 7, 1, 1), (6, 5, 1, 4, 1)]
@@ -152,3 +152,23 @@ def test_pixel_shuffle_of_an_empty_batch_has_a_gradient():
     assert x.grad.shape == x.shape
     x = torch.randn(2, 12, 3, 5)
     torch.testing.assert_close(pixel_shuffle(x, 2), torch.nn.functional.pixel_shuffle(x, 2))
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+def test_a_pixel_that_is_not_finite_reaches_its_neighbourhood_only(value):
+    """And as the same values in both forms, forward and backward."""
+    x, weight = torch.randn(1, 3, 7, 9, dtype=torch.float64), torch.rand(1, 25, 14, 18, dtype=torch.float64)
+    x[0, 1, 3, 4] = value
+    got, expected = tiles.reassemble(x, weight, 5, 2), taps.reassemble(x, weight, 5, 2)
+    torch.testing.assert_close(got, expected, equal_nan=True)
+    assert (~got.isfinite()).sum() == 100
+    grad = torch.randn(1, 3, 14, 18, dtype=torch.float64)
+    grad[0, 2, 5, 6] = value
+    torch.testing.assert_close(tiles.spread(grad, weight, 5, 2), taps.spread(grad, weight, 5, 2), equal_nan=True)
+    assert (~tiles.spread(grad, weight, 5, 2).isfinite()).sum() == 25
+
+
+def test_spread_by_taps_is_the_transpose_of_reassemble():
+    x, weight = torch.randn(2, 3, 5, 7, dtype=torch.float64), torch.rand(2, 9, 15, 21, dtype=torch.float64)
+    y = torch.randn(2, 3, 15, 21, dtype=torch.float64)
+    torch.testing.assert_close((taps.reassemble(x, weight, 3, 3) * y).sum(), (x * taps.spread(y, weight, 3, 3)).sum())

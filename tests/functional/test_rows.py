@@ -81,3 +81,9 @@ def test_what_is_no_number_samples_the_border():
 
 def test_empty_batch():
     assert dysample(torch.empty(0, 4, 3, 5).to(memory_format=torch.channels_last), torch.empty(0, 16, 3, 5), 2, 2).shape == (0, 4, 6, 10)
+
+
+@pytest.mark.parametrize(('indices', 'dtype'), [(2**31 - 1, torch.int32), (2**31, torch.int64)])
+def test_indices_are_counted_in_their_own_dtype(indices, dtype):
+    """As ``embedding_bag`` does, and not by the rows of its table, which are 4*s*s times fewer."""
+    assert rows.index_dtype(indices) == dtype

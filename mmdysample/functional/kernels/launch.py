@@ -139,7 +139,7 @@ def sample_fused_backward(
         if call.scope is not None:
             grad_scope = torch.empty_like(call.scope)
     if not grad.numel():
-        return torch.zeros_like(x, memory_format=output_format(x)) if of_x else grad_x, grad_offset, grad_scope
+        return torch.zeros_like(x, memory_format=output_format(x)) if of_x else grad_x, grad_offset.zero_(), grad_scope.zero_()
     pixels, channels = call.blocks(BLOCKS_OF_GRADIENTS)
     blocks, programs = call.grid(grad.shape[2] * grad.shape[3], pixels)
     with call.on_device():
