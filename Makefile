@@ -16,20 +16,20 @@ demo tasks pictures test test-foreign: export OMP_NUM_THREADS ?= 1
 .PHONY: help
 help:
 	@echo 'make env     create $(VENV) with the $(STACK) stack (the first time compiles mmcv: about 10 minutes)'
-	@echo 'make demo    train Faster R-CNN with DySample on Shapes, evaluate it, draw its detections and sampling points'
+	@echo 'make demo    train Faster R-CNN with DySample on Shapes (built-in scenes), evaluate it, draw its detections and sampling points'
 	@echo 'make tasks   train and test every experiment on Shapes with interpolation, DySample and DySample+, and print one table'
-	@echo 'make test    the whole test suite, by JOBS=2 processes'
-	@echo 'make foreign, make test-foreign    models from outside OpenMMLab (transformers, Ultralytics), in an environment of their own'
-	@echo 'make lint    ruff, mypy, and the floors of CONTRIBUTING.md'
-	@echo 'make pictures    the pictures of the README'
-	@echo 'make bench   time and memory: every upsampler, and every formulation of DySample'
-	@echo 'make clean   remove build products (environments, data, work_dirs and results stay)'
+	@echo 'make test    run all tests in JOBS=2 processes'
+	@echo 'make foreign, make test-foreign    run, and test, DySample in models of transformers and Ultralytics, in a separate environment'
+	@echo 'make lint    run ruff, mypy and import-linter'
+	@echo 'make pictures    draw the pictures of the README'
+	@echo 'make bench   measure time and memory of every upsampler, and of DySample against the textbook formulation'
+	@echo 'make clean   remove build products; keep environments, data, work_dirs and results'
 
 .PHONY: env
 env: $(READY)
 
-# torch comes in one step with setuptools < 81: mmcv is compiled against the one and with the other. MAX_JOBS bounds the compiler's
-# memory. The stack of an existing environment is not looked at again until what this rule depends on changes.
+# mmcv is compiled against torch with setuptools < 81, so both are installed before it, in one step. MAX_JOBS limits the compiler's memory.
+# An existing environment is reinstalled only when a prerequisite of this rule changes.
 $(READY): setup.py pyproject.toml requirements/build.txt
 	@case '$(STACK)' in openmmlab|onedl) ;; *) echo "STACK must be openmmlab or onedl, got '$(STACK)'"; exit 2;; esac
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -54,7 +54,7 @@ demo: env
 	@echo 'pictures: $(DEMO_DIR)/demo.png (detections) and $(DEMO_DIR)/sampling.png (sampling points)'
 	@echo 'next: source $(BIN)/activate, then python tools/train.py configs/faster_rcnn_dysample.py --data-root YOUR_COCO_FOLDER'
 
-# The README's pictures, of two models that are trained first unless they have been.
+# The README's pictures of two models, which are trained first if necessary.
 SEG     := segformer_b1_dysample_shapes
 SEG_DIR := work_dirs/$(SEG)_DySample+
 .PHONY: pictures
@@ -68,7 +68,7 @@ pictures: env
 	$(BIN)/python -W ignore tools/visualize.py predictions $(DEMO_CFG) $$(cat $(DEMO_DIR)/last_checkpoint) \
 		--count 2 --force --out docs/pictures/predictions.png
 
-# A second call goes on where the first one was stopped. Trainings this small gain little from a second thread: better two at a time.
+# A second call resumes where the first one stopped. Trainings this small gain little from a second thread, so JOBS of them run at a time.
 .PHONY: tasks
 tasks: env
 	$(BIN)/python -W ignore tools/shapes_table.py --jobs $(JOBS)
@@ -77,8 +77,8 @@ tasks: env
 test: env
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
-# Models from outside. Ultralytics asks for the metadata of a torchvision whose binary need not work, and transformers must not see that
-# one: so Ultralytics has a folder of its own.
+# Models from outside OpenMMLab. Ultralytics reads the metadata of torchvision but does not need its binary to work, and transformers must
+# not import such a torchvision, so Ultralytics and torchvision are installed in a separate folder.
 FOREIGN     := .venv-foreign
 ULTRALYTICS := ultralytics==8.4.190 ultralytics-thop==2.2.3 torchvision==0.28.0
 $(FOREIGN)/.ready: setup.py pyproject.toml requirements/build.txt

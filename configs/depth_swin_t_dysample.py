@@ -1,5 +1,5 @@
-# The decoder of the paper's DepthFormer-SwinT, directly on Swin's maps, trained as in a public re-run. DepthFormer's convolutional branch,
-# whose map at stride 2 joins the last step there, and its HAHI neck are a later step.
+# The decoder of the paper's DepthFormer-SwinT, applied directly to Swin's maps and trained as in a public re-run. Two parts of DepthFormer
+# are missing: its HAHI neck, and its convolutional branch, whose map at stride 2 is concatenated in the last step.
 _base_ = [
     '_base_/models/depth_swin_t.py',
     '_base_/datasets/nyu.py',

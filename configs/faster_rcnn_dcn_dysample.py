@@ -1,6 +1,6 @@
 _base_ = './faster_rcnn_dysample.py'
 
-# Modulated deformable convolution (DCNv2) in every block of C3 to C5, deformable sampling in the neck: see docs/sampling.md.
+# Modulated deformable convolutions (DCNv2) in every block of C3 to C5, and DySample in the neck; see docs/sampling.md.
 model = dict(
     backbone=dict(
         dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),

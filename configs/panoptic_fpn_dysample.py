@@ -5,6 +5,6 @@ _base_ = [
     '_base_/mmdet_runtime.py',
 ]
 
-# The authors' COCO runs started from Xavier offsets, because their neck initialises every convolution below it. To repeat that, write
+# In the authors' COCO runs the offsets had Xavier initialisation, because their neck initialises all its convolutions. To repeat that, use
 # dict(type='DySample', init_cfg=dict(type='Xavier', layer='Conv2d', distribution='uniform')).
 model = dict(neck=dict(upsample_cfg=dict(type='DySample')))

@@ -1,4 +1,4 @@
-"""Put DySample into models that know nothing of it; the same as ``python -m mmdysample.catalogue.any_model``."""
+"""Replace the upsampling in models of other libraries with DySample. Same as ``python -m mmdysample.catalogue.any_model``."""
 
 from mmdysample.engine.errors import exit_on_error
 

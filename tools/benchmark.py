@@ -1,10 +1,10 @@
-"""Measure what upsamplers cost, alone and in models, on CPU or CUDA."""
+"""Measure the time and memory of upsamplers, alone and in models, on CPU or CUDA."""
 
 import os
 import sys
 from pathlib import Path
 
-# Before torch is imported: its profiler would log every start and stop.
+# Set before torch is imported, or its profiler would log every start and stop.
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')
 os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
 

@@ -1,4 +1,4 @@
-"""Bring a checkpoint of mmdet 2.x, mmseg 0.x or the DySample authors into a config's model; or ours into the stock model."""
+"""Convert a checkpoint of mmdet 2.x, mmseg 0.x or the DySample authors to the model of a config, or one of ours to the stock model."""
 
 import argparse
 from pathlib import Path
@@ -24,14 +24,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint', metavar='IN', help='checkpoint file')
     parser.add_argument('out', metavar='OUT', help='file to write')
-    parser.add_argument('--config', required=True, help='config file of the model, with our modules in it')
+    parser.add_argument('--config', required=True, help='config file of the model, with modules of mmdysample')
     parser.add_argument(
-        '--to', choices=['mmdysample', 'stock'], default='mmdysample', help="whose model OUT is for; stock: mmdet's FPN or FPN_CARAFE"
+        '--to',
+        choices=['mmdysample', 'stock'],
+        default='mmdysample',
+        help='the model that OUT is for: that of the config, or stock: the same with the modules of mmdet and mmseg',
     )
-    parser.add_argument('--upsampler', metavar='NAME', help='as in tools/train.py: the upsampler that the checkpoint was trained with')
+    parser.add_argument(
+        '--upsampler', metavar='NAME', help='the upsampler that the checkpoint was trained with, written as for tools/train.py'
+    )
     parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE', help='change the config')
-    parser.add_argument('--force', action='store_true', help='overwrite OUT')
-    parser.add_argument(TRUST_FLAG, action='store_true', help='load checkpoints that can run code; only for files from people you trust')
+    parser.add_argument('--force', action='store_true', help='overwrite OUT if it exists')
+    parser.add_argument(
+        TRUST_FLAG, action='store_true', help='also load checkpoints that can run code; only for files from people you trust'
+    )
     args = parser.parse_args()
     with exit_on_error():
         secure_loading(args.trust_checkpoint)
@@ -47,7 +54,7 @@ def main() -> None:
         converted, changes = convert_checkpoint(content, build_model(config), source, args.config)
         if args.to == 'stock':
             lines = use_stock_modules(config)
-            # By now the names are ours; what the stock model calls otherwise would show here.
+            # The names are those of our model now. This raises an error if the stock model has other names.
             converted, _ = convert_checkpoint(converted, build_model(config), source, f'the stock model of {args.config}')
             print(*lines, sep='\n')
         with whole_file(out) as file:

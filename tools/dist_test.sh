@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Evaluate on several GPUs: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]
-# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and, if 29500 is taken, PORT.
+# For several machines, set NNODES, NODE_RANK, MASTER_ADDR and, if 29500 is taken, PORT.
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n 2,3p "$0" >&2; exit 2; }
 CONFIG=$1 CHECKPOINT=$2 GPUS=$3
 shift 3
-[[ $GPUS =~ ^[1-9][0-9]*$ ]] || { echo "error: GPUS is a number of processes, got $GPUS" >&2; exit 2; }
+[[ $GPUS =~ ^[1-9][0-9]*$ ]] || { echo "error: GPUS must be a positive integer, got $GPUS" >&2; exit 2; }
 [ -f "$CONFIG" ] || { echo "error: there is no config $CONFIG" >&2; exit 2; }
 case "$CHECKPOINT" in *://*) ;; *) [ -f "$CHECKPOINT" ] || { echo "error: there is no checkpoint $CHECKPOINT" >&2; exit 2; } ;; esac
 exec "${PYTHON:-python}" -m mmdysample.engine.torchrun --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \

@@ -1,4 +1,4 @@
-"""Export a model or a part of it for other runtimes, and check that it computes there what it does in PyTorch."""
+"""Export a model or a part of it to other runtimes, and check that it computes the same there as in PyTorch."""
 
 import argparse
 from pathlib import Path
@@ -17,34 +17,38 @@ with exit_on_error():
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', nargs='?', help='checkpoint file (default: none, an untrained model)')
-    parser.add_argument('--to', choices=['onnx', 'torch-export'], required=True, help='.onnx, or the .pt2 of torch.export')
-    parser.add_argument('--out', metavar='FILE', help='file to write (default: <name of the config>.onnx or .pt2 in the work folder)')
-    parser.add_argument('--force', action='store_true', help='overwrite --out')
-    parser.add_argument('--part', metavar='NAME', help='a module of the model, as neck or neck.upsample_modules.0 (default: the whole)')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file (default: none, export an untrained model)')
+    parser.add_argument('--to', choices=['onnx', 'torch-export'], required=True, help='format: .onnx, or the .pt2 of torch.export')
+    parser.add_argument('--out', metavar='FILE', help='file to write (default: <name of the config>.onnx or .pt2 in the work directory)')
+    parser.add_argument('--force', action='store_true', help='overwrite --out if it exists')
+    parser.add_argument('--part', metavar='NAME', help='module to export, e.g. neck or neck.upsample_modules.0 (default: the whole model)')
     parser.add_argument(
         '--size',
         type=parse_size,
         default=(128, 192),
         metavar='HxW',
-        help='of the images to export with (default: 128x192); others will do, too',
+        help='size of the images to export with (default: 128x192); the file also accepts other sizes, see the output',
     )
     parser.add_argument(
-        '--fixed', action='store_true', help='for one image of --size alone (default: batch, height and width are left open)'
+        '--fixed', action='store_true', help='export for one image of --size only (default: batch, height and width are dynamic)'
     )
     parser.add_argument(
-        '--without-grid-sample', action='store_true', help='sample by gathers, for runtimes whose GridSample is wrong or missing'
+        '--without-grid-sample', action='store_true', help='sample with gathers, for runtimes whose GridSample is wrong or missing'
     )
     parser.add_argument('--work-dir', help='as in tools/train.py')
-    parser.add_argument('--upsampler', metavar='NAME', help='as in tools/train.py: the upsampler that the checkpoint was trained with')
+    parser.add_argument(
+        '--upsampler', metavar='NAME', help='the upsampler that the checkpoint was trained with, written as for tools/train.py'
+    )
     parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE', help='change the config')
-    parser.add_argument(TRUST_FLAG, action='store_true', help='load checkpoints that can run code; only for files from people you trust')
+    parser.add_argument(
+        TRUST_FLAG, action='store_true', help='also load checkpoints that can run code; only for files from people you trust'
+    )
     onnx = parser.add_argument_group('ONNX')
-    onnx.add_argument('--opset', type=int, choices=[16, 18, 20], help='version of the operators (default: 18)')
+    onnx.add_argument('--opset', type=int, choices=[16, 18, 20], help='version of the ONNX operators (default: 18)')
     onnx.add_argument(
         '--exporter',
         choices=['tracing', 'capturing'],
-        help="torch's older exporter, or its newer one, which needs opset 18 (the default there)",
+        help="torch's older exporter (tracing), or its newer one (capturing), which needs opset 18 and is then the default",
     )
     args = parser.parse_args()
     with exit_on_error():
@@ -61,7 +65,7 @@ def main() -> None:
         name = Path(args.config).stem
         if args.upsampler is not None:
             name = f'{name}_{use_upsampler(config, args.upsampler, args.cfg_options)}'
-            config.pop('work_dir', None)  # of the saved config of another run
+            config.pop('work_dir', None)  # the saved config of a run holds that run's work directory
         set_work_dir(config, name, args.work_dir)
         out = Path(args.out or Path(config.work_dir) / f'{Path(args.config).stem}{form.suffix}')
         form.check_name(out)
@@ -76,10 +80,10 @@ def main() -> None:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Read HxW."""
+    """Return the height and width of a text such as ``128x192``."""
     parts = text.split('x')
     if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
-        raise argparse.ArgumentTypeError(f'takes HxW, two positive whole numbers, got {text}')
+        raise argparse.ArgumentTypeError(f'takes HxW, two positive integers, got {text}')
     return int(parts[0]), int(parts[1])
 
 

@@ -21,10 +21,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file of mmsegmentation')
     parser.add_argument('--scale-factor', type=int, metavar='S', help="size of a window of labels (default: that of the config's head)")
-    parser.add_argument('--channels', type=int, help="numbers in the code of a window (default: those of the config's head, or 64)")
-    parser.add_argument('--windows', type=int, default=100_000, help='how many windows to fit to, at most (default: 100000)')
-    parser.add_argument('--out', help='file to save (default: work_dirs/dupsample_<config>_x<S>.pth)')
-    parser.add_argument('--seed', type=int, default=0, help='of the choice of windows (default: 0)')
+    parser.add_argument('--channels', type=int, help="channels of the code of a window (default: that of the config's head, or 64)")
+    parser.add_argument('--windows', type=int, default=100_000, help='largest number of windows to fit to (default: 100000)')
+    parser.add_argument('--out', help='file to write (default: work_dirs/dupsample_<config>_x<S>.pth)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the random choice of windows (default: 0)')
     parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE', help='change the config')
     args = parser.parse_args()
     with exit_on_error():
@@ -36,7 +36,7 @@ def main() -> None:
         s = args.scale_factor if args.scale_factor is not None else head.get('scale_factor')
         channels = args.channels if args.channels is not None else head.get('code_channels', 64)
         if s is None:
-            raise ValueError(f'{args.config} has no DUpsampleHead, whose scale_factor it would take: give --scale-factor')
+            raise ValueError(f'{args.config} has no DUpsampleHead that sets scale_factor: give --scale-factor')
         for name, value in (('--scale-factor', s), ('--channels', channels), ('--windows', args.windows)):
             if value < 1:
                 raise ValueError(f'{name} must be a positive integer, got {value}')
@@ -48,7 +48,7 @@ def main() -> None:
             content = {'W': matrix, 'P': matrix.T.contiguous(), 'scale_factor': s, 'classes': list(train.metainfo['classes'])}
             torch.save(content, file)
         scores = reconstruction_miou(val, matrix, s)
-    table = Table(title=f'labels told at 1/{s} of the size, decoded: mIoU (%) on the validation set')
+    table = Table(title=f'label maps reconstructed from 1/{s} of their size: mIoU (%) on the validation set')
     for name in scores:
         table.add_column(name, justify='right')
     table.add_row(*(f'{score:.2f}' for score in scores.values()))

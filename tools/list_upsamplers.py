@@ -2,7 +2,7 @@
 
 import os
 
-# Before torch is imported: its profiler would log every start and stop.
+# Set before torch is imported, or its profiler would log every start and stop.
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')
 os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
 

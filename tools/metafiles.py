@@ -1,4 +1,4 @@
-"""Write model-index.yml and configs/metafiles/, the index of the models, from the paper's tables and the configs."""
+"""Write the index of models (model-index.yml and configs/metafiles/) from the paper's tables and the configs."""
 
 from pathlib import Path
 

@@ -1,10 +1,10 @@
-"""Train and test the rows of the paper's tables, and print them with a column of your own."""
+"""Train and test the rows of the paper's tables, and print the tables with a column of your own results."""
 
 import os
 import sys
 from pathlib import Path
 
-# Before torch is imported: its profiler, which measures the memory of `complexity`, would log every start and stop.
+# Set before torch is imported, or its profiler, which measures memory for `complexity`, would log every start and stop.
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')
 os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
 

@@ -1,4 +1,4 @@
-"""Train and test every experiment on Shapes with some upsamplers, and print one table."""
+"""Train and test every experiment on Shapes with several upsamplers, and print one table."""
 
 import sys
 from pathlib import Path

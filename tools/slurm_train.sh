@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train under SLURM: tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [options of tools/train.py]
-# GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5) and SRUN_ARGS are read from the environment.
+# Environment variables: GPUS (default 8), GPUS_PER_NODE (default 8), CPUS_PER_TASK (default 5) and SRUN_ARGS (default empty).
 set -euo pipefail
 [ $# -ge 4 ] || { sed -n 2,3p "$0" >&2; exit 2; }
 PARTITION=$1 JOB_NAME=$2 CONFIG=$3 WORK_DIR=$4

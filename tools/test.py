@@ -13,13 +13,13 @@ with exit_on_error():
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--out', metavar='FILE', help='save the predictions to a .pkl file')
-    parser.add_argument('--show-dir', metavar='DIR', help='save drawings of the predictions')
+    parser.add_argument('--out', metavar='FILE', help='save the predictions to this .pkl file')
+    parser.add_argument('--show-dir', metavar='DIR', help='save pictures of the predictions in this folder')
     args = parser.parse_args()
     with exit_on_error():
         config = read_config(args, ('test',), log_to='test')
         check_checkpoint(args.checkpoint)
-        config.load_from, config.resume = args.checkpoint, False  # the copy of a run that was itself resumed
+        config.load_from, config.resume = args.checkpoint, False  # the saved config of a run that was itself resumed
         if args.out:
             save_predictions(config, args.out)
         if args.show_dir:

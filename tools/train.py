@@ -1,4 +1,4 @@
-"""Train a model, and evaluate it on the way."""
+"""Train a model and evaluate it during training."""
 
 from pathlib import Path
 from urllib.error import URLError
@@ -17,7 +17,7 @@ with exit_on_error():
     from mmdysample.upsamplers.base import ShapeError
 
 
-# As torch says it of an operation that the model uses.
+# Part of the error message that torch raises for an operation without a deterministic algorithm.
 NOT_DETERMINISTIC = 'does not have a deterministic implementation'
 
 
@@ -28,10 +28,14 @@ def main() -> None:
         nargs='?',
         const='auto',
         metavar='PATH',
-        help='go on from the last complete checkpoint of the work folder, or from PATH',
+        help='resume from the latest complete checkpoint in the work directory, or from PATH',
     )
-    parser.add_argument('--amp', action='store_true', help='mixed precision')
-    parser.add_argument('--deterministic', action='store_true', help='same seed (randomness.seed, or 0), same weights')
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument(
+        '--deterministic',
+        action='store_true',
+        help='use a fixed seed (randomness.seed, or 0) and deterministic algorithms, so that a run can be repeated exactly',
+    )
     args = parser.parse_args()
     with exit_on_error():
         config = read_config(args, ('train', 'val'))
@@ -78,7 +82,7 @@ def train(runner: Runner) -> None:
     except RuntimeError as error:
         if NOT_DETERMINISTIC not in str(error):
             raise
-        raise OSError(f'{str(error).split(". ")[0]}: leave out --deterministic, or what uses it') from error
+        raise OSError(f'{str(error).split(". ")[0]}: leave out --deterministic, or the layer that uses this operation') from error
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Pictures of a model: where its upsampler samples, what becomes of its feature maps, what it predicts."""
+"""Draw pictures of a model: its sampling points, its upsampled feature maps, or its predictions."""
 
 import argparse
 from collections.abc import Callable
@@ -19,32 +19,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     pictures = parser.add_subparsers(dest='picture', required=True, metavar='{sampling,features,predictions}')
 
-    sampling = _add(pictures, 'sampling', "a DySample's sampling points for chosen pixels, and its scope", draw_sampling)
+    sampling = _add(pictures, 'sampling', 'the sampling points of a DySample for chosen pixels, and its scope', draw_sampling)
     _add_image(sampling, index=True)
-    sampling.add_argument('--module', metavar='NAME', help='which DySample, as neck.upsample_modules.0 (default: that of the finest map)')
     sampling.add_argument(
-        '--pixels', nargs='+', type=parse_pixel, metavar='x,y', help='pixels of the image (default: its steepest and its flattest place)'
+        '--module', metavar='NAME', help='the DySample to draw, e.g. neck.upsample_modules.0 (default: that of the finest map)'
+    )
+    sampling.add_argument(
+        '--pixels',
+        nargs='+',
+        type=parse_pixel,
+        metavar='x,y',
+        help='pixels of the image (default: where its gradient is largest and smallest)',
     )
 
     features = _add(pictures, 'features', 'a feature map upsampled by several upsamplers, in the colours of one PCA', draw_features)
     _add_image(features, index=True)
-    features.add_argument('--module', metavar='NAME', help='the upsampler whose input it is (default: that of the finest map)')
+    features.add_argument('--module', metavar='NAME', help='the upsampler whose input is drawn (default: that of the finest map)')
     features.add_argument(
         '--upsamplers',
         nargs='+',
         default=['nearest', 'bilinear', 'CARAFE', 'DySample'],
         metavar='NAME',
-        help="beside the model's own, untrained (default: nearest bilinear CARAFE DySample)",
+        help="upsamplers to compare with the model's own; they are untrained (default: nearest bilinear CARAFE DySample)",
     )
 
-    predictions = _add(pictures, 'predictions', 'ground truth, and the predictions of one model or two', draw_predictions)
+    predictions = _add(pictures, 'predictions', 'ground truth, and the predictions of one model or two models', draw_predictions)
     _add_image(predictions, index=False)
     predictions.add_argument(
-        '--against', nargs=2, metavar=('CONFIG2', 'CHECKPOINT2'), help='a second model; what changes the config is about the first'
+        '--against', nargs=2, metavar=('CONFIG2', 'CHECKPOINT2'), help='a second model; --upsampler and --cfg-options change only the first'
     )
-    predictions.add_argument('--count', type=int, choices=range(1, 13), metavar='1..12', default=6, help='how many images (default: 6)')
+    predictions.add_argument('--count', type=int, choices=range(1, 13), metavar='1..12', default=6, help='number of images (default: 6)')
     predictions.add_argument(
-        '--score', type=parse_score, metavar='0..1', default=0.5, help='of the detections shown, at least (default: 0.5)'
+        '--score', type=parse_score, metavar='0..1', default=0.5, help='smallest score of the detections drawn (default: 0.5)'
     )
 
     args = parser.parse_args()
@@ -84,20 +90,22 @@ def draw_predictions(loaded: 'LoadedModel', args: argparse.Namespace) -> 'Pictur
     from mmdysample.pictures.loaded_model import load_model
 
     config, checkpoint = args.against or (None, None)
-    against = load_model(load_config(config), checkpoint) if config else None  # a config, lest load_model forget --trust-checkpoint
+    against = (
+        load_model(load_config(config), checkpoint) if config else None
+    )  # loaded with load_config, because load_model would reset --trust-checkpoint for a path
     return predictions.draw_predictions(loaded, against, args.image, args.count, args.score)
 
 
 def parse_pixel(text: str) -> tuple[int, int]:
-    """Read x,y."""
+    """Return the pixel of a text such as ``12,34``."""
     parts = text.split(',')
     if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(f'takes x,y, two whole numbers, got {text}')
+        raise argparse.ArgumentTypeError(f'takes x,y, two non-negative integers, got {text}')
     return int(parts[0]), int(parts[1])
 
 
 def parse_score(text: str) -> float:
-    """Read a number from 0 to 1."""
+    """Return the number of a text, which must be from 0 to 1."""
     try:
         score = float(text)
     except ValueError:
@@ -115,18 +123,20 @@ def _add(
 ) -> argparse.ArgumentParser:
     parser = pictures.add_parser(name, help=what, description=f'Draw {what}.')
     add_options(parser)
-    parser.add_argument('checkpoint', nargs='?', help='checkpoint file (default: none, an untrained model)')
-    parser.add_argument('--out', metavar='FILE', help=f'picture to save: .png, .jpg, .pdf or .svg (default: {name}.png in the work folder)')
-    parser.add_argument('--force', action='store_true', help='overwrite --out')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file (default: none, draw an untrained model)')
+    parser.add_argument(
+        '--out', metavar='FILE', help=f'picture to save: .png, .jpg, .pdf or .svg (default: {name}.png in the work directory)'
+    )
+    parser.add_argument('--force', action='store_true', help='overwrite --out if it exists')
     parser.set_defaults(draw=draw)
     return parser
 
 
 def _add_image(parser: argparse.ArgumentParser, index: bool) -> None:
     group = parser.add_mutually_exclusive_group()
-    group.add_argument('--image', metavar='FILE', help="an image of yours (default: of the config's test set)")
+    group.add_argument('--image', metavar='FILE', help="image file (default: images of the config's test set)")
     if index:
-        group.add_argument('--index', type=int, default=0, metavar='N', help='which image of the test set (default: 0)')
+        group.add_argument('--index', type=int, default=0, metavar='N', help='index of the image in the test set (default: 0)')
 
 
 if __name__ == '__main__':

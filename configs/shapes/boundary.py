@@ -1,7 +1,8 @@
 _base_ = ['../_base_/models/segmentor.py', '../_base_/datasets/shapes_semantic.py', '../_base_/schedules/shapes_semantic.py']
 
-# Where the upsampler decides: the head sees strides 16 and 32 of a small encoder, and every x2 up to full resolution is the upsampler's.
-# Objects of 64 pixels are smaller than a cell of these maps, so that what interpolation can make of them ends early.
+# An experiment in which the upsampler decides the result: the head reads only strides 16 and 32 of a small encoder, and every x2 step up to
+# full resolution is done by the upsampler. Objects are 8 to 39 pixels wide, a few cells of these maps at most, which limits
+# interpolation.
 shapes = dict(root='{{$SHAPES_ROOT:data/shapes}}_64', train=512, val=128, size=64, seed=0)
 train_dataloader = dict(batch_size=16, dataset=dict(data_root=shapes['root'] + '/ade'))
 val_dataloader = dict(dataset=dict(data_root=shapes['root'] + '/ade'))
@@ -26,7 +27,7 @@ model = dict(
         upsample_cfg=dict(type='DySample+'),
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
     ),
-    # Of stride 8: it lets the encoder learn in minutes, and tells the other head nothing.
+    # An auxiliary head at stride 8 lets the encoder learn within minutes. The main head does not see its features.
     auxiliary_head=dict(
         type='FCNHead',
         in_channels=64,

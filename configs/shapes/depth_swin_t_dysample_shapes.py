@@ -4,8 +4,8 @@ _base_ = [
     '../_base_/schedules/shapes_depth.py',
 ]
 
-# Small enough to learn from scratch in a minute or two: a narrow ResNet-18, because a Swin learns next to nothing from so few scenes,
-# and normalisation in the decoder.
+# A small model that trains from scratch in a minute or two. It has a narrow ResNet-18, because a Swin learns almost nothing from so few
+# scenes, and normalisation in the decoder.
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
     backbone=dict(

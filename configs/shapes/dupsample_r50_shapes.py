@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/schedules/shapes_semantic.py',
 ]
 
-# Small enough to learn from scratch in a minute: a narrow ResNet-18, one branch of dilated convolutions, stride 8.
+# A small model that trains from scratch in a minute: a narrow ResNet-18, one branch of dilated convolutions, stride 8.
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
     backbone=dict(

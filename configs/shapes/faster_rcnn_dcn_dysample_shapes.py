@@ -1,7 +1,7 @@
 _base_ = './faster_rcnn_dysample_shapes.py'
 
-# mmdet has deformable convolutions in bottlenecks alone: a ResNet-50, as narrow as the other twin's ResNet-18 at the outputs. So deep, it
-# learns from scratch where its blocks start as identities.
+# A ResNet-50, because mmdet supports deformable convolutions only in bottleneck blocks. Its stages have as many output channels as the
+# ResNet-18 of the base config. With zero_init_residual its blocks start as identities, which helps so deep a network to learn from scratch.
 model = dict(
     backbone=dict(
         depth=50,
@@ -12,5 +12,5 @@ model = dict(
     )
 )
 
-# Offsets learn at a tenth of the rate, as those of Deformable DETR do.
+# Offsets have a tenth of the learning rate, as in Deformable DETR.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(conv_offset=dict(lr_mult=0.1))))

@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/schedules/shapes_detection.py',
 ]
 
-# Small enough to learn from scratch in a minute or so: a narrow ResNet-18 with all of it trained, narrow levels, few proposals.
+# A small model that trains from scratch in about a minute: a narrow ResNet-18 without frozen stages, narrow levels, few proposals.
 model = dict(
     backbone=dict(depth=18, base_channels=32, frozen_stages=-1, norm_eval=False, zero_init_residual=False, init_cfg=None),
     neck=dict(in_channels=[32, 64, 128, 256], out_channels=64, upsample_cfg=dict(type='DySample')),

@@ -4,8 +4,8 @@ _base_ = [
     '../_base_/schedules/shapes_semantic.py',
 ]
 
-# Small enough to learn from scratch in two minutes: a narrow Swin with one pair of blocks a stage, few queries. They are matched by class
-# more than by mask, so that each soon keeps to a class; by mask, as in the full model, that takes longer than these two minutes.
+# A small model that trains from scratch in two minutes: a narrow Swin with one pair of blocks per stage, few queries. Queries are matched
+# more by class than by mask, so that each soon specialises in a class. Matching mostly by mask, as in the full model, takes longer.
 attention = dict(embed_dims=64, num_heads=4, attn_drop=0.0, proj_drop=0.0)
 model = dict(
     data_preprocessor=dict(size=(128, 128)),

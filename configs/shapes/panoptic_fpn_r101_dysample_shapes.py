@@ -1,4 +1,4 @@
 _base_ = './panoptic_fpn_dysample_shapes.py'
 
-# What ResNet-101 is to ResNet-50: the same stages, deeper.
+# As ResNet-101 is deeper than ResNet-50, this backbone is deeper than the ResNet-18 of the base config.
 model = dict(backbone=dict(depth=34))

@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/schedules/shapes_detection.py',
 ]
 
-# Small enough to learn from scratch in two minutes: a narrow ResNet-18, narrow CSP layers, two decoder layers, few queries.
+# A small model that trains from scratch in two minutes: a narrow ResNet-18, narrow CSP layers, two decoder layers, few queries.
 model = dict(
     num_queries=30,
     data_preprocessor=dict(batch_augments=None),
@@ -16,7 +16,7 @@ model = dict(
     test_cfg=dict(max_per_img=30),
 )
 
-# A transformer learns slowly from scratch: more epochs, at a smaller rate.
+# A transformer learns slowly from scratch, so it trains for more epochs at a lower learning rate.
 train_cfg = dict(max_epochs=10, val_interval=2)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),

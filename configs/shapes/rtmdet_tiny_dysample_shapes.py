@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/schedules/shapes_detection_12e.py',
 ]
 
-# Small enough to learn from scratch in a minute or two: narrow.
+# A narrow model that trains from scratch in a minute or two.
 norm_cfg = dict(type='BN')
 model = dict(
     backbone=dict(widen_factor=0.25, norm_cfg=norm_cfg, init_cfg=None),
@@ -13,5 +13,5 @@ model = dict(
 )
 del norm_cfg
 
-# The gradients of its first steps are ten times those of the later ones.
+# Clip gradients: in the first steps they are ten times as large as later.
 optim_wrapper = dict(clip_grad=dict(max_norm=1.0))

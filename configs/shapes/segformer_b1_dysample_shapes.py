@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/schedules/shapes_semantic.py',
 ]
 
-# Small enough to learn from scratch in a minute: one narrow layer a stage.
+# A small model that trains from scratch in a minute: one narrow layer per stage.
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
     backbone=dict(embed_dims=16, num_layers=[1, 1, 1, 1], num_heads=[1, 2, 4, 8], drop_path_rate=0.0, init_cfg=None),

@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/schedules/shapes_semantic.py',
 ]
 
-# Small enough to learn from scratch in a minute: a narrow ResNet-18.
+# A small model that trains from scratch in a minute: a narrow ResNet-18.
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
     backbone=dict(depth=18, stem_channels=32, base_channels=32, norm_cfg=dict(type='BN', requires_grad=True), init_cfg=None),

@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/schedules/shapes_detection_12e.py',
 ]
 
-# Small enough to learn from scratch in a minute or two: narrow, and every image at its own size.
+# A narrow model that trains from scratch in a minute or two, with every image at its own size.
 model = dict(
     data_preprocessor=dict(batch_augments=None),
     backbone=dict(widen_factor=0.25),

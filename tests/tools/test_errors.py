@@ -238,7 +238,7 @@ def test_the_second_checkpoint_of_a_picture_is_data_unless_it_is_trusted(refused
     ('arguments', 'message'),
     [
         ([SHAPES, 'x.pth'], 'sampling, features, predictions'),
-        (['sampling', SHAPES, '--pixels', '1;2'], 'takes x,y, two whole numbers'),
+        (['sampling', SHAPES, '--pixels', '1;2'], 'takes x,y, two non-negative integers'),
         (['predictions', SHAPES, '--score', '50'], 'takes a number from 0 to 1, got 50'),
         (['predictions', SHAPES, '--score', 'nan'], 'takes a number from 0 to 1, got nan'),
     ],
@@ -281,7 +281,7 @@ def test_a_script_names_a_missing_config():
 @pytest.mark.parametrize('arguments', [['tools/dist_train.sh', SHAPES, 'two'], ['tools/dist_test.sh', SHAPES, 'x.pth', '0']])
 def test_a_script_takes_a_number_of_processes(arguments):
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, f'error: GPUS is a number of processes, got {arguments[-1]}\n')
+    assert (done.returncode, done.stderr) == (2, f'error: GPUS must be a positive integer, got {arguments[-1]}\n')
 
 
 @pytest.mark.slow
@@ -320,7 +320,7 @@ def test_a_model_that_takes_no_upsampler(refused):
         ([SEGFORMER, '--scale-factor', '0'], '--scale-factor must be a positive integer, got 0'),
         ([SEGFORMER, '--scale-factor', '512'], 'no label map is as large as a window of 512x512'),
         ([SEGFORMER, '--scale-factor', '2', '--channels', '64'], 'channels must be at most the number of windows'),
-        ([SEGFORMER], 'has no DUpsampleHead, whose scale_factor it would take: give --scale-factor'),
+        ([SEGFORMER], 'has no DUpsampleHead that sets scale_factor: give --scale-factor'),
     ],
 )
 def test_fitting_a_matrix(monkeypatch, capfd, tmp_path, arguments, message):

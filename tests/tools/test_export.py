@@ -135,7 +135,7 @@ def test_an_exporter_that_fails_says_so_alone(tool):
 
 @pytest.mark.parametrize(
     ('arguments', 'words'),
-    [(['--opset', '17'], 'argument --opset: invalid choice'), (['--size', '64'], 'takes HxW, two positive whole numbers, got 64')],
+    [(['--opset', '17'], 'argument --opset: invalid choice'), (['--size', '64'], 'takes HxW, two positive integers, got 64')],
 )
 def test_wrong_words(arguments, words, monkeypatch, capfd):
     monkeypatch.setattr(sys, 'argv', ['export.py', SHAPES, '--to', 'onnx', *arguments])

@@ -9,7 +9,7 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
-# Whole images at their own size, as in mmseg's MaskFormer; where a level has an odd size, what is upsampled is cropped.
+# Whole images at their own aspect ratio, as in mmseg's MaskFormer. Where a level has an odd size, the upsampled map is cropped to it.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2560, 640), keep_ratio=True),

@@ -1,4 +1,4 @@
-# Squares of 640 pixels, without padding, and the augmentations of the one-stage detectors.
+# Images resized to 640x640 without padding, with the augmentations of one-stage detectors.
 _base_ = './coco_detection.py'
 
 train_pipeline = [

@@ -1,4 +1,4 @@
-# COCO as RTMDet-tiny takes it: mosaics and mixtures from a small cache of images, 640 pixels.
+# COCO for RTMDet-tiny: mosaic and MixUp from a small cache of images, 640 pixels.
 _base_ = './coco_detection.py'
 
 train_pipeline = [

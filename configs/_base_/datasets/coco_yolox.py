@@ -1,14 +1,14 @@
-# COCO as YOLOX-tiny takes it: mosaics of four images for training, 416 pixels for testing.
+# COCO for YOLOX-tiny: mosaics of four images in training, 416 pixels in testing.
 _base_ = './coco_detection.py'
 
 data_root = '{{$COCO_ROOT:data/coco}}'
 
 train_pipeline = [
     dict(type='Mosaic', img_scale=(640, 640), pad_val=114.0),
-    dict(type='RandomAffine', scaling_ratio_range=(0.5, 1.5), border=(-320, -320)),  # the mosaic's middle: it is twice as large
+    dict(type='RandomAffine', scaling_ratio_range=(0.5, 1.5), border=(-320, -320)),  # crops the middle of the mosaic, which has 1280 pixels
     dict(type='YOLOXHSVRandomAug'),
     dict(type='RandomFlip', prob=0.5),
-    # for the last epochs, when YOLOXModeSwitchHook has closed the mosaics
+    # needed in the last epochs, after YOLOXModeSwitchHook has switched mosaics off
     dict(type='Resize', scale=(640, 640), keep_ratio=True),
     dict(type='Pad', pad_to_square=True, pad_val=dict(img=(114.0, 114.0, 114.0))),
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),

@@ -1,8 +1,8 @@
-# mmseg's layout: {images,annotations}/{train,test}/, with a 16-bit PNG of millimetres, 0 for unknown, for each .jpg image
+# mmseg's layout: {images,annotations}/{train,test}/. Each .jpg image has a 16-bit PNG of depth in millimetres, 0 where it is unknown.
 data_root = '{{$NYU_ROOT:data/nyu}}'
 
-# Rotation, flip and crop in the manner of BTS (https://arxiv.org/abs/1907.10326); the colours are mmseg's, and the blank border of NYU's
-# images is not cut off first.
+# Rotation, flip and crop are like those of BTS (https://arxiv.org/abs/1907.10326). Differences: the colour augmentation is mmseg's, and the
+# blank border of NYU's images is not cropped first.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadDepthAnnotation', depth_rescale_factor=1e-3),

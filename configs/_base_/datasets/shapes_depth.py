@@ -1,4 +1,4 @@
-# The built-in scenes: written here when they are missing, in NYU's layout.
+# The built-in Shapes scenes, generated in NYU's layout if they are missing.
 _base_ = './nyu.py'
 
 shapes = dict(root='{{$SHAPES_ROOT:data/shapes}}', train=256, val=64, size=128, seed=0)
@@ -16,6 +16,6 @@ val_dataloader = dict(batch_size=8, num_workers=2, dataset=scenes)
 test_dataloader = val_dataloader
 del scenes
 
-# The wall is 10 m away, and counts. Nothing is cropped.
+# The wall at 10 m must be evaluated as well, so the maximum is larger than 10. No border is cropped.
 val_evaluator = dict(max_depth_eval=20.0, crop_type=None)
 test_evaluator = val_evaluator

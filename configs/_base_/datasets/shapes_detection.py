@@ -1,4 +1,4 @@
-# The built-in scenes: written here when they are missing, in COCO's layout, and read as COCO is.
+# The built-in Shapes scenes, generated in COCO's layout if they are missing, and read like COCO.
 _base_ = './coco_detection.py'
 
 shapes = dict(root='{{$SHAPES_ROOT:data/shapes}}', train=256, val=64, size=128, seed=0)

@@ -1,4 +1,4 @@
-# The built-in scenes: written here when they are missing, in ADE20K's layout.
+# The built-in Shapes scenes, generated in ADE20K's layout if they are missing.
 _base_ = './ade20k.py'
 
 shapes = dict(root='{{$SHAPES_ROOT:data/shapes}}', train=256, val=64, size=128, seed=0)

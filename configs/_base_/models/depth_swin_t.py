@@ -2,7 +2,7 @@ _base_ = './segmentor.py'
 
 model = dict(
     type='DepthEstimator',
-    data_preprocessor=dict(seg_pad_val=0, size=(416, 544)),  # 0: no depth
+    data_preprocessor=dict(seg_pad_val=0, size=(416, 544)),  # 0 marks unknown depth
     backbone=dict(
         type='SwinTransformer',
         embed_dims=96,
@@ -22,6 +22,6 @@ model = dict(
         max_depth=10.0,
         loss_decode=dict(type='SiLogLoss'),
     ),
-    # The mean of the predictions for an image of NYU Depth V2, whole, and for its mirror image.
+    # The prediction is the mean over the whole image of NYU Depth V2 and its mirror image.
     test_cfg=dict(mode='slide_flip', crop_size=(480, 640), stride=(480, 640)),
 )

@@ -1,4 +1,4 @@
-# DeepLabv3+ that stays at stride 16 and decodes codes of 16x16 labels: Tian et al., CVPR 2019.
+# DeepLabv3+ that predicts codes at stride 16, each decoded to 16x16 labels: Tian et al., CVPR 2019.
 _base_ = './segmentor.py'
 
 model = dict(
@@ -13,7 +13,7 @@ model = dict(
         norm_cfg=dict(type='SyncBN', requires_grad=True),
         style='pytorch',
         contract_dilation=True,
-        # torchvision's ResNet-50, by its address: torchvision itself need not be installed
+        # the URL of torchvision's ResNet-50, so that torchvision need not be installed
         init_cfg=dict(type='Pretrained', checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth'),
     ),
     decode_head=dict(

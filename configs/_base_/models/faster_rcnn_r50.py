@@ -1,4 +1,4 @@
-# Faster R-CNN of the DySample paper's table: the FPN's extra level takes part in the top-down path, which makes four upsamplers.
+# Faster R-CNN in the DySample paper's table. The extra level of the FPN takes part in the top-down path, which gives four upsamplers.
 model = dict(
     type='FasterRCNN',
     data_preprocessor=dict(
@@ -6,7 +6,7 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
-        pad_size_divisor=64,  # the stride of P6: its x2 lines up with P5
+        pad_size_divisor=64,  # the stride of P6, so that P6 upsampled by 2 has the size of P5
     ),
     backbone=dict(
         type='ResNet',
@@ -17,7 +17,7 @@ model = dict(
         norm_cfg=dict(type='BN', requires_grad=True),
         norm_eval=True,
         style='pytorch',
-        # torchvision's ResNet-50, by its address: torchvision itself need not be installed
+        # the URL of torchvision's ResNet-50, so that torchvision need not be installed
         init_cfg=dict(type='Pretrained', checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth'),
     ),
     neck=dict(

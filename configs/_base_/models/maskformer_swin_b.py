@@ -1,4 +1,5 @@
-# mmseg's MaskFormer on the Swin-B (ImageNet-22K, 384) of its Mask2Former. 102M parameters with nearest, as published (poppinace/sapa).
+# mmseg's MaskFormer with the Swin-B (ImageNet-22K, 384) of its Mask2Former. It has 102M parameters with nearest, as published
+# (poppinace/sapa).
 _base_ = './segmentor.py'
 
 model = dict(

@@ -1,5 +1,4 @@
-# Panoptic FPN of the DySample paper's table: mmdet's, whose plain FPN makes three upsamplers. The semantic head keeps its own bilinear
-# interpolation.
+# Panoptic FPN in the DySample paper's table: mmdet's, whose FPN has three upsamplers. The semantic head keeps its bilinear interpolation.
 _base_ = './mask_rcnn_r50.py'
 
 model = dict(
@@ -20,6 +19,6 @@ model = dict(
     panoptic_fusion_head=dict(type='HeuristicFusionHead', num_things_classes=80, num_stuff_classes=53),
     test_cfg=dict(
         rcnn=dict(score_thr=0.6, nms=dict(class_agnostic=True)),
-        panoptic=dict(mask_overlap=0.5, stuff_area_limit=4096),  # pixels: a smaller area of stuff is void
+        panoptic=dict(mask_overlap=0.5, stuff_area_limit=4096),  # in pixels: smaller areas of stuff become void
     ),
 )

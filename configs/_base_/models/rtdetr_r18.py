@@ -1,10 +1,10 @@
-# RT-DETR-R18 (Zhao et al., CVPR 2024): its encoder as the neck, and mmdet's DINO for the rest. What is DINO's and not RT-DETR's:
-# - the contents of the queries are learned, and not the encoder's features at the selected places;
+# RT-DETR-R18 (Zhao et al., CVPR 2024), with its encoder as the neck and mmdet's DINO as the rest. It differs from RT-DETR as DINO does:
+# - the contents of the queries are learned, instead of being the encoder's features at the selected positions;
 # - boxes are encoded by sines before they become the positions of the queries;
-# - the maps go from neck to decoder without another 1x1 projection.
-# And what is neither's: the backbone is a plain ResNet-18, for whose weights there is a public address, where RT-DETR has ResNet-18-vd
-# and images that are not normalised; and classification is learned by the quality focal loss, whose targets are the IoUs of RT-DETR's
-# varifocal loss.
+# - the maps go from the neck to the decoder without another 1x1 projection.
+# It also differs from both: the backbone is a plain ResNet-18 on normalised images, because its weights have a public URL, where RT-DETR
+# uses ResNet-18-vd on images that are not normalised; and the classification loss is the quality focal loss, whose targets are the IoUs as
+# in RT-DETR's varifocal loss.
 model = dict(
     type='mmdysample.RTDETR',
     num_queries=300,
@@ -27,7 +27,7 @@ model = dict(
         norm_cfg=dict(type='BN', requires_grad=True),
         norm_eval=False,
         style='pytorch',
-        # torchvision's ResNet-18, by its address: torchvision itself need not be installed
+        # the URL of torchvision's ResNet-18, so that torchvision need not be installed
         init_cfg=dict(type='Pretrained', checkpoint='https://download.pytorch.org/models/resnet18-f37072fd.pth'),
     ),
     neck=dict(

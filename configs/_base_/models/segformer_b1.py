@@ -29,7 +29,7 @@ model = dict(
         channels=256,
         dropout_ratio=0.1,
         num_classes=150,
-        norm_cfg=dict(type='BN', requires_grad=True),  # one GPU with a batch of 16, as the group of the paper's authors trains it
+        norm_cfg=dict(type='BN', requires_grad=True),  # BN, not SyncBN: the paper's group trains it with 16 images on one GPU
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
     ),

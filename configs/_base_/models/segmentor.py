@@ -1,4 +1,4 @@
-# What the models on mmseg share: RGB images, normalised as for ImageNet; each names the size that it pads them to.
+# Settings shared by all models of mmseg: RGB images, normalised as for ImageNet. Each model sets the size that it pads images to.
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(

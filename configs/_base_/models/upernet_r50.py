@@ -1,4 +1,4 @@
-# mmseg's UPerNet. 66.5M parameters with bilinear interpolation, auxiliary head included, as published (tiny-smart/sapa).
+# mmseg's UPerNet. With bilinear interpolation and the auxiliary head it has 66.5M parameters, as published (tiny-smart/sapa).
 _base_ = './segmentor.py'
 
 model = dict(

@@ -1,4 +1,4 @@
-# YOLOX-tiny (Ge et al., 2021), as in mmdet; it trains from scratch.
+# YOLOX-tiny (Ge et al., 2021) as in mmdet, trained from scratch.
 norm_cfg = dict(type='BN', momentum=0.03, eps=0.001)
 act_cfg = dict(type='Swish')
 

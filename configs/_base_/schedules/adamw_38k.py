@@ -4,8 +4,8 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=38400, val_interval=1600)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
-# As mmcv 1.x composes them: the warm-up multiplies a cosine that begins with it. Rates and lengths are those of a public re-run of the
-# paper's depth experiment (https://github.com/yisi-xj/FRFU).
+# As in mmcv 1.x, the warm-up multiplies the cosine schedule, and both start at iteration 0. Learning rates and lengths are from a public
+# re-run of the paper's depth experiment (https://github.com/yisi-xj/FRFU).
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=12800),
     dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=0, end=38400, T_max=38400),

@@ -1,5 +1,5 @@
-# As mmseg trains MaskFormer on Swin: one rate for backbone and head, hard clipping. It exempts the norms of the backbone from decay,
-# and this those of the head, too.
+# As in mmseg's configs of MaskFormer with Swin: one learning rate for backbone and head, and gradients clipped to a small norm. One
+# difference: mmseg applies no weight decay to the norm layers of the backbone; this config also exempts those of the head.
 _base_ = './adamw_160k.py'
 
 optim_wrapper = dict(

@@ -19,7 +19,7 @@ custom_hooks = [
     dict(
         type='PipelineSwitchHook',
         switch_epoch=280,
-        # without mosaics and mixtures
+        # the last epochs train without CachedMosaic and CachedMixUp
         switch_pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True),
@@ -33,5 +33,5 @@ custom_hooks = [
     ),
 ]
 
-# 0.004 is meant for 256 images a step; with any other number the rate is scaled.
+# The learning rate of 0.004 is for 256 images per step; it is scaled for any other number.
 auto_scale_lr = dict(enable=True, base_batch_size=256)

@@ -8,5 +8,5 @@ param_scheduler = [
 ]
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001))
 
-# 0.02 is meant for 16 images a step; with any other number the rate is scaled.
+# The learning rate of 0.02 is for 16 images per step; it is scaled for any other number.
 auto_scale_lr = dict(enable=True, base_batch_size=16)

@@ -1,4 +1,4 @@
-# Half as long again, for detectors that assign boxes by their own predictions, which takes them longer to get going.
+# 12 epochs instead of 8, for detectors that assign boxes by their own predictions and therefore start learning later.
 _base_ = './shapes_detection.py'
 
 train_cfg = dict(max_epochs=12, val_interval=3)
