@@ -1,4 +1,8 @@
-"""The command lines from beginning to end, in processes of their own, on a few Shapes scenes."""
+"""Run the command lines from beginning to end, in processes of their own, on a few Shapes scenes.
+
+Most tools run in forked processes (``forked.py``). ``test_help_is_quick_and_pure``, ``test_resume_after_kill``, ``test_two_processes`` and
+``test_for_real`` of ``test_shapes_table.py`` start fresh interpreters, as users do.
+"""
 
 import json
 import os
@@ -15,6 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, mmdet_config
+from forked import run_forked
 
 from mmdysample.engine.config import load_config
 from mmdysample.engine.model import build_model
@@ -47,6 +52,20 @@ def tool(name, *arguments):
     return sys.executable, ROOT / f'tools/{name}.py', *arguments
 
 
+@pytest.fixture
+def forked(environment, tmp_path_factory):
+    """Run a tool in a forked process and return what it printed."""
+
+    def call(name, *arguments, variables={}, code=0):
+        command = (ROOT / f'tools/{name}.py', *arguments)
+        variables = {name: str(value) for name, value in variables.items()}
+        done = run_forked(command, {**environment, **variables}, ROOT, tmp_path_factory.mktemp('printed'))
+        assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout + done.stderr
+
+    return call
+
+
 @pytest.mark.parametrize(
     ('config', 'options', 'rows'),
     [
@@ -59,9 +78,9 @@ def tool(name, *arguments):
         ('configs/shapes/maskformer_swin_b_dysample_shapes.py', BRIEF, ['mIoU']),
     ],
 )
-def test_train_test_and_draw(run, tmp_path, config, options, rows):
+def test_train_test_and_draw(forked, tmp_path, config, options, rows):
     work = tmp_path / 'work'
-    printed = run(*tool('train', config, '--work-dir', work, '--cfg-options', *options))
+    printed = forked('train', config, '--work-dir', work, '--cfg-options', *options)
     assert 'eta:' in printed
     assert f'config:     {work / Path(config).name}' in printed
     checkpoint = Path((work / 'last_checkpoint').read_text())
@@ -70,7 +89,7 @@ def test_train_test_and_draw(run, tmp_path, config, options, rows):
     # The saved config knows all that was said on the command line.
     saved = work / Path(config).name
     arguments = ('--work-dir', work, '--out', tmp_path / 'out.pkl', '--show-dir', tmp_path / 'drawn')
-    evaluated = run(*tool('test', saved, checkpoint, *arguments))
+    evaluated = forked('test', saved, checkpoint, *arguments)
     for row in rows:
         assert re.search(rf'[│┃] {row} +[│┃]', printed), printed[-2000:]
         assert re.search(rf'[│┃] {row} +[│┃]', evaluated), evaluated[-2000:]
@@ -78,13 +97,12 @@ def test_train_test_and_draw(run, tmp_path, config, options, rows):
     assert len(list((tmp_path / 'drawn').rglob('*.[jp][pn]g'))) == 8
 
     picture = tmp_path / 'picture.png'
-    assert f'picture: {picture}' in run(
-        *tool('visualize', 'predictions', saved, checkpoint, '--work-dir', work, '--out', picture, '--count', '2')
-    )
+    arguments = ('predictions', saved, checkpoint, '--work-dir', work, '--out', picture, '--count', '2')
+    assert f'picture: {picture}' in forked('visualize', *arguments)
     assert picture.stat().st_size > 20_000
 
 
-def test_resume_after_kill(environment, run, tmp_path):
+def test_resume_after_kill(environment, forked, tmp_path):
     """Killed in the middle of an epoch, with a checkpoint half written: training goes on from the last complete one."""
     work = tmp_path / 'work'
     arguments = (FASTER, '--work-dir', work, '--cfg-options', *SIZES, 'default_hooks.logger.interval=1', 'train_cfg.val_interval=100')
@@ -107,7 +125,7 @@ def test_resume_after_kill(environment, run, tmp_path):
     torn = work / f'epoch_{last + 1}.pth'
     torn.write_bytes((work / f'epoch_{last}.pth').read_bytes()[:10_000])
 
-    printed = run(*tool('train', FASTER, '--resume', '--work-dir', work, *arguments[3:], f'train_cfg.max_epochs={last + 1}'))
+    printed = forked('train', FASTER, '--resume', '--work-dir', work, *arguments[3:], f'train_cfg.max_epochs={last + 1}')
     assert f'skipped: {torn} is not a complete checkpoint' in printed
     assert f'resuming from {work}/epoch_{last}.pth' in printed
     assert re.search(rf'Epoch\(train\) +\[{last + 1}\]\[1/4\]', printed)
@@ -115,23 +133,23 @@ def test_resume_after_kill(environment, run, tmp_path):
     assert torch.load(torn, weights_only=False)['meta']['epoch'] == last + 1
 
     # A complete training is left as it is.
-    again = run(*tool('train', FASTER, '--resume', '--work-dir', work, *arguments[3:], f'train_cfg.max_epochs={last + 1}'))
+    again = forked('train', FASTER, '--resume', '--work-dir', work, *arguments[3:], f'train_cfg.max_epochs={last + 1}')
     assert 'Epoch(train)' not in again
     assert 'this training was complete already' in again
 
 
-def test_resume_after_kill_in_the_last_evaluation(run, tmp_path):
+def test_resume_after_kill_in_the_last_evaluation(forked, tmp_path):
     """Nothing is left to train, and the best checkpoint is not there yet."""
     work = tmp_path / 'work'
     arguments = (SEGFORMER, '--work-dir', work, '--cfg-options', *BRIEF)
-    run(*tool('train', *arguments))
+    forked('train', *arguments)
     (best,) = work.glob('best_*.pth')
     best.unlink()
     content = torch.load(work / 'iter_2.pth', weights_only=False)
     for key in ('best_score', 'best_ckpt'):
         del content['message_hub']['runtime_info'][key]
     torch.save(content, work / 'iter_2.pth')
-    printed = run(*tool('train', SEGFORMER, '--resume', *arguments[1:]))
+    printed = forked('train', SEGFORMER, '--resume', *arguments[1:])
     assert 'this training was complete already' in printed
     assert best.is_file()
 
@@ -149,7 +167,7 @@ def test_two_processes(run, tmp_path):
     assert '│ box ' in run(*environment, ROOT / 'tools/dist_test.sh', *arguments)
 
 
-def test_a_folder_of_ones_own_by_flags_alone(run, shapes, tmp_path):
+def test_a_folder_of_ones_own_by_flags_alone(forked, shapes, tmp_path):
     """Three categories and file names that no config knows; testing and resuming need no flag."""
     root = tmp_path / 'fruit'
     (root / 'annotations').mkdir(parents=True)
@@ -165,18 +183,18 @@ def test_a_folder_of_ones_own_by_flags_alone(run, shapes, tmp_path):
     work = tmp_path / 'work'
     config = 'configs/shapes/mask_rcnn_dysample_shapes.py'
     options = ['train_cfg.max_epochs=1', 'default_hooks.logger.interval=1']
-    printed = run(*tool('train', config, '--data-root', root, '--work-dir', work, '--cfg-options', *options))
+    printed = forked('train', config, '--data-root', root, '--work-dir', work, '--cfg-options', *options)
     assert 'classes: 3 from the annotations (apple, crate, carrot)' in printed
     saved = work / Path(config).name
-    shown = ('--show-dir', tmp_path / 'drawn', '--cfg-options', 'model.test_cfg.rcnn.score_thr=0.0')
-    assert '│ mask ' in run(*tool('test', saved, work / 'epoch_1.pth', *shown))
+    shown = ('--show-dir', tmp_path / 'drawn', '--cfg-options', 'model.test_cfg.rcnn.score_thr=0.0', 'model.test_cfg.rcnn.max_per_img=5')
+    assert '│ mask ' in forked('test', saved, work / 'epoch_1.pth', *shown)
     assert len(list((tmp_path / 'drawn').rglob('*.png'))) == 8
     assert torch.load(work / 'epoch_1.pth', weights_only=False)['meta']['dataset_meta']['classes'] == ('apple', 'crate', 'carrot')
-    resumed = run(*tool('train', saved, '--resume', '--cfg-options', 'train_cfg.max_epochs=2'))
+    resumed = forked('train', saved, '--resume', '--cfg-options', 'train_cfg.max_epochs=2')
     assert re.search(r'Epoch\(train\) +\[2\]\[4/4\]', resumed)
 
 
-def test_a_stock_config_takes_the_neck_from_the_command_line(run, shapes, tmp_path):
+def test_a_stock_config_takes_the_neck_from_the_command_line(forked, shapes, tmp_path):
     config = mmdet_config('retinanet/retinanet_r50_fpn_1x_coco.py')
     options = [
         'model.neck.type=mmdysample.FPN',
@@ -187,9 +205,11 @@ def test_a_stock_config_takes_the_neck_from_the_command_line(run, shapes, tmp_pa
         'train_dataloader.dataset.indices=1',
         'val_dataloader.dataset.indices=1',
         'default_hooks.logger.interval=1',
+        'train_dataloader.dataset.pipeline.2.scale=(256,256)',  # the stock config enlarges 128 pixels to 800
+        'val_dataloader.dataset.pipeline.1.scale=(256,256)',
     ]
     work = tmp_path / 'work'
-    printed = run(*tool('train', config, '--data-root', shapes / 'coco', '--work-dir', work, '--cfg-options', *options))
+    printed = forked('train', config, '--data-root', shapes / 'coco', '--work-dir', work, '--cfg-options', *options)
     assert re.search(r'Epoch\(train\) +\[1\]\[1/1\].* loss: [\d.]+', printed)
     keys = torch.load(work / 'epoch_1.pth', weights_only=False)['state_dict']
     assert 'neck.upsample_modules.1.offset.weight' in keys
@@ -221,11 +241,11 @@ def test_help_is_quick_and_pure(run, tmp_path, name):
         ),
     ],
 )
-def test_the_papers_models_on_real_images(run, coco128, tmp_path, config, options, row):
+def test_the_papers_models_on_real_images(forked, coco128, tmp_path, config, options, row):
     """Full-size images through the configs as they are, but for the batch and the pretrained weights."""
-    roots = ('env', f'COCO_ROOT={coco128}', f'ADE20K_ROOT={coco128}/ade_style')
+    roots = {'COCO_ROOT': coco128, 'ADE20K_ROOT': coco128 / 'ade_style'}
     common = ['model.backbone.init_cfg=None', 'train_dataloader.batch_size=1', 'train_dataloader.num_workers=1']
-    printed = run(*roots, *tool('train', config, '--work-dir', tmp_path / 'work', '--cfg-options', *common, *options))
+    printed = forked('train', config, '--work-dir', tmp_path / 'work', '--cfg-options', *common, *options, variables=roots)
     assert re.search(rf'[│┃] {row} +[│┃]', printed), printed[-2000:]
 
 
@@ -241,73 +261,71 @@ def test_the_papers_models_on_real_images(run, coco128, tmp_path, config, option
         ),
     ],
 )
-def test_an_upsampler_from_the_command_line(run, tmp_path, config, options, upsampler, key):
+def test_an_upsampler_from_the_command_line(forked, tmp_path, config, options, upsampler, key):
     """It is trained, and both the saved config and the flag find it again."""
     work = tmp_path / 'work'
-    printed = run(*tool('train', config, '--upsampler', upsampler, '--work-dir', work, '--cfg-options', *options))
+    printed = forked('train', config, '--upsampler', upsampler, '--work-dir', work, '--cfg-options', *options)
     checkpoint = (work / 'last_checkpoint').read_text()
     assert any(name.endswith(key) for name in torch.load(checkpoint, weights_only=False)['state_dict'])
     assert not any('gate' in name for name in torch.load(checkpoint, weights_only=False)['state_dict'])
     for arguments in ((work / Path(config).name, checkpoint), (config, checkpoint, '--upsampler', upsampler, '--cfg-options', *SIZES)):
-        evaluated = run(*tool('test', *arguments, '--work-dir', work))
+        evaluated = forked('test', *arguments, '--work-dir', work)
         assert 'missing keys' not in printed + evaluated
         assert 'unexpected' not in evaluated
 
 
-def test_a_fitted_matrix_trains(run, tmp_path):
+def test_a_fitted_matrix_trains(forked, tmp_path):
     matrix, work = tmp_path / 'matrix.pth', tmp_path / 'work'
     config = 'configs/shapes/dupsample_r50_shapes.py'
-    printed = run(*tool('fit_dupsample', config, '--scale-factor', 8, '--out', matrix, '--windows', 2000, '--cfg-options', *SIZES))
+    printed = forked('fit_dupsample', config, '--scale-factor', 8, '--out', matrix, '--windows', 2000, '--cfg-options', *SIZES)
     code, nearest, bilinear = map(float, re.search(r'│ +([\d.]+) +│ +([\d.]+) +│ +([\d.]+) +│', printed).groups())
     assert code > bilinear + 5 > nearest + 10  # the codes tell thin parts that no other map of that size does
     options = [*BRIEF, f'model.decode_head.matrix={matrix}']
-    run(*tool('train', config, '--work-dir', work, '--cfg-options', *options))
+    forked('train', config, '--work-dir', work, '--cfg-options', *options)
     fitted = torch.load(matrix, weights_only=True)
     trained = torch.load(work / 'iter_2.pth', weights_only=False)['state_dict']['decode_head.dupsample.expand.weight']
     torch.testing.assert_close(trained[:, :, 0, 0], fitted['W'])
     assert fitted['classes'] == ['circle', 'square', 'triangle', 'wall', 'ground']
     # The checkpoint holds it from then on.
     matrix.unlink()
-    resumed = run(*tool('train', work / Path(config).name, '--resume', '--work-dir', work, '--cfg-options', 'train_cfg.max_iters=4'))
+    resumed = forked('train', work / Path(config).name, '--resume', '--work-dir', work, '--cfg-options', 'train_cfg.max_iters=4')
     assert f'checkpoint: {work}/iter_4.pth' in resumed
 
 
-def test_the_table_of_flops(run):
-    printed = run(*tool('list_upsamplers', 'flops', '--format', 'csv'))
+def test_the_table_of_flops(forked):
+    printed = forked('list_upsamplers', 'flops', '--format', 'csv')
     assert 'CARAFE,1.45,1.45' in printed.splitlines()
 
 
-def test_a_converted_file_is_tested(run, tmp_path):
+def test_a_converted_file_is_tested(forked, tmp_path):
     """Weights in the dress of mmdet 2, as the authors released theirs: a wrapper, a bias of the scope, no positions."""
     work, released, ours = tmp_path / 'work', tmp_path / 'released.pth', tmp_path / 'ours.pth'
     state = build_model(load_config(FASTER, {'model.neck.upsample_cfg.type': 'DySample+'})).state_dict()
     state = {f'module.{name}': value for name, value in state.items() if not name.endswith('init_pos')}
     state |= {f'module.neck.upsample_modules.{i}.scope.bias': torch.randn(32) for i in range(4)}
     torch.save({'state_dict': state, 'optimizer': {}, 'meta': {'config': 'x', 'CLASSES': ('a', 'b', 'c')}}, released)
-    printed = run(*tool('convert_checkpoint', released, ours, '--config', FASTER, '--upsampler', 'DySample+'))
+    printed = forked('convert_checkpoint', released, ours, '--config', FASTER, '--upsampler', 'DySample+')
     assert 'neck.upsample_modules.*.init_pos' in printed
-    evaluated = run(*tool('test', FASTER, ours, '--upsampler', 'DySample+', '--work-dir', work, '--cfg-options', *SIZES))
+    evaluated = forked('test', FASTER, ours, '--upsampler', 'DySample+', '--work-dir', work, '--cfg-options', *SIZES)
     assert '│ box ' in evaluated
     assert not re.search('warning: |unexpected key|missing keys', evaluated)
 
 
-def test_deterministic_trainings_end_with_the_same_weights(run, tmp_path):
+def test_deterministic_trainings_end_with_the_same_weights(forked, tmp_path):
     states = []
     for i in range(2):
         work = tmp_path / str(i)
-        run(
-            *tool(
-                'train',
-                FASTER,
-                '--work-dir',
-                work,
-                '--deterministic',
-                '--cfg-options',
-                *SHORT,
-                'val_cfg=None',
-                'val_dataloader=None',
-                'val_evaluator=None',
-            )
+        forked(
+            'train',
+            FASTER,
+            '--work-dir',
+            work,
+            '--deterministic',
+            '--cfg-options',
+            *SHORT,
+            'val_cfg=None',
+            'val_dataloader=None',
+            'val_evaluator=None',
         )
         assert load_config(str(work / Path(FASTER).name)).randomness == dict(seed=0, deterministic=True)
         states.append(torch.load(work / 'epoch_1.pth', weights_only=False)['state_dict'])
@@ -316,7 +334,7 @@ def test_deterministic_trainings_end_with_the_same_weights(run, tmp_path):
     assert not torch.equal(fresh['neck.upsample_modules.0.offset.weight'], states[0]['neck.upsample_modules.0.offset.weight'])
 
 
-def test_what_is_not_deterministic_is_named(environment, tmp_path):
+def test_what_is_not_deterministic_is_named(forked, tmp_path):
     """An operation of which torch knows no deterministic form, in a hook of the training."""
     module = tmp_path / 'shuffling.py'
     module.write_text(
@@ -328,10 +346,8 @@ def test_what_is_not_deterministic_is_named(environment, tmp_path):
     config.write_text(
         f"_base_ = {str(ROOT / FASTER)!r}\ncustom_imports = dict(imports=['shuffling'])\ncustom_hooks = [dict(type='mmengine.Shuffling')]\n"
     )
-    command = tool('train', config, '--work-dir', tmp_path / 'work', '--deterministic', '--cfg-options', *SHORT)
-    environment = {**environment, 'PYTHONPATH': str(tmp_path)}
-    done = subprocess.run(list(map(str, command)), env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert 'put_ does not have a deterministic implementation' in done.stderr
-    assert 'leave out --deterministic' in done.stderr
-    assert 'Traceback' not in done.stderr
+    arguments = (config, '--work-dir', tmp_path / 'work', '--deterministic', '--cfg-options', *SHORT)
+    printed = forked('train', *arguments, variables={'PYTHONPATH': tmp_path}, code=2)
+    assert 'put_ does not have a deterministic implementation' in printed
+    assert 'leave out --deterministic' in printed
+    assert 'Traceback' not in printed
