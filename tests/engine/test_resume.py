@@ -43,7 +43,13 @@ class Score(BaseMetric):
 
 def train(folder, metric, resume_from=None, save_best='score', by_epoch=False):
     secure_loading()
-    data = {'dataset': [0, 1], 'sampler': {'type': 'DefaultSampler', 'shuffle': False}, 'collate_fn': pseudo_collate, 'batch_size': 1}
+    # With iterations, one pass over the data is the training: mmengine's loop sleeps for 2 s before each further pass.
+    data = {
+        'dataset': list(range(2 if by_epoch else 6)),
+        'sampler': {'type': 'DefaultSampler', 'shuffle': False},
+        'collate_fn': pseudo_collate,
+        'batch_size': 1,
+    }
     length = {'max_epochs': 3, 'val_interval': 1} if by_epoch else {'max_iters': 6, 'val_interval': 2}
     runner = Runner(
         Counter(),

@@ -19,6 +19,8 @@ DEPTH = 'configs/depth_swin_t_dysample.py'
 SHAPES = 'configs/shapes/faster_rcnn_dysample_shapes.py'
 SEGFORMER = 'configs/shapes/segformer_b1_dysample_shapes.py'
 SIZES = ['shapes.train=16', 'shapes.val=8']
+# A loop over iterations starts its workers when it is built, and a loader that is deleted before it is used waits 5 s for each of them.
+NO_WORKERS = ['train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False']
 
 
 @pytest.fixture(autouse=True)
@@ -355,10 +357,10 @@ def test_a_matrix_that_is_none(refused, tmp_path, upsampler):
             line = refused('train', SHAPES, '--upsampler', f"dict(type='DUpsample', matrix='{path}')", '--cfg-options', *SIZES)
         else:
             config = 'configs/shapes/dupsample_r50_shapes.py'
-            line = refused('train', config, '--cfg-options', *SIZES, f'model.decode_head.matrix={path}')
+            line = refused('train', config, '--cfg-options', *SIZES, *NO_WORKERS, f'model.decode_head.matrix={path}')
         assert message in line
 
 
 def test_a_head_of_another_stride(refused):
-    options = [*SIZES, 'model.decode_head.scale_factor=16']
+    options = [*SIZES, *NO_WORKERS, 'model.decode_head.scale_factor=16']
     assert 'scale_factor=16 makes logits of' in refused('train', 'configs/shapes/dupsample_r50_shapes.py', '--cfg-options', *options)
