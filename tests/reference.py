@@ -41,17 +41,19 @@ def bilinear_at(plane: Tensor, px: float, py: float) -> float:
 def reassemble_loop(x: Tensor, weight: Tensor, scale_factor: int, groups: int = 1) -> Tensor:
     """As :func:`mmdysample.functional.reassemble`."""
     x, weight = x.double(), weight.double()
-    batch, channels, height, width = x.shape
+    _, channels, height, width = x.shape
     s = scale_factor
     k = math.isqrt(weight.shape[1] // groups)
-    out = torch.zeros(batch, channels, s * height, s * width, dtype=torch.float64)
-    for c in range(channels):
-        g = c // (channels // groups)
-        for row in range(s * height):
-            for column in range(s * width):
-                for n, (i, j) in neighbourhood(row // s, column // s, k, height, width):
-                    out[:, c, row, column] += weight[:, g * k * k + n, row, column] * x[:, c, i, j]
-    return out
+    x, weight = x.unflatten(1, (groups, channels // groups)), weight.unflatten(1, (groups, k * k))
+    pixels = []  # not an output that is written to in place: its backward pass would copy all of it for each value
+    for row in range(s * height):
+        for column in range(s * width):
+            terms = [
+                weight[:, :, n, row, column, None] * x[:, :, :, i, j]
+                for n, (i, j) in neighbourhood(row // s, column // s, k, height, width)
+            ]
+            pixels.append(sum(terms).flatten(1))
+    return torch.stack(pixels, 2).unflatten(2, (s * height, s * width))
 
 
 def similarity_loop(x: Tensor, y: Tensor, kernel_size: int, scale_factor: int) -> Tensor:
