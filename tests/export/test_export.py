@@ -2,6 +2,7 @@
 
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +20,20 @@ from mmdysample.export.subject import Images, make_subject
 
 FORMS = [(16, 'tracing'), (18, 'tracing'), (20, 'tracing'), (18, 'capturing'), (20, 'capturing'), 'torch-export']
 GATHERS = pytest.mark.parametrize('gathers', [False, True], ids=['GridSample', 'gathers'])
+
+
+@pytest.fixture(autouse=True)
+def _load_a_program_once(monkeypatch):
+    """``export`` and ``check`` load a program four times, each of which takes as long as half an export."""
+    load, programs = torch.export.load, {}
+
+    def load_once(path):
+        content = Path(path).read_bytes()
+        if content not in programs:
+            programs[content] = load(path)
+        return programs[content]
+
+    monkeypatch.setattr(torch.export, 'load', load_once)
 
 
 def form_of(which):
