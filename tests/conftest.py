@@ -24,6 +24,10 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_unconfigure():
+    gc.unfreeze()  # Triton's bindings say at the end of the process which of their objects are left
+
+
 @pytest.fixture(autouse=True, scope='session')
 def _format_a_config_once():
     """A runner formats its config three times, 0.05 to 0.5 s each, and the same text gives the same result."""
