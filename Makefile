@@ -94,7 +94,7 @@ foreign: $(FOREIGN)/.ready
 
 .PHONY: test-foreign
 test-foreign: $(FOREIGN)/.ready
-	$(FOREIGN)/bin/python -m pytest tests/test_foreign.py tests/replacement/test_replace.py
+	$(FOREIGN)/bin/python -m pytest tests/test_foreign.py tests/replacement/test_replace.py tests/replacement/test_replace_one_step.py
 
 .PHONY: lint
 lint: env
