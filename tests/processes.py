@@ -1,9 +1,14 @@
-"""What stands in for the processes that train and test."""
+"""What stands in for the processes that train and test, and the trainings of a table."""
 
 import json
 import os
 import re
 from pathlib import Path
+
+from conftest import ROOT
+
+from mmdysample.paper.reader import read_table
+from mmdysample.reproduction.plan import Settings, plan
 
 FOUND = {'coco/bbox_mAP': 0.4512, 'coco/segm_mAP': 0.5, 'mIoU': 68.749, 'time': 1.0}
 
@@ -59,3 +64,7 @@ class Stub:
     def tested(self):
         """The names of the checkpoints that were tested."""
         return {Path(c[-1]).name for c in self.commands if 'test.py' in ' '.join(c)}
+
+
+def planned(name, data, *rows, seeds=1):
+    return plan(read_table(name), Settings(data, seeds, ROOT / 'results', {}, ()), rows)

@@ -11,12 +11,6 @@ from mmdysample.paper.reader import read_table
 from mmdysample.reproduction.metafiles import COLLECTIONS, INDEX, metafiles
 
 
-@pytest.fixture
-def _frameworks():
-    pytest.importorskip('mmdet')
-    pytest.importorskip('mmseg')
-
-
 @pytest.mark.usefixtures('_frameworks')
 def test_the_committed_files_are_what_the_command_writes():
     """After a change of a table or of a model: python tools/metafiles.py."""

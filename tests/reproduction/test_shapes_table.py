@@ -26,12 +26,6 @@ pytestmark = pytest.mark.usefixtures('_frameworks')
 
 
 @pytest.fixture
-def _frameworks():
-    pytest.importorskip('mmdet')
-    pytest.importorskip('mmseg')
-
-
-@pytest.fixture
 def call(tmp_path, capsys):
     def run(stub, *arguments):
         try:
