@@ -9,6 +9,7 @@ What an upsampler cannot do is declared on its own class (``scale_factors``, ``c
 import copy
 import io
 
+import numpy as np
 import pytest
 import torch
 from mmengine.model import BaseModule, ModuleList
@@ -30,6 +31,9 @@ class UpsamplerTests:
     sizes = ((1, 1), (7, 4), (5, 9), (6, 6))
     #: Peak memory of a forward pass, and of forward and backward, in multiples of the output.
     memory = (3, 8)
+
+    #: How far a pixel of the map reaches, in pixels of the map; None where a normalisation spreads it over the map.
+    reach_of_a_pixel = 2
 
     #: Whether the output has the dtype of the input under autocast, too; torch's convolutions have autocast's.
     keeps_dtype = True
@@ -152,6 +156,144 @@ class UpsamplerTests:
             return torch.func.functional_call(module, dict(zip(names, values[len(inputs) :])), values[: len(inputs)])
 
         torch.autograd.gradcheck(call, (*inputs, *module.parameters()), fast_mode=True)
+
+    def test_gradgradcheck(self):
+        """Second derivatives, as a gradient penalty and MAML take them."""
+        module = self.randomised().double()
+        inputs = tuple(t.requires_grad_() for t in self.inputs(module, size=(2, 3), batch=1, dtype=torch.float64))
+        names = [name for name, _ in module.named_parameters()]
+
+        def call(*values):
+            return torch.func.functional_call(module, dict(zip(names, values[len(inputs) :])), values[: len(inputs)])
+
+        torch.autograd.gradgradcheck(call, (*inputs, *module.parameters()), fast_mode=True)
+
+    @pytest.mark.parametrize('by_inputs', [False, True])
+    def test_a_gradient_penalty_reaches_every_parameter(self, by_inputs):
+        """R1: the squared norm of the gradient of the map, differentiated by the parameters."""
+        module = self.randomised(std=0.3).double()
+        x, *guide = self.inputs(module, dtype=torch.float64)
+        x.requires_grad_()
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        (grad,) = torch.autograd.grad(module(x, *guide).pow(3).sum(), x, create_graph=True)
+        penalty = grad.square().sum()
+        if by_inputs and parameters:
+            penalty.backward(inputs=parameters)
+            got = [p.grad for p in parameters]
+        else:
+            got = torch.autograd.grad(penalty, [x, *parameters])[1:]
+        assert all(g.abs().sum() > 0 for g in got)
+
+    def test_a_step_of_maml(self):
+        """The gradient, with respect to the first weights, of the loss after a step of gradient descent, against a difference quotient."""
+        module = self.randomised(std=0.3).double()
+        if not list(module.parameters()):
+            return
+        inputs = self.inputs(module, dtype=torch.float64)
+        weights = {name: p.detach().requires_grad_() for name, p in module.named_parameters()}
+
+        def outer(weights):
+            loss = torch.func.functional_call(module, weights, inputs).square().mean()
+            grads = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+            fast = {name: w - 0.1 * g for (name, w), g in zip(weights.items(), grads)}
+            return torch.func.functional_call(module, fast, inputs).square().mean()
+
+        grads = torch.autograd.grad(outer(weights), list(weights.values()))
+        step = 1e-6  # small enough that no sampling point crosses a pixel
+        direction = [torch.randn_like(w) for w in weights.values()]
+        ends = [
+            outer({n: w.detach().add(d, alpha=sign * step).requires_grad_() for (n, w), d in zip(weights.items(), direction)})
+            for sign in (1, -1)
+        ]
+        expected = (ends[0] - ends[1]).item() / (2 * step)
+        assert sum((g * d).sum().item() for g, d in zip(grads, direction)) == pytest.approx(expected, rel=2e-3, abs=1e-9)
+
+    def test_torch_func_transforms_it(self):
+        module = self.randomised().double()
+        x, *guide = self.inputs(module, dtype=torch.float64, batch=3)
+        if isinstance(module, nn.Module) and any(isinstance(m, nn.BatchNorm2d) for m in module.modules()):
+            module.eval()
+        call = lambda x, *guide: module(x[None], *(g[None] for g in guide))[0]  # noqa: E731
+        torch.testing.assert_close(torch.func.vmap(call)(x, *guide), module(x, *guide))
+        got = torch.func.grad(lambda x: module(x, *guide).square().sum())(x)
+        leaf = x.clone().requires_grad_()
+        torch.testing.assert_close(got, torch.autograd.grad(module(leaf, *guide).square().sum(), leaf)[0])
+
+    @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+    def test_compiled_under_autocast_it_trains_as_in_eager_mode(self, dtype):
+        module = self.randomised(std=0.02)
+        inputs = tuple(t.requires_grad_() for t in self.inputs(module))
+        compiled = torch.compile(module, fullgraph=True, backend='aot_eager', dynamic=True)
+        results = []
+        for call in (module, compiled):
+            with torch.autocast('cpu', dtype):
+                y = call(*inputs)
+            results.append((y, *torch.autograd.grad(y.float().square().sum(), inputs)))
+        assert results[0][0].dtype == results[1][0].dtype
+        for expected, got in zip(*results):
+            torch.testing.assert_close(got.float(), expected.float(), rtol=5e-2, atol=5e-2 * expected.abs().max().item())
+
+    def test_built_on_meta_it_is_initialised_later(self):
+        fresh = self.make()
+        with torch.device('meta'):
+            module = self.make()
+        assert all(t.is_meta for t in (*module.parameters(), *module.buffers()))
+        module.to_empty(device='cpu')
+        for tensor in (*module.parameters(), *module.buffers()):
+            with torch.no_grad():
+                tensor.fill_(1e6)
+        for part in module.modules():  # as FSDP and others do
+            if hasattr(part, 'reset_parameters'):
+                part.reset_parameters()
+        module.reset_parameters() if hasattr(module, 'reset_parameters') else None
+        for (name, expected), got in zip(fresh.named_buffers(), module.buffers()):
+            torch.testing.assert_close(got, expected, msg=name)
+        for (name, expected), got in zip(fresh.named_parameters(), module.named_parameters()):
+            assert got[1].std(correction=0).item() == pytest.approx(expected.std(correction=0).item(), rel=0.3), name
+
+    def test_a_checkpoint_is_assigned_to_a_module_on_meta(self):
+        source = self.randomised()
+        with torch.device('meta'):
+            module = self.make().eval()
+        module.load_state_dict(source.state_dict(), assign=True)
+        inputs = self.inputs(source)
+        torch.testing.assert_close(module(*inputs), source(*inputs))
+
+    def test_device_and_dtype_are_arguments(self):
+        if not hasattr(type(self.make()), 'guided'):
+            return  # a module of torch.nn
+        module = self.make(device='meta', dtype=torch.float64)
+        assert all(p.is_meta and p.dtype == torch.float64 for p in module.parameters())
+        empty = nn.utils.skip_init(type(module), self.channels)
+        assert empty.in_channels == self.channels
+        assert not any(t.is_meta for t in (*empty.parameters(), *empty.buffers()))
+
+    @pytest.mark.parametrize('value', [float('nan'), float('inf')])
+    def test_a_pixel_that_is_not_finite_stays_so_where_it_is_read(self, value):
+        """And does not spread further than its neighbourhood in the map."""
+        module = self.randomised().eval()
+        x, *guide = self.inputs(module, size=(17, 19), batch=1)
+        x[0, :, 8, 9] = value
+        reach = self.reach_of_a_pixel
+        out = module(x, *guide)
+        assert not out[0, :, 16:18, 18:20].isfinite().any()
+        if reach is not None:
+            far = torch.ones(34, 38, dtype=torch.bool)
+            far[2 * (8 - reach) : 2 * (9 + reach), 2 * (9 - reach) : 2 * (10 + reach)] = False
+            assert out[0, :, far].isfinite().all()
+
+    def test_numpy_integers_are_arguments(self):
+        module = build_upsampler(self.name, np.int64(self.channels), np.int32(2))
+        assert type(getattr(module, 'in_channels', 0)) is int
+        assert module(*self.inputs(module)).shape == (2, self.channels, 10, 8)
+
+    def test_one_pixel_alone(self):
+        """A map of one pixel in a batch of one, in training and evaluation."""
+        module = self.make(channels=32 if self.channels == 64 else None)
+        channels = 32 if self.channels == 64 else self.channels
+        inputs = self.inputs(module, (1, 1), batch=1, channels=channels)
+        assert module.eval()(*inputs).shape == (1, channels, 2, 2)
+        torch.testing.assert_close(module(*(t.repeat(2, 1, 1, 1) for t in inputs))[:1], module(*inputs), rtol=1e-4, atol=1e-5)
 
     def test_every_parameter_learns(self):
         module = self.make()

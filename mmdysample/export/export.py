@@ -10,11 +10,11 @@ from typing import Optional
 from torch import nn
 
 from mmdysample.engine.errors import one_line, show_traceback
+from mmdysample.functional.capture import without_grid_sample
 
 from .attention import open_attention
 from .check import Difference, MismatchError, compare, opened, require_within
 from .forms import Axes, Form, Run
-from .gathers import without_grid_sample
 from .subject import Images, Subject, make_subject
 
 # The coarsest stride of the FPNs here. Sizes that differ by a multiple of it differ on every level, and every level rounds both alike.

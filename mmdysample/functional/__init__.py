@@ -1,6 +1,7 @@
 """The mathematics of the upsamplers, as functions of tensors. They have no parameters and need torch only."""
 
 from .bilinear import sample_bilinear
+from .capture import without_grid_sample
 from .deformable import deformable_attention
 from .dysample import dysample, initial_position, sampling_grid, sampling_offset
 from .operators import sample
@@ -21,4 +22,5 @@ __all__ = [
     'sampling_grid',
     'sampling_offset',
     'similarity',
+    'without_grid_sample',
 ]

@@ -1,5 +1,7 @@
 """Tell whether operations are executed, or recorded by an exporter or a compiler, and in which form they must be recorded."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
@@ -8,8 +10,7 @@ from torch.autograd import forward_ad as fwAD
 # torch < 2.7 cannot tell exporting from compiling, so compiling counts as exporting there.
 _is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
 
-#: True while sampling must use gathers instead of ``grid_sample``; set by :func:`mmdysample.export.without_grid_sample`.
-GATHERS_ONLY: ContextVar[bool] = ContextVar('gathers_only', default=False)
+_gathers_only: ContextVar[bool] = ContextVar('gathers_only', default=False)
 
 
 def exporting() -> bool:
@@ -26,11 +27,27 @@ def captured() -> bool:
 
 
 def gathers_only() -> bool:
-    """Return True while sampling must use gathers instead of ``grid_sample``.
+    """Return True within :func:`without_grid_sample`. Dynamo cannot read the variable, so its graphs never are."""
+    return not torch.compiler.is_dynamo_compiling() and _gathers_only.get()
 
-    Dynamo cannot read a context variable, so the function returns False while Dynamo compiles.
+
+@contextmanager
+def without_grid_sample() -> Iterator[None]:
+    """Let exporters record gathers in place of GridSample, for runtimes whose GridSample is wrong or missing.
+
+    ::
+
+        with mmdysample.export.without_grid_sample():
+            torch.onnx.export(...)
+
+    This holds for the current thread, and for exporters that run the model: ``torch.compile``, and ``torch.export`` with ``strict=True``,
+    read the code instead and ignore it.
     """
-    return not torch.compiler.is_dynamo_compiling() and GATHERS_ONLY.get()
+    token = _gathers_only.set(True)
+    try:
+        yield
+    finally:
+        _gathers_only.reset(token)
 
 
 def transformed() -> bool:

@@ -18,24 +18,27 @@ from torch import Tensor
 
 from .bilinear import sample_bilinear
 from .capture import captured, transformed
+from .finite import finite_or_centre
 from .rows import rows_pay, sample_rows
 
 
-def initial_position(scale_factor: int, groups: int) -> Tensor:
-    """Return the position of each output pixel relative to the centre of the input pixel that contains it.
-
-    The paper calls this the bilinear initialisation: without an offset, sampling at these positions is bilinear interpolation.
+def initial_position(scale_factor: int, groups: int, device: Optional[torch.device] = None, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the position of each output pixel relative to the centre of its input pixel ("bilinear initialisation").
 
     Args:
         scale_factor: The upsampling ratio ``s``.
         groups: The number of groups ``g``.
+        device: The device of the result; by default torch's default device.
+        dtype: The dtype of the result.
 
     Returns:
-        ``(1, 2*g*s*s, 1, 1)``, float32, in input pixels, the channels ordered as (x | y, group, row, column).
+        ``(1, 2*g*s*s, 1, 1)``, in input pixels, the channels ordered as (x | y, group, row, column).
     """
-    steps = (torch.arange(scale_factor) - (scale_factor - 1) / 2) / scale_factor
+    # Computed in float64 on the CPU: float32 holds the thirds of scale 3 with an error of 1e-8.
+    steps = (torch.arange(scale_factor, dtype=torch.float64, device='cpu') - (scale_factor - 1) / 2) / scale_factor
     y, x = torch.meshgrid(steps, steps, indexing='ij')
-    return torch.stack((x, y)).unsqueeze(1).expand(-1, groups, -1, -1).reshape(1, -1, 1, 1)
+    position = torch.stack((x, y)).unsqueeze(1).expand(-1, groups, -1, -1).reshape(1, -1, 1, 1)
+    return position.to(device or torch.get_default_device(), dtype)
 
 
 def sampling_offset(offset: Tensor, scope: Optional[Tensor] = None, position: Optional[Tensor] = None, scope_factor: float = 1.0) -> Tensor:
@@ -77,6 +80,7 @@ def sampling_grid(offset: Tensor, scale_factor: int, groups: int) -> Tensor:
     """
     batch, _, height, width = offset.shape
     s, device, dtype = scale_factor, offset.device, offset.dtype
+    offset = finite_or_centre(offset)
     x = (2 * torch.arange(width, device=device, dtype=dtype) + 1) / width - 1
     y = (2 * torch.arange(height, device=device, dtype=dtype) + 1) / height - 1
     two = offset.new_full((1,), 2)

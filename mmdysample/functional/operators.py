@@ -108,12 +108,13 @@ def sample_backward(
     grad_x = grad_x.reshape(x.shape).to(x.dtype) if of_x else nothing
     if not of_points:
         return grad_x, nothing.clone(), nothing.clone()
-    grad_offset, grad_scope = _through_the_grid(grad_grid, offset, scope, scope_factor, s, groups)
+    finite = distance.abs() < float('inf')
+    grad_offset, grad_scope = _through_the_grid(grad_grid, finite, offset, scope, scope_factor, s, groups)
     return grad_x, grad_offset, nothing.clone() if grad_scope is None else grad_scope
 
 
 def _through_the_grid(
-    grad_grid: Tensor, offset: Tensor, scope: Optional[Tensor], scope_factor: float, s: int, groups: int
+    grad_grid: Tensor, finite: Tensor, offset: Tensor, scope: Optional[Tensor], scope_factor: float, s: int, groups: int
 ) -> tuple[Tensor, Optional[Tensor]]:
     """Return the gradients of raw offset and scope from that of the grid: the backward of ``sampling_grid`` and ``sampling_offset``."""
     batch, _, height, width = offset.shape
@@ -121,7 +122,7 @@ def _through_the_grid(
     pixel = grad_grid.new_tensor((2 / width, 2 / height)) if width and height else grad_grid.new_zeros(2)
     grad = grad_grid.new_empty(batch, 2, groups, s, s, height, width)
     torch.mul(points, pixel.view(1, 2, 1, 1, 1, 1, 1), out=grad)  # out= writes in the right layout and avoids a copy
-    grad = grad.view(offset.shape)
+    grad = grad.view(offset.shape).masked_fill_(~finite, 0)
     if scope is None:
         return grad.mul_(scope_factor).to(offset.dtype), None
     gate = scope.to(grad.dtype).sigmoid()

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .finite import finite_or_centre
 from .layout import output_format
 
 
@@ -37,7 +38,7 @@ def sample_rows(x: Tensor, offset: Tensor, scale_factor: int, groups: int) -> Te
     s = scale_factor
     table = x.permute(0, 2, 3, 1).reshape(batch * height * width * groups, channels // groups)
     integer = index_dtype(4 * s * s * table.shape[0])
-    steps = offset.view(batch, 2, groups, s, s, height, width).permute(1, 0, 5, 3, 6, 4, 2)
+    steps = finite_or_centre(offset).view(batch, 2, groups, s, s, height, width).permute(1, 0, 5, 3, 6, 4, 2)
     # Materialise one contiguous value per sample: broadcasting saves memory but takes twice as long.
     columns = _neighbours((steps[0] + torch.arange(width).view(width, 1, 1)).flatten(), width, integer)
     lines = _neighbours((steps[1] + torch.arange(height).view(height, 1, 1, 1, 1)).flatten(), height, integer)
@@ -61,9 +62,9 @@ def index_dtype(indices: int) -> torch.dtype:
 def _neighbours(position: Tensor, size: int, integer: torch.dtype) -> tuple[tuple[Tensor, Tensor], ...]:
     """Return the two pixels around each point along an axis, each as ``(index, weight)``.
 
-    ``position`` is in pixels and is modified in place. A point outside the map is moved to the border, and NaN to the first pixel.
+    ``position`` is in pixels and is modified in place. A point outside the map is moved to the border.
     """
-    position = position.clamp_(0, size - 1).nan_to_num_(0)
+    position = position.clamp_(0, size - 1)
     lower = position.floor()
     fraction = position - lower
     pixel = lower.to(integer)

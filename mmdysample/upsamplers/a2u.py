@@ -12,6 +12,7 @@ from mmdysample.functional import pixel_shuffle, reassemble
 from mmdysample.functional.capture import exporting
 
 from .base import GuidedUpsampler
+from .group_norm import GroupNorm
 from .initialisation import xavier_uniform
 from .registration import register_upsampler
 
@@ -33,6 +34,8 @@ class A2U(GuidedUpsampler):
         guide_channels: Channels ``C_g`` of the guide, a multiple of 32. The default is ``in_channels``.
         scale_factor: The upsampling ratio, which must be 2 because the filters are designed for it.
         init_cfg: mmengine's initialisation, which overrides Xavier's.
+        device: The device of the parameters.
+        dtype: The dtype of the parameters.
 
     Raises:
         ValueError: An argument is not a positive integer, ``scale_factor`` is not 2, or the channels are not a multiple of 32.
@@ -41,13 +44,22 @@ class A2U(GuidedUpsampler):
     scale_factors = (2,)
     channel_divisor = NORM_GROUPS
 
-    def __init__(self, in_channels: int, guide_channels: Optional[int] = None, scale_factor: int = 2, init_cfg: Any = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        guide_channels: Optional[int] = None,
+        scale_factor: int = 2,
+        init_cfg: Any = None,
+        device: Any = None,
+        dtype: Optional[torch.dtype] = None,
+    ) -> None:
         super().__init__(in_channels, guide_channels, scale_factor, init_cfg)
-        self.u = nn.Conv2d(self.guide_channels, 1, 1)
-        self.v = nn.Conv2d(self.guide_channels, 1, 1)
-        self.norm_u = nn.GroupNorm(NORM_GROUPS, self.guide_channels)
-        self.norm_v = nn.GroupNorm(NORM_GROUPS, self.guide_channels)
-        self.spread = nn.Conv2d(self.guide_channels, (UP_KERNEL * scale_factor) ** 2, 1)
+        factory: dict[str, Any] = {'device': device, 'dtype': dtype}
+        self.u = nn.Conv2d(self.guide_channels, 1, 1, **factory)
+        self.v = nn.Conv2d(self.guide_channels, 1, 1, **factory)
+        self.norm_u = GroupNorm(NORM_GROUPS, self.guide_channels, **factory)
+        self.norm_v = GroupNorm(NORM_GROUPS, self.guide_channels, **factory)
+        self.spread = nn.Conv2d(self.guide_channels, (UP_KERNEL * self.scale_factor) ** 2, 1, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

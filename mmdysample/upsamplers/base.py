@@ -2,6 +2,7 @@
 
 import copy
 from abc import abstractmethod
+from numbers import Integral, Real
 from typing import Any, Optional
 
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ class Upsampler(nn.Module):
         if init_cfg:
             require('mmengine', 'init_cfg')
         self.init_cfg = copy.deepcopy(init_cfg)
-        check_positive(in_channels=in_channels, scale_factor=scale_factor)
+        in_channels, scale_factor = check_positive(in_channels=in_channels, scale_factor=scale_factor)
         if self.scale_factors and scale_factor not in self.scale_factors:
             allowed = ' or '.join(map(str, self.scale_factors))
             raise ValueError(f'{self.name}: scale_factor must be {allowed}, got {scale_factor}')
@@ -107,8 +108,7 @@ class GuidedUpsampler(Upsampler):
 
     def __init__(self, in_channels: int, guide_channels: Optional[int] = None, scale_factor: int = 2, init_cfg: Any = None) -> None:
         super().__init__(in_channels, scale_factor, init_cfg)
-        guide_channels = in_channels if guide_channels is None else guide_channels
-        check_positive(guide_channels=guide_channels)
+        (guide_channels,) = check_positive(guide_channels=in_channels if guide_channels is None else guide_channels)
         self._check_divisor(guide_channels=guide_channels)
         self.guide_channels = guide_channels
 
@@ -147,23 +147,39 @@ class GuidedUpsampler(Upsampler):
         return f'{self.in_channels}, guide_channels={self.guide_channels}, scale_factor={self.scale_factor}'
 
 
-def check_positive(**values: int) -> None:
-    """Raise a ValueError unless every value is a positive integer."""
+def check_positive(**values: Any) -> list[int]:
+    """Return the values as Python integers, because numpy's would become tensors under a compiler.
+
+    Raises:
+        ValueError: A value is not a positive integer.
+    """
     for name, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise ValueError(f'{name} must be a positive integer, got {value!r}')
+    return [int(value) for value in values.values()]
 
 
-def check_bool(**values: bool) -> None:
+def check_positive_number(**values: Any) -> None:
+    """Raise a ValueError unless every value is a positive, finite number."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < float('inf'):
+            raise ValueError(f'{name} must be a positive number, got {value!r}')
+
+
+def check_bool(**values: Any) -> None:
     """Raise a ValueError unless every value is True or False, because a string such as ``'no'`` would count as true."""
     for name, value in values.items():
         if not isinstance(value, bool):
             raise ValueError(f'{name} must be True or False, got {value!r}')
 
 
-def check_odd(**values: int) -> None:
-    """Raise a ValueError unless every value is a positive odd integer, as a kernel size must be."""
-    check_positive(**values)
-    for name, value in values.items():
+def check_odd(**values: Any) -> list[int]:
+    """Return the values as Python integers.
+
+    Raises:
+        ValueError: A value is not a positive odd integer, as a kernel size must be.
+    """
+    for name, value in zip(values, check_positive(**values)):
         if value % 2 == 0:
             raise ValueError(f'{name} must be odd, got {value}')
+    return [int(value) for value in values.values()]

@@ -2,6 +2,7 @@
 
 import inspect
 from difflib import get_close_matches
+from numbers import Integral
 from typing import Any, Optional, Union
 
 from torch import nn
@@ -86,6 +87,8 @@ def build_upsampler(
         ValueError: The name is unknown, or an argument is unknown or invalid.
     """
     config, cls, accepted = resolve(cfg)
+    # numpy's integers would become tensors under a compiler. A value that is not an integer is left to the constructor to refuse.
+    channels, scale_factor = (int(n) if isinstance(n, Integral) and not isinstance(n, bool) else n for n in (channels, scale_factor))
     inferred = _infer_arguments(cls, accepted, config, channels, scale_factor, guide_channels)
     suits = {name: value for name, value in (preferred or {}).items() if name in (accepted or ())}
     arguments = {**inferred, **suits, **config}

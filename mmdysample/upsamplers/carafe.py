@@ -1,7 +1,7 @@
 """CARAFE as a module: `Content-Aware ReAssembly of FEatures <https://arxiv.org/abs/1905.02188>`_ (Wang et al., ICCV 2019)."""
 
 from functools import cache
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ class CARAFE(Upsampler):
         compressed_channels: Input channels of the encoder, to which a 1x1 convolution (the compressor) reduces the map.
         init_cfg: mmengine's initialisation, which overrides CARAFE's: Xavier for the compressor, and a normal distribution with a standard
             deviation of 0.001 for the encoder.
+        device: The device of the parameters.
+        dtype: The dtype of the parameters.
 
     Raises:
         ValueError: An argument is not a positive integer, a kernel size is even, or ``in_channels`` is not divisible by ``up_group``.
@@ -46,21 +48,27 @@ class CARAFE(Upsampler):
         encoder_dilation: int = 1,
         compressed_channels: int = 64,
         init_cfg: Any = None,
+        device: Any = None,
+        dtype: Optional[torch.dtype] = None,
     ) -> None:
         super().__init__(in_channels, scale_factor, init_cfg)
-        check_odd(up_kernel=up_kernel, encoder_kernel=encoder_kernel)
-        check_positive(up_group=up_group, encoder_dilation=encoder_dilation, compressed_channels=compressed_channels)
+        up_kernel, encoder_kernel = check_odd(up_kernel=up_kernel, encoder_kernel=encoder_kernel)
+        up_group, encoder_dilation, compressed_channels = check_positive(
+            up_group=up_group, encoder_dilation=encoder_dilation, compressed_channels=compressed_channels
+        )
+        factory: dict[str, Any] = {'device': device, 'dtype': dtype}
         if in_channels % up_group:
             raise ValueError(f'in_channels must be divisible by up_group, got {in_channels=}, {up_group=}')
         self.up_kernel = up_kernel
         self.up_group = up_group
-        self.channel_compressor = nn.Conv2d(in_channels, compressed_channels, 1)
+        self.channel_compressor = nn.Conv2d(self.in_channels, compressed_channels, 1, **factory)
         self.content_encoder = nn.Conv2d(
             compressed_channels,
-            up_group * up_kernel**2 * scale_factor**2,
+            up_group * up_kernel**2 * self.scale_factor**2,
             encoder_kernel,
             padding=encoder_dilation * (encoder_kernel // 2),
             dilation=encoder_dilation,
+            **factory,
         )
         self.reset_parameters()
 

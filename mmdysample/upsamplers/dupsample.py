@@ -27,6 +27,8 @@ class DUpsample(Upsampler):
         matrix: A file written by ``tools/fit_dupsample.py``, which is read when mmengine initialises the model (``init_weights()``).
         freeze: Whether the matrix is excluded from training.
         init_cfg: mmengine's initialisation, which overrides nearest-neighbour upsampling; the file overrides both.
+        device: The device of the parameters.
+        dtype: The dtype of the parameters.
 
     Raises:
         ValueError: An argument has the wrong type or is not positive.
@@ -40,14 +42,15 @@ class DUpsample(Upsampler):
         matrix: Optional[str] = None,
         freeze: bool = False,
         init_cfg: Any = None,
+        device: Any = None,
+        dtype: Optional[torch.dtype] = None,
     ) -> None:
         super().__init__(in_channels, scale_factor, init_cfg)
-        out_channels = in_channels if out_channels is None else out_channels
-        check_positive(out_channels=out_channels)
+        (out_channels,) = check_positive(out_channels=in_channels if out_channels is None else out_channels)
         check_bool(freeze=freeze)
         self.out_channels = out_channels
         self.matrix = matrix
-        self.expand = nn.Conv2d(in_channels, out_channels * scale_factor**2, 1, bias=False)
+        self.expand = nn.Conv2d(self.in_channels, out_channels * self.scale_factor**2, 1, bias=False, device=device, dtype=dtype)
         self.expand.weight.requires_grad_(not freeze)
         self.reset_parameters()
 

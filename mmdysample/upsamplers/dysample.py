@@ -17,7 +17,7 @@ from mmdysample.functional.capture import captured
 from mmdysample.functional.learned import LearnedSampling, pointwise
 from mmdysample.functional.paths import PATHS
 
-from .base import Upsampler, check_bool, check_positive
+from .base import Upsampler, check_bool, check_positive, check_positive_number
 from .registration import register_upsampler
 
 
@@ -45,6 +45,8 @@ class DySample(Upsampler):
             default, :func:`~mmdysample.functional.choose_path` chooses one for each map. All give the same output up to rounding.
         init_cfg: mmengine's initialisation, which overrides the paper's: offset weights from a normal distribution with a standard
             deviation of 0.001, and zeros for all other parameters.
+        device: The device of the parameters.
+        dtype: The dtype of the parameters.
 
     Raises:
         ValueError: An argument has an invalid value, or ``in_channels`` is not divisible by ``groups`` or, for PL, by ``s*s``.
@@ -65,9 +67,12 @@ class DySample(Upsampler):
         init_position: str = 'bilinear',
         path: Optional[str] = None,
         init_cfg: Any = None,
+        device: Any = None,
+        dtype: Optional[torch.dtype] = None,
     ) -> None:
         super().__init__(in_channels, scale_factor, init_cfg)
-        check_positive(groups=groups)
+        in_channels, scale_factor = self.in_channels, self.scale_factor
+        (groups,) = check_positive(groups=groups)
         check_bool(dyscope=dyscope)
         if style not in ('lp', 'pl'):
             raise ValueError(f"style must be 'lp' or 'pl', got {style!r}")
@@ -75,8 +80,7 @@ class DySample(Upsampler):
             raise ValueError(f"init_position must be 'bilinear' or 'nearest', got {init_position!r}")
         if path is not None and path not in PATHS:
             raise ValueError(f'path must be one of {", ".join(PATHS)}, or None, got {path!r}')
-        if isinstance(scope_factor, bool) or not isinstance(scope_factor, (int, float)) or not 0 < scope_factor < float('inf'):
-            raise ValueError(f'scope_factor must be a positive number, got {scope_factor!r}')
+        check_positive_number(scope_factor=scope_factor)
         if in_channels % groups:
             raise ValueError(f'in_channels must be divisible by groups, got {in_channels=}, {groups=}')
         if style == 'pl' and in_channels % scale_factor**2:
@@ -90,11 +94,22 @@ class DySample(Upsampler):
         points = scale_factor**2
         # PL applies one 1x1 convolution to each of the s*s parts into which pixel shuffle splits the channels.
         conv = (in_channels, 2 * groups * points) if style == 'lp' else (in_channels // points, 2 * groups)
-        self.offset = nn.Conv2d(*conv, kernel_size=1)
-        self.scope = nn.Conv2d(*conv, kernel_size=1, bias=False) if dyscope else None
-        position = initial_position(scale_factor, groups)
-        self.register_buffer('init_pos', position if init_position == 'bilinear' else torch.zeros_like(position))
+        factory: dict[str, Any] = {'device': device, 'dtype': dtype}
+        self.offset = nn.Conv2d(*conv, kernel_size=1, **factory)
+        self.scope = nn.Conv2d(*conv, kernel_size=1, bias=False, **factory) if dyscope else None
+        if self.scope is not None:
+            # The authors' checkpoints from before 2024-03-27 have a bias in the scope layer; later ones have none. A buffer of zeros can
+            # take it in every copy of the module (EMA, DDP). It adds no parameter and, while it is zero, no key to the state dict.
+            del self.scope._parameters['bias']
+            self.scope.register_buffer('bias', self.scope.weight.new_zeros(self.scope.out_channels), persistent=False)
+        self.register_buffer('init_pos', self._position(self.offset.weight.device, dtype))
         self.reset_parameters()
+
+    def _position(self, device: torch.device, dtype: Optional[torch.dtype] = None) -> Tensor:
+        """Return the sampling points for zero offsets, in float32 or wider."""
+        wide = torch.promote_types(dtype or torch.float32, torch.float32)
+        position = initial_position(self.scale_factor, self.groups, device=device, dtype=wide)
+        return position if self.init_position == 'bilinear' else torch.zeros_like(position)
 
     @property
     def dyscope(self) -> bool:
@@ -106,6 +121,10 @@ class DySample(Upsampler):
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
         nn.init.normal_(self.offset.weight, std=0.001)
+        # Buffers, which are uninitialised after ``to_empty``.
+        self.init_pos.copy_(self._position(self.init_pos.device, self.init_pos.dtype))
+        if self.scope is not None and self.scope.bias is not None:
+            nn.init.zeros_(self.scope.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Upsample a map.
@@ -182,21 +201,60 @@ class DySample(Upsampler):
         super()._apply(fn, recurse)
         if self.init_pos.dtype in (torch.float16, torch.bfloat16):
             self.init_pos = position.to(self.init_pos.device)
+        self._restore_exact_position()
         return self
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
-        # The authors' checkpoints from before 2024-03-27 have a bias in the scope layer; later ones and new modules have none.
-        if self.scope is not None:
-            bias = state_dict.get(f'{prefix}scope.bias')
-            has_bias = self.scope.bias is not None
-            if bias is not None and not has_bias:
-                # Add the bias as a constant, because mmengine loads checkpoints after the optimizer and DDP have collected the parameters.
-                self.scope.bias = nn.Parameter(torch.zeros_like(bias).to(self.scope.weight), requires_grad=False)
-            elif bias is None and has_bias and f'{prefix}scope.weight' in state_dict:
-                self.scope.bias = None
-        if f'{prefix}offset.weight' in state_dict:
-            state_dict.setdefault(f'{prefix}init_pos', self.init_pos)  # a checkpoint may omit it, because it is never trained
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+    def _restore_exact_position(self) -> None:
+        """Undo the rounding of the positions where they came to float64 from float32, by a conversion or from a checkpoint."""
+        if self.init_pos.dtype is torch.float64 and not self.init_pos.is_meta:
+            exact = self._position(self.init_pos.device, torch.float64)
+            if torch.equal(self.init_pos.float(), exact.float()):
+                self.init_pos.copy_(exact)
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        self._keep_scope_bias(self._has_scope_bias)
+
+    @property
+    def _has_scope_bias(self) -> bool:
+        """Whether the scope layer has a bias that is not zero."""
+        bias = None if self.scope is None else self.scope.bias
+        return bias is not None and not bias.is_meta and bool(bias.any())
+
+    def _keep_scope_bias(self, keep: bool) -> None:
+        """Let the scope layer save and load its bias, or leave it out."""
+        if self.scope is not None and 'bias' in self.scope._buffers:
+            (self.scope._non_persistent_buffers_set.discard if keep else self.scope._non_persistent_buffers_set.add)('bias')
+
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, local_metadata: dict, strict: bool, missing: list, unexpected: list, errors: list
+    ) -> None:
+        weight, position = state_dict.get(f'{prefix}offset.weight'), state_dict.get(f'{prefix}init_pos')
+        if position is not None:
+            self._take_over_position(position, errors)
+        elif weight is not None:
+            # A checkpoint may omit the positions, because they are never trained.
+            state_dict[f'{prefix}init_pos'] = self._position(weight.device, self.init_pos.dtype)
+        if self.scope is not None and f'{prefix}scope.weight' in state_dict:
+            has_bias = f'{prefix}scope.bias' in state_dict
+            self._keep_scope_bias(has_bias)
+            if not has_bias and self.scope.bias is not None:
+                if self.scope.bias.is_meta:  # and `assign=True` would leave it there
+                    self.scope.bias = torch.empty_like(self.scope.bias, device=state_dict[f'{prefix}scope.weight'].device)
+                nn.init.zeros_(self.scope.bias)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
+        self._restore_exact_position()
+
+    def _take_over_position(self, position: Tensor, errors: list[str]) -> None:
+        """Set ``init_position`` to what the positions of a checkpoint say, or report positions that say neither."""
+        if position.is_meta or position.shape != self.init_pos.shape:
+            return
+        for name in ('bilinear', 'nearest'):
+            before, self.init_position = self.init_position, name
+            if torch.allclose(position.float(), self._position(position.device), atol=1e-3):
+                return
+            self.init_position = before
+        errors.append(f"init_pos must be that of init_position='bilinear' or 'nearest', got {position.flatten().tolist()[:4]}, ...")
 
     def extra_repr(self) -> str:
         """Return the arguments that ``repr`` shows; ``scope_factor`` and ``init_position`` only if one of them is not the default."""
@@ -207,9 +265,10 @@ class DySample(Upsampler):
 
 
 def _is_bare(conv: nn.Module) -> bool:
-    """Return True for an unmodified ``nn.Conv2d`` without hooks: only then may its weights be used directly."""
+    """Return True for an unmodified ``nn.Conv2d`` without hooks, of its own or global: only then may its weights be used directly."""
     hooks = (conv._forward_hooks, conv._forward_pre_hooks, conv._backward_hooks, conv._backward_pre_hooks)
-    return type(conv) is nn.Conv2d and 'forward' not in conv.__dict__ and not any(hooks)
+    unmodified = type(conv) is nn.Conv2d and 'forward' not in conv.__dict__
+    return unmodified and not any(hooks) and not nn.modules.module._has_any_global_hook()
 
 
 def _weights(conv: Optional[nn.Conv2d]) -> tuple[Optional[Tensor], Optional[Tensor]]:

@@ -36,6 +36,8 @@ class FADE(GuidedUpsampler):
             that each output pixel reads a quarter of its channels from each padding. Only for ``scale_factor=2``.
         init_cfg: mmengine's initialisation, which overrides CARAFE's: Xavier for the 1x1 convolutions that compress, and a normal
             distribution with a standard deviation of 0.001 for the others.
+        device: The device of the parameters.
+        dtype: The dtype of the parameters.
 
     Raises:
         ValueError: An argument has an invalid value; the gate is on and ``guide_channels`` differs from ``in_channels``; or
@@ -54,11 +56,15 @@ class FADE(GuidedUpsampler):
         compressed_channels: int = 64,
         released_order: bool = False,
         init_cfg: Any = None,
+        device: Any = None,
+        dtype: Optional[torch.dtype] = None,
     ) -> None:
         super().__init__(in_channels, guide_channels, scale_factor, init_cfg)
-        check_odd(up_kernel=up_kernel)
+        (up_kernel,) = check_odd(up_kernel=up_kernel)
         check_bool(gating=gating, released_order=released_order)
-        check_positive(compressed_channels=compressed_channels)
+        (compressed_channels,) = check_positive(compressed_channels=compressed_channels)
+        in_channels = self.in_channels
+        factory: dict[str, Any] = {'device': device, 'dtype': dtype}
         if gating and self.guide_channels != in_channels:
             raise ValueError(f'the gate needs guide_channels equal to in_channels, got {in_channels=}, {guide_channels=}; use gating=False')
         if released_order and (scale_factor != 2 or compressed_channels % 4):
@@ -66,11 +72,11 @@ class FADE(GuidedUpsampler):
                 f'released_order needs scale_factor=2 and compressed_channels divisible by 4, got {scale_factor=}, {compressed_channels=}'
             )
         self.released_order = released_order
-        self.guide_compressor = nn.Conv2d(self.guide_channels, compressed_channels, 1)
-        self.map_compressor = nn.Conv2d(in_channels, compressed_channels, 1, bias=False)
+        self.guide_compressor = nn.Conv2d(self.guide_channels, compressed_channels, 1, **factory)
+        self.map_compressor = nn.Conv2d(in_channels, compressed_channels, 1, bias=False, **factory)
         groups = compressed_channels if self._depthwise else 1
-        self.content_encoder = nn.Conv2d(compressed_channels, up_kernel**2, 3, padding=1, groups=groups)
-        self.gate = nn.Conv2d(in_channels, 1, 1) if gating else None
+        self.content_encoder = nn.Conv2d(compressed_channels, up_kernel**2, 3, padding=1, groups=groups, **factory)
+        self.gate = nn.Conv2d(in_channels, 1, 1, **factory) if gating else None
         self.reset_parameters()
 
     @property
@@ -114,8 +120,8 @@ class FADE(GuidedUpsampler):
     def _encode_in_released_order(self, guide: Tensor) -> Tensor:
         paddings = ((1, 0, 1, 0), (0, 1, 1, 0), (1, 0, 0, 1), (0, 1, 0, 1))  # one for each output pixel of an input pixel, row by row
         mixed = torch.cat([F.pad(guide, padding) for padding in paddings], dim=1).unflatten(1, (-1, 4))
-        conv = self.content_encoder
-        parts = [F.conv2d(part, conv.weight, conv.bias, stride=2, groups=conv.groups) for part in mixed.unbind(2)]
+        # The release convolves without padding at stride 2. Calling the layer, which pads, and keeping every second output honours hooks.
+        parts = [self.content_encoder(part)[:, :, 1:-1:2, 1:-1:2] for part in mixed.unbind(2)]
         return pixel_shuffle(torch.stack(parts, dim=2).flatten(1, 2), 2)
 
 
@@ -133,8 +139,12 @@ class FADELite(FADE):
         gating: bool = True,
         up_kernel: int = 5,
         init_cfg: Any = None,
+        device: Any = None,
+        dtype: Optional[torch.dtype] = None,
     ) -> None:
-        super().__init__(in_channels, guide_channels, scale_factor, gating, up_kernel, up_kernel**2, init_cfg=init_cfg)
+        (up_kernel,) = check_odd(up_kernel=up_kernel)
+        options: dict[str, Any] = {'init_cfg': init_cfg, 'device': device, 'dtype': dtype}
+        super().__init__(in_channels, guide_channels, scale_factor, gating, up_kernel, up_kernel**2, **options)
 
 
 def _nearest(x: Tensor, s: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from typing import Any, Optional
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -24,6 +25,8 @@ class IndexNet(GuidedUpsampler):
         guide_channels: Channels ``C_g`` of the guide. The default is ``in_channels``.
         scale_factor: The upsampling ratio, which must be 2 because the index block is designed for it.
         init_cfg: mmengine's initialisation, which overrides Kaiming's for the first convolution and Xavier's for the last.
+        device: The device of the parameters.
+        dtype: The dtype of the parameters.
 
     Raises:
         ValueError: An argument is not a positive integer, or ``scale_factor`` is not 2.
@@ -31,14 +34,23 @@ class IndexNet(GuidedUpsampler):
 
     scale_factors = (2,)
 
-    def __init__(self, in_channels: int, guide_channels: Optional[int] = None, scale_factor: int = 2, init_cfg: Any = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        guide_channels: Optional[int] = None,
+        scale_factor: int = 2,
+        init_cfg: Any = None,
+        device: Any = None,
+        dtype: Optional[torch.dtype] = None,
+    ) -> None:
         super().__init__(in_channels, guide_channels, scale_factor, init_cfg)
         hidden = 2 * self.guide_channels
+        factory: dict[str, Any] = {'device': device, 'dtype': dtype}
         self.index_block = nn.Sequential(
-            nn.Conv2d(self.guide_channels, hidden, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(hidden),
+            nn.Conv2d(self.guide_channels, hidden, 4, stride=2, padding=1, bias=False, **factory),
+            nn.BatchNorm2d(hidden, **factory),
             nn.ReLU6(inplace=True),
-            nn.Conv2d(hidden, scale_factor**2, 1, bias=False),
+            nn.Conv2d(hidden, self.scale_factor**2, 1, bias=False, **factory),
         )
         self.reset_parameters()
 

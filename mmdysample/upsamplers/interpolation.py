@@ -6,6 +6,7 @@ because mmcv registers its own layers under the same names there.
 
 from typing import Any, Optional
 
+import torch
 from torch import Tensor, nn
 
 from mmdysample.functional import pixel_shuffle
@@ -26,6 +27,8 @@ class PixelShuffle(Upsampler):
         scale_factor: Integer ratio ``s``.
         upsample_kernel: Odd kernel size of the convolution.
         init_cfg: mmengine's initialisation, which overrides Xavier's.
+        device: The device of the parameters.
+        dtype: The dtype of the parameters.
 
     Raises:
         ValueError: An argument is not a positive integer, or the kernel size is even.
@@ -38,13 +41,14 @@ class PixelShuffle(Upsampler):
         scale_factor: int = 2,
         upsample_kernel: int = 3,
         init_cfg: Any = None,
+        device: Any = None,
+        dtype: Optional[torch.dtype] = None,
     ) -> None:
         super().__init__(in_channels, scale_factor, init_cfg)
-        out_channels = in_channels if out_channels is None else out_channels
-        check_positive(out_channels=out_channels)
-        check_odd(upsample_kernel=upsample_kernel)
-        self.out_channels = out_channels
-        self.upsample_conv = nn.Conv2d(in_channels, out_channels * scale_factor**2, upsample_kernel, padding=upsample_kernel // 2)
+        (self.out_channels,) = check_positive(out_channels=in_channels if out_channels is None else out_channels)
+        (kernel,) = check_odd(upsample_kernel=upsample_kernel)
+        wide = self.out_channels * self.scale_factor**2
+        self.upsample_conv = nn.Conv2d(self.in_channels, wide, kernel, padding=kernel // 2, device=device, dtype=dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

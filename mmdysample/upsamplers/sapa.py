@@ -6,12 +6,12 @@ SAPA-D comes from the extended paper, `On Point Affiliation in Feature Upsamplin
 from typing import Any, Optional
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdysample.functional import deformable_attention, pixel_shuffle, reassemble, similarity
 
 from .base import GuidedUpsampler, check_odd, check_positive
+from .group_norm import GroupNorm, group_norm
 from .initialisation import constant, xavier_uniform
 from .registration import register_upsampler
 
@@ -30,6 +30,8 @@ class SAPAI(GuidedUpsampler):
         scale_factor: Integer ratio ``s``.
         up_kernel: Odd size ``k`` of the neighbourhood.
         init_cfg: Has no effect, because the module has no parameters.
+        device: Has no effect, for the same reason.
+        dtype: Has no effect, for the same reason.
 
     Raises:
         ValueError: An argument has an invalid value, or ``guide_channels`` differs from ``in_channels``.
@@ -44,10 +46,11 @@ class SAPAI(GuidedUpsampler):
         scale_factor: int = 2,
         up_kernel: int = 5,
         init_cfg: Any = None,
+        device: Any = None,
+        dtype: Optional[torch.dtype] = None,
     ) -> None:
         super().__init__(in_channels, guide_channels, scale_factor, init_cfg)
-        check_odd(up_kernel=up_kernel)
-        self.up_kernel = up_kernel
+        (self.up_kernel,) = check_odd(up_kernel=up_kernel)
         self._check_similarity()
 
     def _check_similarity(self) -> None:
@@ -75,7 +78,7 @@ class SAPAI(GuidedUpsampler):
 
     def embed(self, x: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
         """Return the key ``(B, C, H, W)`` for a map and the query ``(B, C, s*H, s*W)`` for its guide."""
-        return F.group_norm(x, NORM_GROUPS), F.group_norm(guide, NORM_GROUPS)
+        return group_norm(x, NORM_GROUPS), group_norm(guide, NORM_GROUPS)
 
 
 @register_upsampler('SAPA-B')
@@ -89,6 +92,8 @@ class SAPAB(SAPAI):
         up_kernel: Odd size ``k`` of the neighbourhood.
         embedding_dim: Channels ``D`` of key and query.
         init_cfg: mmengine's initialisation, which overrides Xavier's.
+        device: The device of the parameters.
+        dtype: The dtype of the parameters.
 
     Raises:
         ValueError: An argument has an invalid value.
@@ -102,13 +107,16 @@ class SAPAB(SAPAI):
         up_kernel: int = 5,
         embedding_dim: int = 32,
         init_cfg: Any = None,
+        device: Any = None,
+        dtype: Optional[torch.dtype] = None,
     ) -> None:
         super().__init__(in_channels, guide_channels, scale_factor, up_kernel, init_cfg)
-        check_positive(embedding_dim=embedding_dim)
-        self.norm_y = nn.GroupNorm(NORM_GROUPS, self.guide_channels)
-        self.norm_x = nn.GroupNorm(NORM_GROUPS, in_channels)
-        self.q = nn.Conv2d(self.guide_channels, embedding_dim, 1)
-        self.k = nn.Conv2d(in_channels, embedding_dim, 1)
+        (embedding_dim,) = check_positive(embedding_dim=embedding_dim)
+        factory: dict[str, Any] = {'device': device, 'dtype': dtype}
+        self.norm_y = GroupNorm(NORM_GROUPS, self.guide_channels, **factory)
+        self.norm_x = GroupNorm(NORM_GROUPS, self.in_channels, **factory)
+        self.q = nn.Conv2d(self.guide_channels, embedding_dim, 1, **factory)
+        self.k = nn.Conv2d(self.in_channels, embedding_dim, 1, **factory)
         self.reset_parameters()
 
     def _check_similarity(self) -> None:
@@ -139,6 +147,8 @@ class SAPAD(GuidedUpsampler):
         embedding_dim: Channels of key and query in each group.
         init_cfg: mmengine's initialisation, which overrides the module's own: Xavier for the embeddings, and for the offset layer zero
             weights and a bias that puts the points on the nearest input pixels (for nine points, the 3x3 neighbourhood).
+        device: The device of the parameters.
+        dtype: The dtype of the parameters.
 
     Raises:
         ValueError: An argument is not a positive integer, or ``in_channels`` is not divisible by ``groups``.
@@ -153,16 +163,19 @@ class SAPAD(GuidedUpsampler):
         num_points: int = 9,
         embedding_dim: int = 32,
         init_cfg: Any = None,
+        device: Any = None,
+        dtype: Optional[torch.dtype] = None,
     ) -> None:
         super().__init__(in_channels, guide_channels, scale_factor, init_cfg)
-        check_positive(groups=groups, num_points=num_points, embedding_dim=embedding_dim)
+        groups, num_points, embedding_dim = check_positive(groups=groups, num_points=num_points, embedding_dim=embedding_dim)
+        factory: dict[str, Any] = {'device': device, 'dtype': dtype}
         if in_channels % groups:
             raise ValueError(f'in_channels must be divisible by groups, got {in_channels=}, {groups=}')
         self.groups = groups
         self.num_points = num_points
-        self.q = nn.Conv2d(self.guide_channels, groups * embedding_dim, 1)
-        self.k = nn.Conv2d(in_channels, groups * embedding_dim, 1)
-        self.offset = nn.Conv2d(in_channels, 2 * groups * num_points * scale_factor**2, 1)
+        self.q = nn.Conv2d(self.guide_channels, groups * embedding_dim, 1, **factory)
+        self.k = nn.Conv2d(self.in_channels, groups * embedding_dim, 1, **factory)
+        self.offset = nn.Conv2d(self.in_channels, 2 * groups * num_points * self.scale_factor**2, 1, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -9,14 +9,17 @@ from mmdysample import SAPAB, SAPAD, SAPAI
 
 class TestSAPAI(CompiledUpsamplerTests):
     name = 'SAPA-I'
+    reach_of_a_pixel = None  # the norm of a group spreads it over the map
 
 
 class TestSAPAB(UpsamplerTests):
     name = 'SAPA-B'
+    reach_of_a_pixel = None  # the norm of a group spreads it over the map
 
 
 class TestSAPAD(UpsamplerTests):
     name = 'SAPA-D'
+    reach_of_a_pixel = None  # with random weights, points lie anywhere
     memory = (8, 8)
     test_onnx_by_the_capturing_exporter = CompiledUpsamplerTests.test_onnx_by_the_capturing_exporter
 

@@ -36,7 +36,10 @@ def _step(offset, scope, position, scope_factor, channel, o_at, o_c, s_at, s_c, 
     else:
         gate = tl.zeros_like(raw)
         reach = tl.zeros_like(raw) + scope_factor
-    return start + raw * reach, raw, reach, gate
+    distance = start + raw * reach
+    # A point that is NaN or infinite samples the centre of its pixel and has no gradient.
+    finite = tl.abs(distance) < float('inf')
+    return tl.where(finite, distance, 0.0), tl.where(finite, raw, 0.0), tl.where(finite, reach, 0.0), tl.where(finite, gate, 0.0)
 
 
 @triton.jit
