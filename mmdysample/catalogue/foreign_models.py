@@ -72,7 +72,11 @@ def ultralytics(name: str) -> Example:
         'cls': torch.tensor([[1.0], [2.0]]),
         'bboxes': torch.tensor([[0.5, 0.5, 0.2, 0.3], [0.4, 0.5, 0.2, 0.3]]),
     }
-    return Example(model, torch.randn(1, 3, HEIGHT, WIDTH), lambda model: model(batch)[0].sum())
+    example = Example(model, torch.randn(1, 3, HEIGHT, WIDTH), lambda model: model(batch)[0].sum())
+    if not isinstance(model, tasks.RTDETRDetectionModel):
+        return example
+    nn.init.normal_(model.model[-1].enc_score_head.weight)
+    return _normalise(example)
 
 
 def openmmlab(framework: str, kind: str, in_channels: Sequence[int] = (), **arguments: Any) -> Example:
