@@ -101,9 +101,9 @@ def test_rendering():
 
 
 @pytest.mark.slow
-def test_the_readmes_table_is_the_command_s():
+def test_the_table_of_the_documentation_is_the_command_s():
     if not capabilities.has_onnxruntime():
         pytest.skip('onnxruntime is not installed, and the table has a column for it')
     if torch.cuda.is_available():
         pytest.skip('there is a GPU here, and the table was written without one')
-    assert render(capability_table(), 'markdown') in (ROOT / 'README.md').read_text()
+    assert render(capability_table(), 'markdown') in (ROOT / 'docs/upsamplers.md').read_text()
