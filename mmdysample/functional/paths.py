@@ -10,15 +10,18 @@ Each call therefore inspects only its own tensor.
 import os
 import sysconfig
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 from typing import Optional
 
 import torch
+from packaging.version import Version
 from torch import Tensor
 
-from .capture import exporting
+from . import self_check
+from .capture import exporting, transformed
 
 PATHS = ('plain', 'lean', 'fused')
 VARIABLE = 'MMDYSAMPLE_PATH'
@@ -100,8 +103,8 @@ def _choose(x: Tensor, scale_factor: int, training: bool, path: Optional[str]) -
         raise ValueError(f"{_forced_by(path)} is 'fused', which is not available here: {why_not}; leave it out, or use 'lean'")
     if forced is not None:
         return forced, '{by} forces this path'
-    if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
-        return 'plain', "torch.func transforms only PyTorch's own operations"
+    if transformed():
+        return 'plain', "torch.func and forward-mode differentiation transform only PyTorch's own operations"
     if x.device.type == 'cuda' and not why_not:
         return 'fused', 'the map is on a GPU, and Triton is installed'
     if x.device.type == 'cuda' and torch.are_deterministic_algorithms_enabled():
@@ -125,6 +128,8 @@ def why_not_fused(x: Tensor, scale_factor: int) -> str:
     settled = why_no_kernels.__wrapped__ if torch.compiler.is_compiling() else why_no_kernels
     if why_not := settled(x.device, x.dtype):
         return why_not
+    if x.is_cuda and (why_not := self_check.why_broken(x.device, x.dtype)):
+        return why_not
     too_large = scale_factor**2 * x.shape[2] * x.shape[3] > MAX_PIXELS
     return 'they support at most 2147479552 output pixels in a map' if too_large else ''
 
@@ -138,6 +143,11 @@ def why_no_kernels(device: torch.device, dtype: torch.dtype) -> str:
         return f'the map is on {device.type}, not on a GPU'
     if dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return f'they compute in float32, and the map is {str(dtype).removeprefix("torch.")}'
-    if device.type == 'cuda' and torch.version.hip is None and torch.cuda.get_device_capability(device) < (7, 0):
+    if device.type != 'cuda' or torch.version.hip is not None:
+        return ''
+    capability = torch.cuda.get_device_capability(device)
+    if capability < (7, 0):
         return 'Triton needs a GPU of compute capability 7.0 or newer'
+    if dtype is torch.bfloat16 and capability < (8, 0) and Version(version('triton')) < Version('3.3'):
+        return 'bfloat16 needs a GPU of compute capability 8.0 or newer with Triton before 3.3'
     return ''

@@ -29,6 +29,7 @@ def gpu_map(dtype=torch.float32, size=(3, 5)):
 
     class Map:
         device = torch.device('cuda', 0)
+        is_cuda = True
         shape = (1, 4, *size)
 
     Map.dtype = dtype
@@ -39,6 +40,7 @@ def gpu_map(dtype=torch.float32, size=(3, 5)):
 def a_gpu(monkeypatch):
     monkeypatch.setattr(paths, 'WHY_NO_TRITON', '')
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (8, 0))
+    monkeypatch.setattr(paths.self_check, 'why_broken', lambda device, dtype: '')
 
 
 def test_training_and_inference_on_a_cpu(x):
@@ -71,6 +73,15 @@ def test_a_gpu_takes_the_kernels(monkeypatch):
     monkeypatch.setattr(paths, 'WHY_NO_TRITON', 'Triton is not installed')
     paths.why_no_kernels.cache_clear()
     assert explain_path(gpu_map()) == ('lean', WITHOUT_KERNELS + 'Triton is not installed')
+
+
+@pytest.mark.usefixtures('a_gpu')
+@pytest.mark.parametrize(('triton', 'path'), [('3.2.0', 'lean'), ('3.3.0', 'fused')])
+def test_bfloat16_on_an_old_gpu_needs_a_new_triton(monkeypatch, triton, path):
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (7, 5))
+    monkeypatch.setattr(paths, 'version', lambda name: triton)
+    assert choose_path(gpu_map(torch.bfloat16)) == path
+    assert choose_path(gpu_map(torch.float16)) == 'fused'
 
 
 def test_what_triton_needs(monkeypatch, tmp_path):

@@ -12,6 +12,13 @@ many registers, or 64 bits if ``WIDE`` is set.
 import triton
 import triton.language as tl
 
+# Triton compiles a kernel again for each set of integers that are 1 or divisible by 16. Training at many sizes would compile hundreds of
+# variants, so sizes and most strides are left out. Strides of channels and columns still count if they are 1: then neighbouring elements
+# are contiguous, and loads are vectorised.
+SIZES = ('blocks', 'groups', 'share', 'height', 'width', *(f'{tensor}_{axis}' for tensor in 'xosyg' for axis in 'bh'))
+STRIDES = tuple(f'{tensor}_{axis}' for tensor in 'xosyg' for axis in 'cw')
+kernel = triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=STRIDES)
+
 
 @triton.jit
 def _block(blocks, groups, PIXELS: tl.constexpr):
@@ -105,7 +112,7 @@ def _load(x, rows, columns, x_h, x_w, valid):
     return tl.load(x + (rows * x_h + columns * x_w)[:, None], mask=valid, other=0.0).to(tl.float32)
 
 
-@triton.jit
+@kernel
 def sample(
     x, offset, scope, position, y, scope_factor,
     x_b, x_c, x_h, x_w, o_b, o_c, o_h, o_w, s_b, s_c, s_h, s_w, y_b, y_c, y_h, y_w,
@@ -139,7 +146,7 @@ def sample(
         tl.store(y + channels * y_c + y_at, value.to(y.dtype.element_ty), mask=valid)
 
 
-@triton.jit
+@kernel
 def sample_backward(
     x, offset, scope, position, grad, grad_x, grad_offset, grad_scope, scope_factor,
     x_b, x_c, x_h, x_w, o_b, o_c, o_h, o_w, s_b, s_c, s_h, s_w, y_b, y_c, y_h, y_w, g_b, g_c, g_h, g_w,
@@ -201,7 +208,7 @@ def sample_backward(
             tl.store(grad_scope + channel_y * s_c, slope_y.to(grad_scope.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@kernel
 def locate(
     offset, scope, position, cell, scope_factor,
     o_b, o_c, o_h, o_w, s_b, s_c, s_h, s_w,
@@ -222,7 +229,7 @@ def locate(
     tl.store(cell + first + pixels, (y0 * width + x0).to(tl.int32), mask=inside)
 
 
-@triton.jit
+@kernel
 def gather_gradient(
     offset, scope, position, grad, grad_x, order, starts, scope_factor,
     o_b, o_c, o_h, o_w, s_b, s_c, s_h, s_w, y_b, y_c, y_h, y_w, g_b, g_c, g_h, g_w,

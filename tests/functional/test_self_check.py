@@ -1,0 +1,91 @@
+"""The check of the kernels before their first use, with stand-ins that fail in each way that a machine can."""
+
+import warnings
+
+import pytest
+import torch
+
+from mmdysample.functional import choose_path, paths, self_check
+from mmdysample.functional.kernels import launch
+
+CPU = torch.device('cpu')
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_remembered(monkeypatch):
+    monkeypatch.setattr(self_check, '_results', {})
+    monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: False)
+
+
+def broken(monkeypatch, name, change):
+    """Let a launch of kernels return something else."""
+    stock = getattr(launch, name)
+    monkeypatch.setattr(launch, name, lambda *arguments: change(stock(*arguments)))
+
+
+def raising(error):
+    def change(_):
+        raise error
+
+    return change
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
+def test_kernels_that_work_pass(dtype):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert self_check.why_broken(CPU, dtype) == ''
+
+
+@pytest.mark.parametrize(
+    ('name', 'change', 'reason'),
+    [
+        ('sample_fused', raising(OSError('/usr/bin/ld: cannot find -lcuda')), 'OSError: /usr/bin/ld: cannot find -lcuda'),
+        ('sample_fused', raising(PermissionError('Read-only cache')), 'PermissionError: Read-only cache'),
+        ('sample_fused', raising(RuntimeError('ptxas fatal\nValue sm_120 is not defined')), 'RuntimeError: Value sm_120 is not defined'),
+        ('sample_fused', lambda y: y + 0.1, 'the output differs by '),
+        ('sample_fused', lambda y: y * float('nan'), 'the output differs by nan'),
+        ('sample_fused_backward', lambda g: (g[0], 1.1 * g[1], g[2]), 'the gradient of the offset differs by 1e-01'),
+        ('sample_fused_backward', lambda g: (g[0], g[1], torch.zeros_like(g[2])), 'the gradient of the scope differs by 1e+00'),
+    ],
+)
+def test_kernels_that_fail_are_named_once(monkeypatch, name, change, reason):
+    broken(monkeypatch, name, change)
+    with pytest.warns(UserWarning, match='samples by PyTorch operations on cpu, because the kernels failed: ') as caught:
+        assert self_check.why_broken(CPU, torch.float32).startswith(reason)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert self_check.why_broken(CPU, torch.float32).startswith(reason)
+
+
+def test_a_device_whose_kernels_fail_goes_by_pytorch_and_refuses_to_be_forced(monkeypatch):
+    class Map:
+        device, dtype, is_cuda, shape = torch.device('cuda', 0), torch.float32, True, (1, 4, 3, 5)
+
+    monkeypatch.setattr(paths, 'why_no_kernels', lambda device, dtype: '')
+    monkeypatch.setattr(paths, 'FORCED', None)
+    monkeypatch.setattr(self_check, 'check', lambda device, dtype: 'the output differs by 1e-01 of the largest value')
+    with pytest.warns(UserWarning, match='on cuda:0'):
+        assert choose_path(Map()) == 'lean'
+    with pytest.raises(ValueError, match="is 'fused'.*the output differs by 1e-01"):
+        choose_path(Map(), path='fused')
+
+
+def test_while_a_graph_is_captured_only_a_remembered_result_counts(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: True)
+    monkeypatch.setattr(self_check, 'check', lambda *_: pytest.fail('checked'))
+    assert self_check.why_broken(CPU, torch.float32) == ''
+    self_check._results[CPU, torch.float32] = 'broken'
+    assert self_check.why_broken(CPU, torch.float32) == 'broken'
+
+
+def test_a_kernel_has_few_variants_over_many_sizes():
+    """Of all integers, only strides that may be 1 choose a variant."""
+    from mmdysample.functional.kernels import sampling
+
+    free = {*sampling.SIZES, *sampling.STRIDES}
+    for kernel in (sampling.sample, sampling.sample_backward, sampling.locate, sampling.gather_gradient):
+        names = kernel.arg_names if hasattr(kernel, 'arg_names') else list(kernel.signature.parameters)
+        integers = [name for name in names if name[1:2] == '_' or name in ('blocks', 'groups', 'share', 'height', 'width')]
+        assert set(integers) <= free, kernel
