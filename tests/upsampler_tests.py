@@ -219,6 +219,15 @@ class UpsamplerTests:
         leaf = x.clone().requires_grad_()
         torch.testing.assert_close(got, torch.autograd.grad(module(leaf, *guide).square().sum(), leaf)[0])
 
+    def test_forward_mode_differentiation(self):
+        module = self.randomised().double()
+        x, *guide = self.inputs(module, dtype=torch.float64)
+        direction = torch.randn_like(x)
+        _, got = torch.func.jvp(lambda x: module(x, *guide), (x,), (direction,))
+        step = 1e-6
+        expected = (module(x + step * direction, *guide) - module(x - step * direction, *guide)) / (2 * step)
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
     @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
     def test_compiled_under_autocast_it_trains_as_in_eager_mode(self, dtype):
         module = self.randomised(std=0.02)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .capture import gathers_only
+from .capture import forward_mode, gathers_only
 
 PADDING_MODES = ('border', 'zeros')
 
@@ -29,7 +29,7 @@ def sample_bilinear(maps: Tensor, grid: Tensor, padding_mode: str = 'border') ->
     """
     if padding_mode not in PADDING_MODES:
         raise ValueError(f"padding_mode must be 'border' or 'zeros', got {padding_mode!r}")
-    if gathers_only():
+    if gathers_only() or forward_mode():
         return sample_by_gathers(maps, grid, padding_mode)
     if has_no_deterministic_backward(maps.device) and torch.are_deterministic_algorithms_enabled():
         return sample_by_gathers(maps, grid, padding_mode)

@@ -50,8 +50,11 @@ def without_grid_sample() -> Iterator[None]:
         _gathers_only.reset(token)
 
 
+def forward_mode() -> bool:
+    """Return True within forward-mode differentiation, which ``grid_sample`` does not support."""
+    return not torch.compiler.is_compiling() and fwAD._current_level >= 0
+
+
 def transformed() -> bool:
     """Return True within ``torch.func`` transforms and forward-mode differentiation, which know PyTorch's operators only."""
-    if torch.compiler.is_compiling():
-        return False
-    return torch._C._are_functorch_transforms_active() or fwAD._current_level >= 0
+    return forward_mode() or (not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active())
