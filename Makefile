@@ -1,4 +1,4 @@
-# make demo | tasks | pictures | test | test-foreign | lint | bench    (STACK=openmmlab, the default, or STACK=onedl)
+# make demo | tasks | pictures | test | test-foreign | lint | docs | bench    (STACK=openmmlab, the default, or STACK=onedl)
 STACK  ?= openmmlab
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
@@ -10,7 +10,7 @@ READY  := $(VENV)/.ready
 SHELL  := bash
 .SHELLFLAGS := -o pipefail -c
 
-# Models this small gain little from a second thread, and beside other work two threads take 2 s in place of 0.14 s an iteration.
+# Models this small gain little from a second thread. Beside other work, an iteration of two threads took 2 s instead of 0.14 s.
 demo tasks pictures test test-foreign: export OMP_NUM_THREADS ?= 1
 
 .PHONY: help
@@ -22,6 +22,7 @@ help:
 	@echo 'make foreign, make test-foreign    run, and test, DySample in models of transformers and Ultralytics, in a separate environment'
 	@echo 'make lint    run ruff, mypy and import-linter'
 	@echo 'make pictures    draw the pictures of the README'
+	@echo 'make docs    build the documentation site; make docs-serve also shows it'
 	@echo 'make bench   measure time and memory of every upsampler, and of DySample against the textbook formulation'
 	@echo 'make clean   remove build products; keep environments, data, work_dirs and results'
 
