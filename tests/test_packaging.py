@@ -63,7 +63,7 @@ def wheel(sdist, tmp_path_factory):
 
 
 def test_a_source_distribution_carries_what_builds_tests_and_documents_it(sdist):
-    listed = call('git', 'ls-files', 'tests', 'docs', 'configs', 'tools', 'requirements', 'Makefile', '*.md', cwd=ROOT).split('\n')
+    listed = call('git', 'ls-files', 'tests', 'docs', 'configs', 'tools', 'requirements', 'Makefile', 'mkdocs.yml', '*.md', cwd=ROOT).split('\n')
     present = [name for name in listed if (ROOT / name).is_file()]
     assert len(present) > 150
     assert [name for name in present if not (sdist / name).is_file()] == []
@@ -156,7 +156,7 @@ def test_the_readme_of_a_package_index_has_no_dead_links(repository, monkeypatch
     names = runpy.run_path(str(ROOT / 'setup.py'))
     text = names['readme_for_index']((ROOT / 'README.md').read_text(), repository)
     targets = re.findall(r'\]\(([^)]+)\)', text)
-    assert len(targets) > 5
+    assert len(targets) >= 2
     assert [target for target in targets if not target.startswith(('https://', '#'))] == []
     assert ('![' in text) == bool(repository)
 
