@@ -63,7 +63,9 @@ def wheel(sdist, tmp_path_factory):
 
 
 def test_a_source_distribution_carries_what_builds_tests_and_documents_it(sdist):
-    listed = call('git', 'ls-files', 'tests', 'docs', 'configs', 'tools', 'requirements', 'Makefile', 'mkdocs.yml', '*.md', cwd=ROOT).split('\n')
+    listed = call('git', 'ls-files', 'tests', 'docs', 'configs', 'tools', 'requirements', 'Makefile', 'mkdocs.yml', '*.md', cwd=ROOT).split(
+        '\n'
+    )
     present = [name for name in listed if (ROOT / name).is_file()]
     assert len(present) > 150
     assert [name for name in present if not (sdist / name).is_file()] == []

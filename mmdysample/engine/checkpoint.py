@@ -40,7 +40,9 @@ def _allowed_globals() -> list[Any]:
     renamed = [(function, f'numpy.{core}.multiarray.{name}') for name, function in functions.items() for core in ('core', '_core')]
     # Numeric dtypes only: the elements of an object array could be of any class.
     dtypes = [type(np.dtype(name)) for name in ('float64', 'float32', 'float16', 'int64', 'int32', 'uint8', 'bool')]
-    return [HistoryBuffer, np.ndarray, np.dtype, *dtypes, *renamed, (_history_buffer_method, 'builtins.getattr')]
+    # As pairs with their names: onedl-mmengine allows the classes themselves while it loads a file, and afterwards takes them off the list.
+    classes = [(cls, f'{cls.__module__}.{cls.__qualname__}') for cls in (HistoryBuffer, np.ndarray, np.dtype, *dtypes)]
+    return [*classes, *renamed, (_history_buffer_method, 'builtins.getattr')]
 
 
 def secure_loading(trust: bool = False) -> None:
