@@ -121,4 +121,4 @@ bench: env
 
 .PHONY: clean
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache mmdysample/.mim
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache mmdysample/.mim

@@ -70,4 +70,4 @@ def explain_missing(error: ModuleNotFoundError) -> str:
         return f'{name} is not installed. Run: {install_command(name)}'
     if name in EXTRAS:
         return f"{name} is not installed. Run: pip install 'mmdysample[{EXTRAS[name]}]'"
-    return f'{error}. Run: pip install {name}' if name else str(error)
+    return str(error)

@@ -63,7 +63,7 @@ def test_what_mmsegmentation_forgot_to_ask_for(monkeypatch):
         ('matplotlib', "matplotlib is not installed. Run: pip install 'mmdysample[tools]'"),
         ('onnx', "onnx is not installed. Run: pip install 'mmdysample[export]'"),
         ('mmcv._ext', 'the installed mmcv has no compiled operators (No module named), Run: '),
-        ('somebody_s', 'No module named. Run: pip install somebody_s'),
+        ('somebody_s', 'No module named'),
     ],
 )
 def test_a_module_that_is_missing_is_named_with_the_command(monkeypatch, name, sentence):

@@ -10,7 +10,7 @@ Each call therefore inspects only its own tensor.
 import os
 import sysconfig
 from functools import cache
-from importlib.metadata import version
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -19,6 +19,7 @@ from typing import Optional
 import torch
 from packaging.version import Version
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from . import self_check
 from .capture import exporting, transformed
@@ -98,13 +99,13 @@ def _choose(x: Tensor, scale_factor: int, training: bool, path: Optional[str]) -
         raise ValueError(f'{_forced_by(path)} must be one of {", ".join(PATHS)}, got {forced!r}')
     if exporting():
         return 'plain', "an exporter understands only PyTorch's own operations"
+    if forced is None and transformed():
+        return 'plain', "torch.func and forward-mode differentiation transform only PyTorch's own operations"
     why_not = why_not_fused(x, scale_factor)
     if forced == 'fused' and why_not:
         raise ValueError(f"{_forced_by(path)} is 'fused', which is not available here: {why_not}; leave it out, or use 'lean'")
     if forced is not None:
         return forced, '{by} forces this path'
-    if transformed():
-        return 'plain', "torch.func and forward-mode differentiation transform only PyTorch's own operations"
     if x.device.type == 'cuda' and not why_not:
         return 'fused', 'the map is on a GPU, and Triton is installed'
     if x.device.type == 'cuda' and torch.are_deterministic_algorithms_enabled():
@@ -128,7 +129,7 @@ def why_not_fused(x: Tensor, scale_factor: int) -> str:
     settled = why_no_kernels.__wrapped__ if torch.compiler.is_compiling() else why_no_kernels
     if why_not := settled(x.device, x.dtype):
         return why_not
-    if x.is_cuda and (why_not := self_check.why_broken(x.device, x.dtype)):
+    if x.is_cuda and not isinstance(x, FakeTensor) and (why_not := self_check.why_broken(x.device, x.dtype)):
         return why_not
     too_large = scale_factor**2 * x.shape[2] * x.shape[3] > MAX_PIXELS
     return 'they support at most 2147479552 output pixels in a map' if too_large else ''
@@ -148,6 +149,11 @@ def why_no_kernels(device: torch.device, dtype: torch.dtype) -> str:
     capability = torch.cuda.get_device_capability(device)
     if capability < (7, 0):
         return 'Triton needs a GPU of compute capability 7.0 or newer'
-    if dtype is torch.bfloat16 and capability < (8, 0) and Version(version('triton')) < Version('3.3'):
+    if dtype is torch.bfloat16 and capability < (8, 0) and Version(_triton_version()) < Version('3.3'):
         return 'bfloat16 needs a GPU of compute capability 8.0 or newer with Triton before 3.3'
     return ''
+
+
+def _triton_version() -> str:
+    # The module's own: its distribution has several names.
+    return import_module('triton').__version__

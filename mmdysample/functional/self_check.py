@@ -5,6 +5,7 @@ GPU. A compiler can also be wrong. One small case, forward and backward, shows b
 where Triton's cache is empty.
 """
 
+from threading import Lock
 from warnings import warn
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 # The reason the kernels are not used for a device and dtype, or an empty string; filled when they are first asked for.
 _results: dict[tuple[torch.device, torch.dtype], str] = {}
+_lock = Lock()
 
 
 def why_broken(device: torch.device, dtype: torch.dtype) -> str:
@@ -24,12 +26,13 @@ def why_broken(device: torch.device, dtype: torch.dtype) -> str:
     """
     if torch.compiler.is_compiling() or torch.cuda.is_current_stream_capturing():
         return _results.get((device, dtype), '')
-    if (device, dtype) not in _results:
-        _results[device, dtype] = ''  # the check itself asks
+    with _lock:
+        if (device, dtype) in _results:
+            return _results[device, dtype]
         _results[device, dtype] = reason = check(device, dtype)
         if reason:
             warn(f'mmdysample samples by PyTorch operations on {device}, because the kernels failed: {reason}', stacklevel=2)
-    return _results[device, dtype]
+        return reason
 
 
 def check(device: torch.device, dtype: torch.dtype) -> str:
@@ -48,17 +51,22 @@ def check(device: torch.device, dtype: torch.dtype) -> str:
 
 
 def _both(device: torch.device, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
-    """Return output and gradients by the kernels and by PyTorch operations, in float32: odd sizes, two groups, a dynamic scope."""
+    """Return output and gradients by the kernels, and by PyTorch operations on the CPU: odd sizes, two groups, a dynamic scope.
+
+    The CPU knows no deterministic mode that could refuse an operation, so that only the kernels can fail.
+    """
     from .dysample import initial_position
     from .operators import sample, sample_backward
 
-    generator = torch.Generator().manual_seed(0)
-    shapes = {'x': (2, 6, 5, 7), 'offset': (2, 16, 5, 7), 'scope': (2, 16, 5, 7), 'grad': (2, 6, 10, 14)}
-    x, offset, scope, grad = (torch.randn(shape, generator=generator).to(device, dtype) for shape in shapes.values())
-    position = initial_position(2, 2, device)
+    cpu = torch.device('cpu')
+    generator = torch.Generator(cpu).manual_seed(0)
+    shapes = ((2, 6, 10, 14), (2, 6, 5, 7), (2, 16, 5, 7), (2, 16, 5, 7))
+    tensors = [torch.randn(shape, generator=generator, device=cpu).to(dtype) for shape in shapes]
     results = []
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        for fused in (True, False):
-            points = (x, offset, scope, position, 0.25, 2, 2, fused)
-            results.append([t.float() for t in (sample(*points), *sample_backward(grad, *points, True, True))])
+    with torch.no_grad():
+        for fused, where, wide in ((True, device, dtype), (False, cpu, torch.float32)):
+            grad, *points = (t.to(where, wide) for t in tensors)
+            arguments = (*points, initial_position(2, 2, where), 0.25, 2, 2, fused)
+            outputs = (sample(*arguments), *sample_backward(grad, *arguments, True, True))
+            results.append([t.to(cpu, torch.float32) for t in outputs])
     return results[0], results[1]

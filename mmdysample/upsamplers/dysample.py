@@ -6,23 +6,25 @@ output's resolution (PL), which takes 8 times fewer weights at x2. In the varian
 content (dynamic scope).
 """
 
+from collections.abc import Callable
 from functools import partialmethod
 from typing import Any, Optional
 
 import torch
 from torch import Tensor, nn
 
-from mmdysample.functional import choose_path, dysample, initial_position, sample, sampling_offset
+from mmdysample.functional import choose_path, dysample, sample, sampling_offset
 from mmdysample.functional.capture import captured
 from mmdysample.functional.learned import LearnedSampling, pointwise
 from mmdysample.functional.paths import PATHS
 
-from .base import Upsampler, check_bool, check_positive, check_positive_number
+from .base import check_bool, check_positive, check_positive_number
+from .dysample_state import DySampleState
 from .registration import register_upsampler
 
 
 @register_upsampler()
-class DySample(Upsampler):
+class DySample(DySampleState):
     """Upsample ``(B, C, H, W)`` to ``(B, C, s*H, s*W)`` by sampling it at learned points.
 
     A new module is close to bilinear interpolation, because its offsets start near zero. The paper develops the design in steps, which are
@@ -52,7 +54,6 @@ class DySample(Upsampler):
         ValueError: An argument has an invalid value, or ``in_channels`` is not divisible by ``groups`` or, for PL, by ``s*s``.
     """
 
-    init_pos: Tensor
     # Class default, so that modules pickled before this attribute existed still load.
     path: Optional[str] = None
 
@@ -97,19 +98,10 @@ class DySample(Upsampler):
         factory: dict[str, Any] = {'device': device, 'dtype': dtype}
         self.offset = nn.Conv2d(*conv, kernel_size=1, **factory)
         self.scope = nn.Conv2d(*conv, kernel_size=1, bias=False, **factory) if dyscope else None
-        if self.scope is not None:
-            # The authors' checkpoints from before 2024-03-27 have a bias in the scope layer; later ones have none. A buffer of zeros can
-            # take it in every copy of the module (EMA, DDP). It adds no parameter and, while it is zero, no key to the state dict.
-            del self.scope._parameters['bias']
-            self.scope.register_buffer('bias', self.scope.weight.new_zeros(self.scope.out_channels), persistent=False)
-        self.register_buffer('init_pos', self._position(self.offset.weight.device, dtype))
+        # A bias of older checkpoints, see DySampleState.
+        self.register_buffer('scope_bias', self.offset.weight.new_zeros(conv[1]) if dyscope else None, persistent=False)
+        self.register_buffer('init_pos', self._position(self.offset.weight.device, self.offset.weight.dtype))
         self.reset_parameters()
-
-    def _position(self, device: torch.device, dtype: Optional[torch.dtype] = None) -> Tensor:
-        """Return the sampling points for zero offsets, in float32 or wider."""
-        wide = torch.promote_types(dtype or torch.float32, torch.float32)
-        position = initial_position(self.scale_factor, self.groups, device=device, dtype=wide)
-        return position if self.init_position == 'bilinear' else torch.zeros_like(position)
 
     @property
     def dyscope(self) -> bool:
@@ -123,8 +115,8 @@ class DySample(Upsampler):
         nn.init.normal_(self.offset.weight, std=0.001)
         # Buffers, which are uninitialised after ``to_empty``.
         self.init_pos.copy_(self._position(self.init_pos.device, self.init_pos.dtype))
-        if self.scope is not None and self.scope.bias is not None:
-            nn.init.zeros_(self.scope.bias)
+        if self.scope_bias is not None:
+            nn.init.zeros_(self.scope_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Upsample a map.
@@ -144,8 +136,9 @@ class DySample(Upsampler):
         if path == 'plain' or self._overrides_offset:
             return dysample(x, self.predict_offset(x), self.scale_factor, self.groups)
         options = (self.init_pos, self.scope_factor, self.scale_factor, self.groups, path == 'fused')
-        if needs_grad and self._has_bare_layers and not captured():
-            return LearnedSampling.apply(x, *_weights(self.offset), *_weights(self.scope), *options)
+        if needs_grad and self._has_bare_layers and not captured() and not x.is_meta:
+            scope = (None, None) if self.scope is None else (self.scope.weight, self._bias_like(self.scope.weight))
+            return LearnedSampling.apply(x, self.offset.weight, self.offset.bias, *scope, *options)
         return sample(x, *self._predict(x), *options)
 
     @property
@@ -156,7 +149,7 @@ class DySample(Upsampler):
     @property
     def _has_bare_layers(self) -> bool:
         """Whether the layers' weights may be used without calling the layers."""
-        return _is_bare(self.offset) and (self.scope is None or _is_bare(self.scope))
+        return _is_bare(self.offset) and (self.scope is None or (_is_bare(self.scope) and self.scope.bias is None))
 
     def predict_offset(self, x: Tensor) -> Tensor:
         """Return the sampling points that the module predicts from a map.
@@ -186,75 +179,22 @@ class DySample(Upsampler):
         dtype = torch.promote_types(x.dtype, torch.float32)
         if self.scope is None:
             return torch.full((), self.scope_factor, dtype=dtype, device=x.device).expand(x.shape[0], self.init_pos.shape[1], *x.shape[2:])
-        return 2 * self.scope_factor * self._linear(self.scope, x).to(dtype).sigmoid()
+        return 2 * self.scope_factor * self._linear(self._biased_scope, x).to(dtype).sigmoid()
 
     def _predict(self, x: Tensor) -> tuple[Tensor, Optional[Tensor]]:
         """Return the output of the offset layer and of the scope layer (None for a static scope), both ``(B, 2*g*s*s, H, W)``."""
-        return self._linear(self.offset, x), None if self.scope is None else self._linear(self.scope, x)
+        return self._linear(self.offset, x), None if self.scope is None else self._linear(self._biased_scope, x)
 
-    def _linear(self, conv: nn.Conv2d, x: Tensor) -> Tensor:
+    def _biased_scope(self, x: Tensor) -> Tensor:
+        raw = self.scope(x)  # type: ignore[misc]
+        return raw if self.scope_bias is None else raw + self._bias_like(raw).view(-1, 1, 1)
+
+    def _bias_like(self, t: Tensor) -> Tensor:
+        """Return the bias of the scope layer in the dtype and on the device of a tensor, which a checkpoint may have changed."""
+        return self.scope_bias.to(t)  # type: ignore[union-attr]
+
+    def _linear(self, conv: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return pointwise(x, self.in_channels if self.style == 'lp' else self.in_channels // self.scale_factor**2, conv)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> 'DySample':
-        # Keep the positions in float32 under `.half()` and `.bfloat16()`, which cannot represent the thirds of scale 3 accurately.
-        position = self.init_pos
-        super()._apply(fn, recurse)
-        if self.init_pos.dtype in (torch.float16, torch.bfloat16):
-            self.init_pos = position.to(self.init_pos.device)
-        self._restore_exact_position()
-        return self
-
-    def _restore_exact_position(self) -> None:
-        """Undo the rounding of the positions where they came to float64 from float32, by a conversion or from a checkpoint."""
-        if self.init_pos.dtype is torch.float64 and not self.init_pos.is_meta:
-            exact = self._position(self.init_pos.device, torch.float64)
-            if torch.equal(self.init_pos.float(), exact.float()):
-                self.init_pos.copy_(exact)
-
-    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        self._keep_scope_bias(self._has_scope_bias)
-
-    @property
-    def _has_scope_bias(self) -> bool:
-        """Whether the scope layer has a bias that is not zero."""
-        bias = None if self.scope is None else self.scope.bias
-        return bias is not None and not bias.is_meta and bool(bias.any())
-
-    def _keep_scope_bias(self, keep: bool) -> None:
-        """Let the scope layer save and load its bias, or leave it out."""
-        if self.scope is not None and 'bias' in self.scope._buffers:
-            (self.scope._non_persistent_buffers_set.discard if keep else self.scope._non_persistent_buffers_set.add)('bias')
-
-    def _load_from_state_dict(
-        self, state_dict: dict, prefix: str, local_metadata: dict, strict: bool, missing: list, unexpected: list, errors: list
-    ) -> None:
-        weight, position = state_dict.get(f'{prefix}offset.weight'), state_dict.get(f'{prefix}init_pos')
-        if position is not None:
-            self._take_over_position(position, errors)
-        elif weight is not None:
-            # A checkpoint may omit the positions, because they are never trained.
-            state_dict[f'{prefix}init_pos'] = self._position(weight.device, self.init_pos.dtype)
-        if self.scope is not None and f'{prefix}scope.weight' in state_dict:
-            has_bias = f'{prefix}scope.bias' in state_dict
-            self._keep_scope_bias(has_bias)
-            if not has_bias and self.scope.bias is not None:
-                if self.scope.bias.is_meta:  # and `assign=True` would leave it there
-                    self.scope.bias = torch.empty_like(self.scope.bias, device=state_dict[f'{prefix}scope.weight'].device)
-                nn.init.zeros_(self.scope.bias)
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
-        self._restore_exact_position()
-
-    def _take_over_position(self, position: Tensor, errors: list[str]) -> None:
-        """Set ``init_position`` to what the positions of a checkpoint say, or report positions that say neither."""
-        if position.is_meta or position.shape != self.init_pos.shape:
-            return
-        for name in ('bilinear', 'nearest'):
-            before, self.init_position = self.init_position, name
-            if torch.allclose(position.float(), self._position(position.device), atol=1e-3):
-                return
-            self.init_position = before
-        errors.append(f"init_pos must be that of init_position='bilinear' or 'nearest', got {position.flatten().tolist()[:4]}, ...")
 
     def extra_repr(self) -> str:
         """Return the arguments that ``repr`` shows; ``scope_factor`` and ``init_position`` only if one of them is not the default."""
@@ -269,10 +209,6 @@ def _is_bare(conv: nn.Module) -> bool:
     hooks = (conv._forward_hooks, conv._forward_pre_hooks, conv._backward_hooks, conv._backward_pre_hooks)
     unmodified = type(conv) is nn.Conv2d and 'forward' not in conv.__dict__
     return unmodified and not any(hooks) and not nn.modules.module._has_any_global_hook()
-
-
-def _weights(conv: Optional[nn.Conv2d]) -> tuple[Optional[Tensor], Optional[Tensor]]:
-    return (None, None) if conv is None else (conv.weight, conv.bias)
 
 
 @register_upsampler('DySample+')

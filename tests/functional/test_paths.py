@@ -79,7 +79,7 @@ def test_a_gpu_takes_the_kernels(monkeypatch):
 @pytest.mark.parametrize(('triton', 'path'), [('3.2.0', 'lean'), ('3.3.0', 'fused')])
 def test_bfloat16_on_an_old_gpu_needs_a_new_triton(monkeypatch, triton, path):
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (7, 5))
-    monkeypatch.setattr(paths, 'version', lambda name: triton)
+    monkeypatch.setattr(paths, '_triton_version', lambda: triton)
     assert choose_path(gpu_map(torch.bfloat16)) == path
     assert choose_path(gpu_map(torch.float16)) == 'fused'
 

@@ -73,7 +73,7 @@ def test_training_in_channels_last_gets_them_too(used):
     torch.testing.assert_close(*results)
 
 
-def test_what_is_no_number_samples_the_border():
+def test_nan_samples_the_centre_of_its_pixel():
     x, offset = torch.randn(1, 4, 3, 5), torch.zeros(1, 16, 3, 5)
     offset[0, 0] = float('nan')
     assert dysample(channels_last(x), offset, 2, 2).isfinite().all()

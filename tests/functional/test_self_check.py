@@ -24,7 +24,7 @@ def broken(monkeypatch, name, change):
 
 
 def raising(error):
-    def change(_):
+    def change(*_):
         raise error
 
     return change
@@ -89,3 +89,26 @@ def test_a_kernel_has_few_variants_over_many_sizes():
         names = kernel.arg_names if hasattr(kernel, 'arg_names') else list(kernel.signature.parameters)
         integers = [name for name in names if name[1:2] == '_' or name in ('blocks', 'groups', 'share', 'height', 'width')]
         assert set(integers) <= free, kernel
+
+
+def test_the_check_passes_in_every_context_of_the_first_call():
+    """Deterministic algorithms, another default device and default dtype: only the kernels may fail it."""
+    torch.use_deterministic_algorithms(True)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device('meta'):
+            assert self_check.check(CPU, torch.float32) == ''
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_default_dtype(torch.float32)
+
+
+def test_an_interrupted_check_is_made_again(monkeypatch):
+    stock = self_check.check
+    monkeypatch.setattr(self_check, 'check', raising(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        self_check.why_broken(CPU, torch.float32)
+    monkeypatch.setattr(self_check, 'check', stock)
+    broken(monkeypatch, 'sample_fused', lambda y: y + 1)
+    with pytest.warns(UserWarning, match='the kernels failed'):
+        assert self_check.why_broken(CPU, torch.float32)

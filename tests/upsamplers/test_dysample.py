@@ -1,4 +1,5 @@
 import copy
+import io
 
 import pytest
 import torch
@@ -132,13 +133,14 @@ def test_loads_a_scope_bias_inside_a_model():
     model = nn.ModuleDict({'neck': nn.ModuleList([DySamplePlus(16)])})
     state = {**model.state_dict(), 'neck.0.scope.bias': torch.full((32,), 3.0)}
     model.load_state_dict(state)
-    assert model['neck'][0].scope.bias.eq(3).all()
+    assert model['neck'][0].scope_bias.eq(3).all()
 
 
 def test_a_loaded_scope_bias_is_a_constant():
     """It comes after optimizer and DDP have taken their parameters, so it must not wait for gradients."""
     module = _loaded(DySamplePlus(16), {**DySamplePlus(16).state_dict(), 'scope.bias': torch.ones(32)})
-    assert not module.scope.bias.requires_grad
+    assert not module.scope_bias.requires_grad
+    assert 'scope_bias' not in dict(module.named_parameters())
 
 
 def test_init_pos_may_be_left_out():
@@ -223,3 +225,91 @@ def test_the_papers_design_step_by_step():
     assert repr(modules[3]) == repr(DySample(32))
     assert repr(modules[4]).replace('DySample', '') == repr(DySamplePlus(32)).replace('DySamplePlus', '')
     assert [sum(p.numel() for p in module.parameters()) for module in modules] == [264, 264, 264, 1056, 2080]
+
+
+class Wrapped(nn.Module):
+    """A layer inside another, as LoRA wraps one."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base = base
+
+    def forward(self, x):
+        return 2 * self.base(x)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize('on_meta', [False, True])
+def test_a_checkpoint_of_another_dtype_is_assigned(dtype, on_meta):
+    with torch.device('meta' if on_meta else 'cpu'):
+        module = DySamplePlus(16)
+    source = randomised(DySamplePlus(16)).to(dtype)
+    module.load_state_dict(source.state_dict(), assign=True)
+    x = torch.randn(1, 16, 5, 4, dtype=dtype)
+    torch.testing.assert_close(module(x), source(x))
+    torch.testing.assert_close(torch.func.functional_call(DySamplePlus(16), source.state_dict(), (x,)), source(x))
+
+
+@pytest.mark.parametrize('wrap', [Wrapped, nn.Sequential])
+def test_a_wrapped_scope_layer_is_called_saved_and_initialised(wrap):
+    module = randomised(DySamplePlus(16))
+    module.scope = wrap(module.scope)
+    keys = set(module.state_dict())
+    assert {key for key in keys if key.startswith('scope.')} == {f'scope.{"base" if wrap is Wrapped else 0}.weight'}
+    module.reset_parameters()
+    assert not any(p.any() for p in module.scope.parameters())
+
+
+def test_a_copy_made_before_loading_takes_the_scope_bias_too():
+    """An average of the weights (EMA) is copied when the training starts, before a checkpoint is loaded."""
+    module = DySamplePlus(16)
+    average = torch.optim.swa_utils.AveragedModel(module)
+    module.load_state_dict({**randomised(DySamplePlus(16)).state_dict(), 'scope.bias': torch.ones(32)})
+    average.update_parameters(module)
+    torch.testing.assert_close(average.module.state_dict(), module.state_dict())
+    assert average.module.state_dict()['scope.bias'].eq(1).all()
+
+
+def test_modules_pickled_with_a_bias_parameter_load_both_kinds_of_checkpoint():
+    for bias in (None, nn.Parameter(torch.full((32,), 2.0), requires_grad=False)):
+        old = randomised(DySamplePlus(16))
+        expected = copy.deepcopy(old)
+        del old._buffers['scope_bias']
+        old._non_persistent_buffers_set.discard('scope_bias')
+        old.scope.bias = bias
+        file = io.BytesIO()
+        torch.save(old, file)
+        file.seek(0)
+        module = torch.load(file, weights_only=False)
+        x = torch.randn(1, 16, 4, 5)
+        expected.load_state_dict(module.state_dict())
+        assert ('scope.bias' in module.state_dict()) == (bias is not None)
+        torch.testing.assert_close(module(x), expected(x))
+        for state in (expected.state_dict(), {**expected.state_dict(), 'scope.bias': torch.ones(32)}, DySamplePlus(16).state_dict()):
+            module.load_state_dict(state)
+
+
+@pytest.mark.parametrize(('kind', 'name'), [('nearest', 'bilinear'), ('bilinear', 'nearest')])
+def test_the_positions_of_a_checkpoint_are_those_of_the_module_and_its_repr(kind, name):
+    module = DySample(18, 3, groups=2, init_position=name)
+    source = DySample(18, 3, groups=2, init_position=kind)
+    module.load_state_dict({key: value.half() for key, value in source.state_dict().items()})
+    assert module.init_position == kind
+    assert torch.equal(module.init_pos, source.init_pos)
+    assert (f'init_position={kind!r}' in repr(module)) == (kind == 'nearest')
+
+
+def test_other_positions_are_refused_and_not_loaded():
+    module = DySample(16)
+    state = {**module.state_dict(), 'init_pos': module.init_pos + 0.1}
+    with pytest.raises(RuntimeError, match="init_pos must be that of init_position='bilinear' or 'nearest', got "):
+        module.load_state_dict(state)
+    assert torch.equal(module.init_pos, DySample(16).init_pos)
+
+
+def test_positions_have_the_default_dtype_where_it_is_wider():
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert DySample(9, 3, groups=1).init_pos[0, 0, 0, 0].item() == -1 / 3
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -140,9 +140,9 @@ def sample(
         plane = x + channels * x_c
         v00, v01 = _load(plane, y0, x0, x_h, x_w, valid), _load(plane, y0, x1, x_h, x_w, valid)
         v10, v11 = _load(plane, y1, x0, x_h, x_w, valid), _load(plane, y1, x1, x_h, x_w, valid)
-        upper = v00 + (v01 - v00) * right_of
-        lower = v10 + (v11 - v10) * right_of
-        value = upper + (lower - upper) * below
+        # A sum of products, not of differences: infinity minus infinity would be NaN.
+        left_of, above = 1.0 - right_of, 1.0 - below
+        value = v00 * left_of * above + v01 * right_of * above + v10 * left_of * below + v11 * right_of * below
         tl.store(y + channels * y_c + y_at, value.to(y.dtype.element_ty), mask=valid)
 
 

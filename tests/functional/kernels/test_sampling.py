@@ -138,7 +138,7 @@ def test_points_on_pixels_and_on_the_border_itself():
     torch.testing.assert_close(*(run(*case, 2, 2, fused=fused) for fused in (True, False)))
 
 
-def test_what_is_no_number_samples_the_border():
+def test_nan_samples_the_centre_of_its_pixel():
     x, offset, _, position, _ = inputs((5, 7))
     for i, value in enumerate((float('nan'), float('inf'), -float('inf'), 3e38)):
         offset[0, i] = value
@@ -350,3 +350,12 @@ def test_kernels_compile_for_gpus():
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count('True') == 3 * 3 * 4
     assert sampling.sample.__name__ in done.stdout
+
+
+def test_an_infinite_pixel_is_the_same_in_every_path():
+    x, offset, _, position, _ = inputs((7, 9), share=2, dynamic=False)
+    x[0, :, 3, 4] = float('inf')
+    expected, got = (sample(x, offset, None, position, 0.25, 2, 2, fused) for fused in (False, True))
+    assert torch.equal(got.isnan(), expected.isnan())
+    assert torch.equal(got.isinf(), expected.isinf())
+    assert got.isinf().any()
