@@ -150,6 +150,17 @@ class TestLayersOfOthers:
         assert len(seen) == 2
         assert not folded
 
+    def test_global_hooks_are_called(self, folded):
+        seen = []
+        handle = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(module))
+        try:
+            self.check()
+        finally:
+            handle.remove()
+        for module in (self.lean, self.plain):
+            assert [seen.count(layer) for layer in (module.offset, module.scope, module)] == [1, 1, 1]
+        assert not folded
+
     def test_parametrizations(self, folded):
         for module in (self.lean, self.plain):
             torch.manual_seed(1)

@@ -313,3 +313,16 @@ def test_positions_have_the_default_dtype_where_it_is_wider():
         assert DySample(9, 3, groups=1).init_pos[0, 0, 0, 0].item() == -1 / 3
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize('s', [2, 3, 5])
+@pytest.mark.parametrize('loaded', [False, True])
+def test_in_float64_a_module_without_offsets_is_bilinear_interpolation(s, loaded):
+    """To the rounding of float64: float32 would hold the thirds of scale 3 with an error of 1e-8."""
+    module = DySample(8, s).double()
+    if loaded:
+        module.load_state_dict(DySample(8, s).state_dict())
+    nn.init.zeros_(module.offset.weight)
+    x = torch.randn(1, 8, 9, 7, dtype=torch.float64)
+    expected = F.interpolate(x, scale_factor=s, mode='bilinear')
+    torch.testing.assert_close(module(x), expected, rtol=0, atol=1e-13)
