@@ -43,7 +43,8 @@ def a_gpu(monkeypatch):
     monkeypatch.setattr(paths.self_check, 'why_broken', lambda device, dtype: '')
 
 
-def test_training_and_inference_on_a_cpu(x):
+def test_training_and_inference_on_a_cpu(x, monkeypatch):
+    monkeypatch.setattr(paths, 'WHY_NO_TRITON', '')
     assert choose_path(x) == 'lean'
     assert choose_path(x, training=False) == 'plain'
     path, why = explain_path(x)

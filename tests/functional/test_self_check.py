@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from mmdysample.functional import choose_path, paths, self_check
+
+pytest.importorskip('triton')
+
 from mmdysample.functional.kernels import launch
 
 CPU = torch.device('cpu')

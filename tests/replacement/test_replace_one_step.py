@@ -5,11 +5,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from interpolating import Block, dysamples
-from mmengine.model import BaseModule
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mmdysample import build_upsampler, replace_upsample
+
+pytest.importorskip('mmengine')
+
+from mmengine.model import BaseModule
 
 
 class Step(nn.Module):

@@ -8,13 +8,17 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from mmengine.config import Config
-from mmengine.model import Sequential
-from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from mmdysample import DySample
+
+pytest.importorskip('mmengine')
+
+from mmengine.config import Config
+from mmengine.model import Sequential
+from mmengine.registry import MODELS, init_default_scope
+
 from mmdysample.engine.upsampler import use_upsampler
 from mmdysample.replacement import upsampled
 

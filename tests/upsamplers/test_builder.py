@@ -2,12 +2,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmcv.cnn import build_upsample_layer
-from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmdysample import DySample, DySamplePlus, build_upsampler, list_upsamplers
 from mmdysample.upsamplers.fit import upsample_as
+
+pytest.importorskip('mmcv.cnn')
+
+from mmcv.cnn import build_upsample_layer
+from mmengine.registry import MODELS, init_default_scope
 
 # At 256 channels, x2.
 PARAMETERS = {

@@ -1,7 +1,6 @@
 import pytest
 import torch
 from conftest import assert_parity, golden_cases
-from mmcv.cnn import build_upsample_layer
 from upsampler_tests import CompiledUpsamplerTests
 
 from mmdysample import CARAFE, build_upsampler
@@ -23,6 +22,8 @@ def _ours(kwargs):
 
 def test_loads_the_weights_of_mmcvs_module():
     pytest.importorskip('mmcv.ops')  # which registers it
+    from mmcv.cnn import build_upsample_layer
+
     theirs = build_upsample_layer(dict(type='carafe', channels=32, scale_factor=3, up_group=2))
     ours = CARAFE(32, 3, up_group=2)
     ours.load_state_dict(theirs.state_dict())
@@ -44,6 +45,7 @@ def test_kernels_sum_to_one():
 
 def test_mmcvs_operator_is_used_where_it_can_be(monkeypatch):
     """On CUDA, where mmcv was built for it: simulated here, with the arguments that the operator would get."""
+    pytest.importorskip('mmcv.ops')
     calls = []
 
     def operator(x, masks, kernel_size, group, scale):
@@ -83,6 +85,7 @@ def test_where_mmcvs_operator_can_be_used(monkeypatch):
 
 
 def test_an_mmcv_without_cuda_is_recognised(monkeypatch):
+    pytest.importorskip('mmcv.ops')
     for version, expected in (('not available', False), ('12.1', True)):
         monkeypatch.setattr('mmcv.ops.get_compiling_cuda_version', lambda version=version: version)
         carafe._mmcv_knows_cuda.cache_clear()
