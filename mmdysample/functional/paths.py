@@ -29,6 +29,7 @@ VARIABLE = 'MMDYSAMPLE_PATH'
 # The kernels index the output pixels of one channel with 32 bits, and the last block of pixels may extend beyond the last pixel. The
 # margin of 2**12 is more than the largest block, 2048 pixels.
 MAX_PIXELS = 2**31 - 2**12
+TOO_LARGE = f'they support at most {MAX_PIXELS} output pixels in a map'
 
 #: The path that the environment forces on every call without an argument ``path``, or None.
 FORCED = os.environ.get(VARIABLE) or None
@@ -132,7 +133,7 @@ def why_not_fused(x: Tensor, scale_factor: int) -> str:
     if x.is_cuda and not isinstance(x, FakeTensor) and (why_not := self_check.why_broken(x.device, x.dtype)):
         return why_not
     too_large = scale_factor**2 * x.shape[2] * x.shape[3] > MAX_PIXELS
-    return 'they support at most 2147479552 output pixels in a map' if too_large else ''
+    return TOO_LARGE if too_large else ''
 
 
 @cache

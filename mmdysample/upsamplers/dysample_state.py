@@ -68,12 +68,11 @@ class DySampleState(Upsampler):
         weight = state_dict.get(f'{prefix}offset.weight')
         if weight is not None:
             # A checkpoint may omit the positions, because they are never trained.
-            position = state_dict.get(f'{prefix}init_pos')
-            device = weight.device if position is None else position.device
-            if position is not None and _has_values(position) and position.shape == self.init_pos.shape:
-                self._take_over_position(position, errors=args[-1])
-            if position is None or position.shape == self.init_pos.shape:
-                state_dict[f'{prefix}init_pos'] = self._position(device, self.init_pos.dtype)
+            position = state_dict.get(f'{prefix}init_pos', self.init_pos)
+            if position.shape == self.init_pos.shape:  # another shape is reported by torch
+                if f'{prefix}init_pos' in state_dict and _has_values(position):
+                    self._take_over_position(position, errors=args[-1])
+                state_dict[f'{prefix}init_pos'] = self._position(weight.device, self.init_pos.dtype)
         if self.scope_bias is not None and f'{prefix}scope.weight' in state_dict and getattr(self.scope, 'bias', None) is None:
             self._take_over_scope_bias(state_dict.pop(f'{prefix}scope.bias', None), state_dict[f'{prefix}scope.weight'], errors=args[-1])
         super()._load_from_state_dict(state_dict, prefix, *args)
