@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from mmdysample import build_upsampler
 from mmdysample.benchmark.memory import peak_memory
@@ -107,6 +108,16 @@ class UpsamplerTests:
         y = module(x, *guide)
         y += skip
         torch.testing.assert_close(torch.autograd.grad(y.relu_().square().sum(), trained), expected)
+
+    def test_output_can_be_changed_in_place_after_reentrant_checkpointing(self):
+        module = self.randomised()
+        x, *guide = self.inputs(module)
+        x.requires_grad_()
+        (expected,) = torch.autograd.grad((module(x, *guide) + 1).relu().square().sum(), x)
+        y = checkpoint(module, x, *guide, use_reentrant=True)
+        y += 1
+        y.relu_().square().sum().backward()
+        torch.testing.assert_close(x.grad, expected)
 
     def test_any_memory_layout(self):
         module = self.randomised().double()

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .bilinear import sample_bilinear
 from .capture import captured, transformed
+from .layout import not_a_view
 
 
 def deformable_attention(
@@ -51,7 +52,7 @@ def deformable_attention(
     scores = torch.stack([_lean(_score, query, key, grid) for grid in grids], dim=1)
     weights = scores.softmax(1).unsqueeze(2).unbind(1)
     out = reduce(add, (_lean(_weigh, maps, grid, weight) for grid, weight in zip(grids, weights)))
-    return out.reshape(batch, channels, s * height, s * width).to(value.dtype)
+    return not_a_view(out.reshape(batch, channels, s * height, s * width).to(value.dtype))
 
 
 def _grids(offset: Tensor, height: int, width: int, s: int, num_points: int) -> list[Tensor]:

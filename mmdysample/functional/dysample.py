@@ -19,6 +19,7 @@ from torch import Tensor
 from .bilinear import sample_bilinear
 from .capture import captured, transformed
 from .finite import finite_or_centre
+from .layout import not_a_view
 from .rows import rows_pay, sample_rows
 
 
@@ -115,12 +116,12 @@ def dysample(x: Tensor, offset: Tensor, scale_factor: int = 2, groups: int = 1) 
     offset = offset.to(dtype)
     differentiated = torch.is_grad_enabled() and (x.requires_grad or offset.requires_grad)
     if not differentiated and not captured() and not transformed() and rows_pay(x):
-        return sample_rows(x.to(dtype), offset, scale_factor, groups).to(x.dtype)
+        return not_a_view(sample_rows(x.to(dtype), offset, scale_factor, groups).to(x.dtype))
     grid = sampling_grid(offset, scale_factor, groups)
     # Name the number of channels, because reshape cannot infer a -1 for an empty batch.
     maps = x.to(dtype).reshape(batch * groups, channels // groups, height, width)
     out = sample_bilinear(maps, grid)
-    return out.reshape(batch, channels, scale_factor * height, scale_factor * width).to(x.dtype)
+    return not_a_view(out.reshape(batch, channels, scale_factor * height, scale_factor * width).to(x.dtype))
 
 
 def check_shapes(x: Tensor, offset: Tensor, scale_factor: int, groups: int) -> None:

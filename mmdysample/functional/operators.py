@@ -55,9 +55,7 @@ def sample(
         from mmdysample.functional.kernels.launch import sample_fused
 
         return sample_fused(x, offset, scope, position, scope_factor, s, groups)
-    y = sample_plainly(x, offset, scope, position, scope_factor, s, groups)
-    # Autograd forbids in-place changes of an output that is a view, and y is a view of the output of grid_sample.
-    return torch.ops.aten._unsafe_view(y, y.shape)
+    return sample_plainly(x, offset, scope, position, scope_factor, s, groups)
 
 
 def sample_plainly(

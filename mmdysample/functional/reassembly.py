@@ -18,6 +18,7 @@ from torch import Tensor
 
 from . import tiles
 from .capture import exporting, transformed
+from .layout import not_a_view
 from .taps import reassemble as _reassemble_by_taps
 from .taps import similarity as _similarity_by_taps
 
@@ -52,7 +53,7 @@ def reassemble(x: Tensor, weight: Tensor, scale_factor: int = 2, groups: int = 1
     weight = weight.to(x.dtype).reshape(batch * groups, k * k, s * height, s * width)
     maps = x.reshape(batch * groups, channels // groups, height, width)
     out = (_reassemble_by_taps if _by_taps(x) else tiles.reassemble)(maps, weight, k, s)
-    return out.reshape(batch, channels, s * height, s * width)
+    return not_a_view(out.reshape(batch, channels, s * height, s * width))
 
 
 def similarity(x: Tensor, y: Tensor, kernel_size: int, scale_factor: int = 2) -> Tensor:
