@@ -1,5 +1,6 @@
 """Launch the kernels: allocate the outputs, pass the strides and divide the work into programs (Triton's word for thread blocks)."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Optional
 
@@ -10,12 +11,18 @@ from mmdysample.functional.layout import output_format
 
 from . import sampling
 
-# (pixels, channels) that a program processes at once, for each memory format of the map. With these sizes, the forward kernel takes 40 to
-# 64 registers per thread and the backward kernel 94 to 128 (compiled for compute capability 9.0), so more programs run at the same time
-# than with larger blocks. The interpreter's time depends on the number of programs and not on their size, so its blocks are large.
-BLOCKS = {torch.contiguous_format: (128, 4), torch.channels_last: (4, 64)}
-BLOCKS_OF_GRADIENTS = {torch.contiguous_format: (128, 2), torch.channels_last: (4, 64)}
-INTERPRETED = (2048, 64)
+# (pixels, channels) that a program processes at once, for each kernel and memory format of the map.
+BlockSizes = Mapping[str, Mapping[torch.memory_format, tuple[int, int]]]
+
+# With these sizes, the forward kernel takes 40 to 64 registers per thread and the backward kernel 94 to 128 (compiled for compute
+# capability 9.0), so more programs run at the same time than with larger blocks. `python tools/benchmark.py blocks` times others.
+BLOCKS: BlockSizes = {
+    'sample': {torch.contiguous_format: (128, 4), torch.channels_last: (4, 64)},
+    'sample_backward': {torch.contiguous_format: (128, 2), torch.channels_last: (4, 64)},
+    'gather_gradient': {torch.contiguous_format: (128, 4), torch.channels_last: (4, 64)},  # `locate` takes its pixels
+}
+# The interpreter's time depends on the number of programs and not on their size, so its blocks are large.
+INTERPRETED: BlockSizes = {kernel: dict.fromkeys(sizes, (2048, 64)) for kernel, sizes in BLOCKS.items()}
 # The largest signed 32-bit integer.
 LARGEST = 2**31 - 1
 
@@ -31,12 +38,22 @@ class Call:
         scope_factor: As in :func:`~mmdysample.functional.sampling_offset`.
         s: The scale factor.
         groups: The number of groups ``g``.
+        block_sizes: By default, ``BLOCKS``, or ``INTERPRETED`` on the CPU.
     """
 
     def __init__(
-        self, x: Tensor, offset: Tensor, scope: Optional[Tensor], position: Tensor, scope_factor: float, s: int, groups: int
+        self,
+        x: Tensor,
+        offset: Tensor,
+        scope: Optional[Tensor],
+        position: Tensor,
+        scope_factor: float,
+        s: int,
+        groups: int,
+        block_sizes: Optional[BlockSizes] = None,
     ) -> None:
         self.x = x
+        self.block_sizes = block_sizes or (BLOCKS if x.is_cuda else INTERPRETED)
         # Each gradient has the strides of its tensor, so the tensor must be contiguous.
         self.offset = offset.contiguous(memory_format=output_format(offset))
         self.scope = None if scope is None else scope.contiguous(memory_format=output_format(scope))
@@ -54,9 +71,9 @@ class Call:
         """The number of channels in a group."""
         return self.channels // self.groups
 
-    def blocks(self, table: dict[torch.memory_format, tuple[int, int]]) -> tuple[int, int]:
-        """Return how many pixels and channels a program processes at once, from a table such as ``BLOCKS``."""
-        pixels, channels = table[output_format(self.x)] if self.x.is_cuda else INTERPRETED
+    def block(self, kernel: str) -> tuple[int, int]:
+        """Return how many pixels and channels a program of a kernel processes at once."""
+        pixels, channels = self.block_sizes[kernel][output_format(self.x)]
         return pixels, min(channels, 1 << (self.share - 1).bit_length())
 
     def grid(self, pixels: int, at_once: int) -> tuple[int, int]:
@@ -91,14 +108,23 @@ def _span(channels: int, t: Tensor) -> int:
     return sum((size - 1) * stride for size, stride in zip((channels, *t.shape[2:]), strides))
 
 
-def sample_fused(x: Tensor, offset: Tensor, scope: Optional[Tensor], position: Tensor, scope_factor: float, s: int, groups: int) -> Tensor:
+def sample_fused(
+    x: Tensor,
+    offset: Tensor,
+    scope: Optional[Tensor],
+    position: Tensor,
+    scope_factor: float,
+    s: int,
+    groups: int,
+    block_sizes: Optional[BlockSizes] = None,
+) -> Tensor:
     """Compute :func:`mmdysample.functional.operators.sample` by a kernel."""
-    call = Call(x, offset, scope, position, scope_factor, s, groups)
+    call = Call(x, offset, scope, position, scope_factor, s, groups, block_sizes)
     shape = (call.batch, call.channels, s * call.height, s * call.width)
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=output_format(x))
     if not y.numel():
         return y
-    pixels, channels = call.blocks(BLOCKS)
+    pixels, channels = call.block('sample')
     blocks, programs = call.grid(y.shape[2] * y.shape[3], pixels)
     with call.on_device():
         sampling.sample[(programs,)](
@@ -121,13 +147,14 @@ def sample_fused_backward(
     groups: int,
     of_x: bool,
     of_points: bool,
+    block_sizes: Optional[BlockSizes] = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute :func:`mmdysample.functional.operators.sample_backward` by kernels.
 
     By default, the kernels add up the gradient of a pixel of the map in no fixed order. Under ``torch.use_deterministic_algorithms``, they
     add it up in a fixed order, which is slower.
     """
-    call = Call(x, offset, scope, position, scope_factor, s, groups)
+    call = Call(x, offset, scope, position, scope_factor, s, groups, block_sizes)
     gather = of_x and torch.are_deterministic_algorithms_enabled()
     scatter = of_x and not gather
     grad_x, grad_offset, grad_scope = (x.new_empty(0) for _ in range(3))
@@ -140,7 +167,7 @@ def sample_fused_backward(
             grad_scope = torch.empty_like(call.scope)
     if not grad.numel():
         return torch.zeros_like(x, memory_format=output_format(x)) if of_x else grad_x, grad_offset.zero_(), grad_scope.zero_()
-    pixels, channels = call.blocks(BLOCKS_OF_GRADIENTS)
+    pixels, channels = call.block('sample_backward')
     blocks, programs = call.grid(grad.shape[2] * grad.shape[3], pixels)
     with call.on_device():
         if scatter or of_points:
@@ -163,7 +190,7 @@ def _gathered(call: Call, grad: Tensor) -> Tensor:
     The sampling points are first sorted by the pixel at the upper left of them (their cell), so that a program finds the points that
     contribute to its pixels.
     """
-    pixels, channels = call.blocks(BLOCKS)
+    pixels, channels = call.block('gather_gradient')
     parts, cells = call.batch * call.groups, call.height * call.width
     points = grad.shape[2] * grad.shape[3]
     cell = torch.empty(parts, points, dtype=torch.int32, device=grad.device)

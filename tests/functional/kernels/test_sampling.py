@@ -20,6 +20,13 @@ pytestmark = pytest.mark.filterwarnings('ignore:overflow encountered in exp:Runt
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 
 
+@pytest.fixture(autouse=True)
+def _no_tf32():
+    """Convolutions on a GPU compute in float32 here, whereas torch's default rounds their inputs to TensorFloat-32."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
 @pytest.fixture
 def deterministic():
     torch.use_deterministic_algorithms(True)
@@ -43,10 +50,12 @@ def inputs(size, s=2, groups=2, share=3, batch=2, dynamic=False, spread=2.0, dty
 
 
 def run(x, offset, scope, position, grad, s, groups, fused=True, scope_factor=0.25):
-    """Output and gradients."""
-    leaves = [None if t is None else t.detach().requires_grad_() for t in (x, offset, scope)]
-    y = sample(*leaves, position, scope_factor, s, groups, fused)
-    return y, *torch.autograd.grad(y, [t for t in leaves if t is not None], grad)
+    """Output and gradients, on the CPU. The plain formulation also runs there, because its backward pass on CUDA is not deterministic."""
+    device = DEVICE if fused else 'cpu'
+    leaves = [None if t is None else t.detach().to(device).requires_grad_() for t in (x, offset, scope)]
+    y = sample(*leaves, position.to(device), scope_factor, s, groups, fused)
+    grads = torch.autograd.grad(y, [t for t in leaves if t is not None], grad.to(device))
+    return [t.cpu() for t in (y, *grads)]
 
 
 def away_from_kinks(offset, scope, position, size, s):
@@ -64,7 +73,7 @@ def assert_agrees(case, s, groups, fused_case=None):
     x, offset, scope, position, _ = case
     got = run(*(fused_case or case), s, groups)
     expected = run(*(None if t is None else t.double() for t in case), s, groups, fused=False)
-    sure = away_from_kinks(offset, scope, position, x.shape[2:], s)
+    sure = away_from_kinks(offset, scope, position, x.shape[2:], s).cpu()
     assert sure.double().mean() > 0.98
     tolerance = TOLERANCE[x.dtype]
     for name, a, b in zip(('y', 'x', 'offset', 'scope'), got, expected):
@@ -166,6 +175,19 @@ def test_more_numbers_than_32_bits_count():
     assert_agrees(case, 2, 1, (far, offset, None, position, wide_grad))
 
 
+@pytest.mark.usefixtures('deterministic')
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+def test_other_block_sizes(layout):
+    """So small that there are several programs, and several steps over the channels in each."""
+    x, offset, _, position, grad = inputs((2, 3), groups=1, batch=1)
+    x, grad = (t.contiguous(memory_format=layout) for t in (x, grad))
+    sizes = {kernel: {layout: (16, 2)} for kernel in launch.BLOCKS}
+    arguments = (x, offset, None, position, 0.25, 2, 1)
+    torch.testing.assert_close(launch.sample_fused(*arguments, sizes), launch.sample_fused(*arguments))
+    got, expected = (launch.sample_fused_backward(grad, *arguments, True, True, *given) for given in ((sizes,), ()))
+    torch.testing.assert_close(got, expected)
+
+
 @pytest.mark.parametrize('of', ['x', 'offset', 'scope'])
 def test_gradients_of_some_alone(of):
     x, offset, scope, position, grad = inputs((5, 7), dynamic=True)
@@ -173,7 +195,7 @@ def test_gradients_of_some_alone(of):
     leaves = {'x': x, 'offset': offset, 'scope': scope}
     leaf = leaves[of].requires_grad_()
     (got,) = torch.autograd.grad(sample(x, offset, scope, position, 0.25, 2, 2, True), leaf, grad)
-    torch.testing.assert_close(got, everything[of])
+    torch.testing.assert_close(got.cpu(), everything[of])
 
 
 @pytest.mark.parametrize('fused', [False, True])
@@ -320,8 +342,8 @@ import torch
 POINTERS = dict.fromkeys('x offset scope position y grad grad_x grad_offset grad_scope'.split(), '*{}')
 POINTERS |= dict.fromkeys('cell order starts'.split(), '*i32')
 BESIDE = dict(contiguous='x_w y_w o_w s_w g_w', last='x_c y_c o_c s_c g_c', single='height width groups blocks share')
-KERNELS = {sampling.sample: launch.BLOCKS, sampling.sample_backward: launch.BLOCKS_OF_GRADIENTS, sampling.locate: launch.BLOCKS,
-           sampling.gather_gradient: launch.BLOCKS}
+KERNELS = {getattr(sampling, name): blocks for name, blocks in launch.BLOCKS.items()}
+KERNELS[sampling.locate] = launch.BLOCKS['gather_gradient']
 for layout, ones in BESIDE.items():
     for dynamic, wide, dtype, capability in ((False, False, 'fp32', 90), (True, True, 'bf16', 80), (True, False, 'fp16', 75)):
         for kernel, blocks in KERNELS.items():
