@@ -18,8 +18,10 @@ from torch.utils.checkpoint import checkpoint
 from mmdysample import build_upsampler
 from mmdysample.benchmark.memory import peak_memory
 from mmdysample.benchmark.passes import PASSES, Subject
+from mmdysample.catalogue.torch_features import FEATURES, FLOAT, LEAF
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
+CELLS = {'fx.symbolic_trace': LEAF, 'eager quantisation': FLOAT, 'quantize_dynamic': FLOAT}
 
 
 class UpsamplerTests:
@@ -34,6 +36,9 @@ class UpsamplerTests:
 
     #: How far a pixel of the map reaches, in pixels of the map; None where a normalisation spreads it over the map.
     reach_of_a_pixel = 2
+
+    #: What the rest of torch cannot do with it, of the columns of ``tools/list_upsamplers.py torch``.
+    refused = ()
 
     #: Whether the output has the dtype of the input under autocast, too; torch's convolutions have autocast's.
     keeps_dtype = True
@@ -238,6 +243,22 @@ class UpsamplerTests:
         expected = (module(x + step * direction, *guide) - module(x - step * direction, *guide)) / (2 * step)
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
+    @pytest.mark.parametrize('feature', [name for name in FEATURES if not name.startswith('func.')])
+    def test_the_rest_of_torch(self, feature):
+        if feature in self.refused:
+            with pytest.raises(AssertionError, match='not supported'):
+                FEATURES[feature](self.name)
+            return
+        assert FEATURES[feature](self.name) == CELLS.get(feature, 'yes')
+
+    def test_fx_traces_it_alone(self):
+        module = self.randomised()
+        traced = torch.fx.symbolic_trace(module)
+        for size in ((5, 4), (3, 7)):
+            inputs = self.inputs(module, size)
+            torch.testing.assert_close(traced(*inputs), module(*inputs), rtol=0, atol=0)
+        assert [key.rpartition('upsampler.')[2] for key in traced.state_dict()] == list(module.state_dict())
+
     @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
     def test_compiled_under_autocast_it_trains_as_in_eager_mode(self, dtype):
         module = self.randomised(std=0.02)
@@ -388,6 +409,24 @@ class UpsamplerTests:
         for wrong in (guide[0][:, 1:], guide[0][:, :, 1:], guide[0][1:], x):
             with pytest.raises(ValueError, match=rf'expected a guide \(B, {self.channels}, {s}\*H, {s}\*W\) = .*, got the shape'):
                 module(x, wrong)
+
+    def test_names_a_dtype_that_is_not_floating_point(self):
+        module = self.make()
+        x, *guide = self.inputs(module)
+        ones, zeros = torch.ones(self.channels), torch.zeros(self.channels)
+        for change, dtype, remedy in (
+            (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.quint8), 'quint8', r'put a torch\.ao\.quantization\.DeQuantStub before'),
+            (lambda t: torch.quantize_per_channel(t, ones, zeros, 1, torch.qint8), 'qint8', 'put a torch'),
+            (lambda t: t.byte(), 'uint8', 'convert it first'),
+            (lambda t: t.long(), 'int64', 'convert it first'),
+            (lambda t: t > 0, 'bool', 'convert it first'),
+            (lambda t: t.cfloat(), 'complex64', 'convert it first'),
+        ):
+            with pytest.raises(ValueError, match=rf'expected a floating-point map, got torch\.{dtype}: {remedy}'):
+                module(change(x), *guide)
+            if guide:
+                with pytest.raises(ValueError, match=rf'expected a floating-point guide, got torch\.{dtype}: {remedy}'):
+                    module(x, change(guide[0]))
 
     def test_names_what_is_wrong_with_the_arguments(self):
         divisor = type(self.make()).channel_divisor

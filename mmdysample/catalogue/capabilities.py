@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, TypeVar, Union
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ SIZE = (5, 4)
 DTYPES = {'fp64': torch.float64, 'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 YES, NO, UNTRIED = 'yes', 'no', '-'
+
+Result = TypeVar('Result')
 
 
 def make(cfg: UpsampleConfig, channels: int = CHANNELS, scale_factor: int = 2) -> nn.Module:
@@ -37,7 +40,7 @@ def make_inputs(module: nn.Module, size: tuple[int, int] = SIZE, channels: int =
     return (x, guide) if getattr(module, 'guided', False) else (x,)
 
 
-def attempt(action: Callable[[], bool]) -> bool:
+def attempt(action: Callable[[], Result]) -> Union[Result, Literal[False]]:
     """Return the result of an action, or False if it raises; its warnings and output are hidden."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter('ignore')

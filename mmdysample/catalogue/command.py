@@ -7,11 +7,12 @@ from mmdysample.engine.errors import exit_on_error
 from mmdysample.terminal.tables import FORMATS, Row, render
 
 from .published_counts import EXPLAINED, why_counts_differ
-from .upsampler_tables import capability_table, flops_table, name_table, parameters_table
+from .upsampler_tables import capability_table, flops_table, name_table, parameters_table, torch_table
 
 TABLES: dict[str, Callable[[], list[Row]]] = {
     'names': name_table,
     'capabilities': capability_table,
+    'torch': torch_table,
     'flops': flops_table,
     'parameters': parameters_table,
 }
@@ -26,6 +27,7 @@ def main() -> None:
         default='names',
         choices=list(TABLES),
         help='names: names and whether guided, at once (default); capabilities: scales, dtypes, compilation and export, tried one by one; '
+        'torch: function transforms, tracing, quantisation, distributed training and copies, tried one by one; '
         'flops: FLOPs added to SegFormer-B1; parameters: parameters added to three models, both beside the published counts',
     )
     parser.add_argument('--format', default='text', choices=FORMATS)

@@ -9,6 +9,7 @@ from .capabilities import capabilities
 from .flops import CHANNELS, count_multiplications, segformer_multiplications
 from .model_size import count_model, count_parameters
 from .published_counts import published
+from .torch_features import torch_features
 
 # The models of the parameters table by column: the table of the paper and the config.
 COUNTED = {
@@ -38,6 +39,11 @@ def capability_table() -> list[Row]:
             }
         )
     return rows
+
+
+def torch_table() -> list[Row]:
+    """Return a row for each upsampler: what the rest of torch does with it, each of which is tried."""
+    return [{'name': f'`{name}`', **torch_features(name)} for name in progress(list_upsamplers(), 'trying each upsampler')]
 
 
 def flops_table() -> list[Row]:

@@ -1,11 +1,12 @@
 """The base classes of all upsamplers."""
 
 import copy
-from abc import abstractmethod
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Optional
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from mmdysample.frameworks import require
 
@@ -19,7 +20,8 @@ class ShapeError(ValueError):
 class Upsampler(nn.Module):
     """The base class of an upsampling layer from ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``.
 
-    A subclass declares its limits in the class attributes below; by default there are none.
+    A subclass upsamples in its method ``upsample(x)``, which :meth:`forward` calls. It declares its limits in the class attributes below;
+    by default there are none.
 
     Args:
         in_channels: Channels ``C`` of the map.
@@ -38,6 +40,8 @@ class Upsampler(nn.Module):
     #: ``in_channels``, and ``guide_channels`` of a guided upsampler, must be divisible by this number.
     channel_divisor = 1
 
+    upsample: Callable[..., Tensor]
+
     def __init__(self, in_channels: int, scale_factor: int = 2, init_cfg: Any = None) -> None:
         super().__init__()
         if init_cfg:
@@ -50,6 +54,8 @@ class Upsampler(nn.Module):
         self._check_divisor(in_channels=in_channels)
         self.in_channels = in_channels
         self.scale_factor = scale_factor
+        # Eager-mode quantisation leaves such a module in float. Quantised layers take quantised maps only, which other operations refuse.
+        self.qconfig = None
 
     @property
     def name(self) -> str:
@@ -74,10 +80,43 @@ class Upsampler(nn.Module):
             # Weights from a file come last, or the other entries would overwrite them.
             initialize(self, sorted(configs, key=lambda cfg: cfg['type'] == 'Pretrained'))
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Upsample a map. A graph of ``torch.fx`` holds the module as a leaf.
+
+        Args:
+            x: ``(B, C, H, W)``.
+
+        Returns:
+            ``(B, C, s*H, s*W)``, of the dtype of ``x``.
+
+        Raises:
+            ValueError: ``x`` is not a floating-point map; or :class:`ShapeError`, if it is not ``(B, C, H, W)``.
+        """
+        if isinstance(x, Proxy):
+            return self._leaf(x)
+        self.check_map(x)
+        return self.upsample(x)
+
+    @property
+    def upsampler(self) -> 'Upsampler':
+        """The module itself, under the name of the leaf in ``torch.fx.symbolic_trace(module)``."""
+        return self
+
+    def _leaf(self, *inputs: Any) -> Any:
+        """Add a call of this module to a graph of ``torch.fx``, whose tracer cannot follow decisions that depend on a map."""
+        tracer = next(value for value in inputs if isinstance(value, Proxy)).tracer
+        return tracer.create_proxy('call_module', tracer.path_of_module(self) or 'upsampler', inputs, {})  # type: ignore[attr-defined]
+
     def check_map(self, x: Tensor) -> None:
-        """Raise a :class:`ShapeError` unless a map is ``(B, C, H, W)`` with the ``in_channels`` of this module."""
+        """Raise a ValueError unless a map is floating-point and ``(B, C, H, W)`` with the ``in_channels`` of this module."""
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ShapeError(f'{self.name}: expected a map (B, {self.in_channels}, H, W), got the shape {tuple(x.shape)}')
+        self._check_dtype(x, 'map')
+
+    def _check_dtype(self, x: Tensor, role: str) -> None:
+        if not x.is_floating_point():
+            remedy = 'put a torch.ao.quantization.DeQuantStub before this module' if x.is_quantized else 'convert it first'
+            raise ValueError(f'{self.name}: expected a floating-point {role}, got {x.dtype}: {remedy}')
 
     def extra_repr(self) -> str:
         return f'{self.in_channels}, scale_factor={self.scale_factor}'
@@ -91,7 +130,7 @@ class Upsampler(nn.Module):
 class GuidedUpsampler(Upsampler):
     """The base class of an upsampler whose ``forward(x, guide)`` also takes a guide.
 
-    The guide is the finer feature map that the model merges with the result.
+    The guide is the finer feature map that the model merges with the result. A subclass upsamples in its method ``upsample(x, guide)``.
 
     Args:
         in_channels: Channels ``C`` of the map.
@@ -123,13 +162,12 @@ class GuidedUpsampler(Upsampler):
             ``(B, C, s*H, s*W)``, of the dtype of ``x``.
 
         Raises:
-            ShapeError: A ValueError; the map is not ``(B, C, H, W)``, or the guide is missing or not ``(B, C_g, s*H, s*W)``.
+            ValueError: The map or the guide is not floating-point; or :class:`ShapeError`, if the map is not ``(B, C, H, W)``, or the guide
+                is missing or not ``(B, C_g, s*H, s*W)``.
         """
+        if isinstance(x, Proxy) or isinstance(guide, Proxy):
+            return self._leaf(x, guide)
         return self.upsample(x, self._check_guide(x, guide))
-
-    @abstractmethod
-    def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
-        """Upsample a map with the help of a guide; :meth:`forward` has checked the shapes of both."""
 
     def _check_guide(self, x: Tensor, guide: Optional[Tensor]) -> Tensor:
         self.check_map(x)
@@ -141,6 +179,7 @@ class GuidedUpsampler(Upsampler):
             raise ShapeError(
                 f'{self.name}: expected a guide (B, {self.guide_channels}, {s}*H, {s}*W) = {expected}, got the shape {tuple(guide.shape)}'
             )
+        self._check_dtype(guide, 'guide')
         return guide
 
     def extra_repr(self) -> str:

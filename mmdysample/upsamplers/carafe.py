@@ -77,19 +77,8 @@ class CARAFE(Upsampler):
         xavier_uniform(self.channel_compressor)
         normal(self.content_encoder, std=0.001)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Upsample a map.
-
-        Args:
-            x: ``(B, C, H, W)``.
-
-        Returns:
-            ``(B, C, s*H, s*W)``, of the dtype of ``x``.
-
-        Raises:
-            ValueError: ``x`` is not ``(B, C, H, W)``.
-        """
-        self.check_map(x)
+    def upsample(self, x: Tensor) -> Tensor:
+        """Upsample a map; see :meth:`Upsampler.forward` for the shapes."""
         kernels = self.predict_kernels(x).to(x.dtype)
         if has_mmcv_operator(x):
             from mmcv.ops import carafe

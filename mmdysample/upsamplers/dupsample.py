@@ -86,19 +86,8 @@ class DUpsample(Upsampler):
             raise ValueError(f'the matrix must have {expected}, got {tuple(matrix.shape)} in {self.matrix}')
         return matrix
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Upsample a map.
-
-        Args:
-            x: ``(B, C, H, W)``.
-
-        Returns:
-            ``(B, K, s*H, s*W)``, of the dtype of ``x``.
-
-        Raises:
-            ValueError: ``x`` is not ``(B, C, H, W)``.
-        """
-        self.check_map(x)
+    def upsample(self, x: Tensor) -> Tensor:
+        """Upsample a map; the result is ``(B, K, s*H, s*W)``, of the dtype of ``x``."""
         return pixel_shuffle(self.expand(x), self.scale_factor).to(x.dtype)
 
 

@@ -118,19 +118,12 @@ class DySample(DySampleState):
         if self.scope_bias is not None:
             nn.init.zeros_(self.scope_bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Upsample a map.
-
-        Args:
-            x: ``(B, C, H, W)``.
-
-        Returns:
-            ``(B, C, s*H, s*W)``, of the dtype of ``x``.
+    def upsample(self, x: Tensor) -> Tensor:
+        """Upsample a map; see :meth:`Upsampler.forward` for the shapes.
 
         Raises:
-            ValueError: ``x`` is not ``(B, C, H, W)``, or the path ``'fused'`` is forced but not available.
+            ValueError: The path ``'fused'`` is forced but not available.
         """
-        self.check_map(x)
         needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.parameters()))
         path = choose_path(x, scale_factor=self.scale_factor, training=needs_grad, path=self.path)
         if path == 'plain' or self._overrides_offset:

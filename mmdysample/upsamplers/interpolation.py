@@ -55,13 +55,8 @@ class PixelShuffle(Upsampler):
         """Initialise by Xavier's uniform distribution, as mmcv does."""
         xavier_uniform(self.upsample_conv)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Upsample ``(B, C, H, W)`` to ``(B, out_channels, s*H, s*W)``.
-
-        Raises:
-            ValueError: ``x`` is not ``(B, C, H, W)``.
-        """
-        self.check_map(x)
+    def upsample(self, x: Tensor) -> Tensor:
+        """Upsample ``(B, C, H, W)`` to ``(B, out_channels, s*H, s*W)``."""
         return pixel_shuffle(self.upsample_conv(x), self.scale_factor)
 
 

@@ -1,5 +1,6 @@
 import csv
 import io
+import itertools
 import re
 import sys
 
@@ -8,12 +9,12 @@ import torch
 from conftest import ROOT
 from torch import nn
 
-from mmdysample import build_upsampler, list_upsamplers
-from mmdysample.catalogue import capabilities
+from mmdysample import DySample, build_upsampler, list_upsamplers
+from mmdysample.catalogue import capabilities, torch_features
 from mmdysample.catalogue.command import main
 from mmdysample.catalogue.flops import SEGFORMER_STEPS, count_multiplications
 from mmdysample.catalogue.published_counts import published
-from mmdysample.catalogue.upsampler_tables import capability_table, parameters_table
+from mmdysample.catalogue.upsampler_tables import capability_table, parameters_table, torch_table
 from mmdysample.functional import tiles
 from mmdysample.terminal.tables import render
 
@@ -107,3 +108,28 @@ def test_the_table_of_the_documentation_is_the_command_s():
     if torch.cuda.is_available():
         pytest.skip('there is a GPU here, and the table was written without one')
     assert render(capability_table(), 'markdown') in (ROOT / 'docs/upsamplers.md').read_text()
+
+
+@pytest.mark.slow
+def test_the_table_of_torch_is_the_command_s():
+    assert render(torch_table(), 'markdown') in (ROOT / 'docs/upsamplers.md').read_text()
+
+
+def test_a_feature_of_torch_that_fails_is_no(monkeypatch):
+    def wrong(name):
+        raise AssertionError('other numbers')
+
+    def absent(name):
+        raise ModuleNotFoundError("No module named 'torch.distributed.fsdp'")
+
+    monkeypatch.setattr(torch_features, 'FEATURES', {'works': torch_features.copy_deeply, 'fails': wrong, 'cannot be tried': absent})
+    assert torch_features.torch_features('DySample') == {'works': 'yes', 'fails': 'no', 'cannot be tried': '-'}
+
+
+@pytest.mark.parametrize('feature', torch_features.FEATURES)
+def test_wrong_numbers_are_no_feature_of_torch(monkeypatch, feature):
+    """Each feature compares: an upsampler whose outputs differ from call to call has none of them."""
+    calls = itertools.count(1)
+    monkeypatch.setattr(DySample, 'upsample', lambda self, x: next(calls) * x.repeat(1, 1, 2, 2) * self.offset.weight.sum())
+    with pytest.raises(AssertionError):
+        torch_features.FEATURES[feature]('DySample')
