@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent
 FOR_MIM = ('configs', 'tools', 'model-index.yml')
 
 version: dict = {}
-exec((ROOT / 'mmdysample/version.py').read_text(), version)
+exec((ROOT / 'mmdysample/version.py').read_text(encoding='utf-8'), version)
 
 
 class BuildWithMim(build_py):
@@ -56,7 +56,7 @@ def readme_for_index(text: str, repository: str) -> str:
 
 
 # What the command lines read, print and draw with.
-TOOLS = ['adjustText', 'matplotlib', 'prettytable', 'pycocotools', 'pyyaml', 'rich']
+TOOLS = ['adjustText', 'filelock>=3.31.2', 'matplotlib', 'prettytable', 'pycocotools', 'pyyaml', 'rich']
 EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
 # The two stacks own the same package folders (mmcv, mmdet, ...), so neither is forced on the user: choose one extra.
 # ftfy and regex: mmsegmentation 1.2.2 imports them without declaring them.

@@ -20,7 +20,7 @@ ONEDL = {
 UNDECLARED = {'mmseg': ('ftfy', 'regex')}  # mmsegmentation imports these without declaring them
 # The extra of this package that brings each of the other packages, by import name.
 EXTRAS = {
-    **dict.fromkeys(('adjustText', 'matplotlib', 'prettytable', 'pycocotools', 'rich', 'yaml'), 'tools'),
+    **dict.fromkeys(('adjustText', 'filelock', 'matplotlib', 'prettytable', 'pycocotools', 'rich', 'yaml'), 'tools'),
     **dict.fromkeys(('onnx', 'onnxruntime', 'onnxscript'), 'export'),
 }
 

@@ -60,7 +60,11 @@ def main() -> None:
         if not last.trained:
             print('this training was complete already')
         work_dir = Path(config.work_dir)
-        checkpoint = Path((work_dir / 'last_checkpoint').read_text()) if (work_dir / 'last_checkpoint').exists() else 'none was saved'
+        checkpoint = (
+            Path((work_dir / 'last_checkpoint').read_text(encoding='locale'))
+            if (work_dir / 'last_checkpoint').exists()
+            else 'none was saved'
+        )
         print(f'checkpoint: {checkpoint}\nconfig:     {work_dir / Path(args.config).name}\nlog:        {runner.log_dir}')
 
 

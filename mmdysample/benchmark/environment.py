@@ -98,7 +98,7 @@ def cpu_model() -> str:
     """Return the model of the CPU, or its architecture if the model is unknown; nothing that identifies the single machine."""
     cpuinfo = Path('/proc/cpuinfo')
     if cpuinfo.is_file():
-        found = re.search(r'^model name\s*:\s*(.+)$', cpuinfo.read_text(), flags=re.MULTILINE)
+        found = re.search(r'^model name\s*:\s*(.+)$', cpuinfo.read_text(encoding='utf-8'), flags=re.MULTILINE)
         if found:
             return found[1].strip()
     if platform.system() == 'Darwin':

@@ -76,7 +76,7 @@ def ensure_shapes(root: Path, spec: ShapesSpec) -> None:
 
 def _check(root: Path, spec: ShapesSpec) -> None:
     note = root / 'shapes.json'
-    found = json.loads(note.read_text()) if note.exists() else None
+    found = json.loads(note.read_text(encoding='utf-8')) if note.exists() else None
     if found != asdict(spec):
         raise ValueError(
             f'{root} does not hold the Shapes scenes that the config asks for: it holds {found or "something else"}, and the config '
@@ -111,8 +111,8 @@ def _write(root: Path, spec: ShapesSpec) -> None:
         things = range(1, len(THINGS) + 1)
         instances['categories'] = [c for c in panoptic['categories'] if c['id'] in things]
         for kind, content in (('instances', instances), ('panoptic', panoptic)):
-            (root / 'coco/annotations' / f'{kind}_{coco_split}.json').write_text(json.dumps(content))
-    (root / 'shapes.json').write_text(json.dumps(asdict(spec)))
+            (root / 'coco/annotations' / f'{kind}_{coco_split}.json').write_text(json.dumps(content), encoding='utf-8')
+    (root / 'shapes.json').write_text(json.dumps(asdict(spec)), encoding='utf-8')
 
 
 def _ensure_depth(root: Path, spec: ShapesSpec) -> None:

@@ -1,14 +1,16 @@
 """Write result files and lock work directories."""
 
 import errno
-import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
-_held: list[BinaryIO] = []
+from filelock import FileLock, Timeout
+
+# The locks of this process, by file.
+_held: dict[Path, FileLock] = {}
 
 
 @contextmanager
@@ -49,32 +51,22 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
 
 
-def take_lock(file: IO, lock: Callable[[IO, int], object]) -> bool:
-    """Lock a file, unless another process has locked it.
-
-    Args:
-        file: The open file. Closing it releases the lock.
-        lock: ``fcntl.flock``, whose lock child processes inherit, or ``fcntl.lockf``, whose lock they do not.
-
-    Returns:
-        False if another process holds the lock. True otherwise, also on a file system that does not support locks.
-    """
-    try:
-        lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.EACCES, errno.EAGAIN)
-    return True
-
-
 def hold(folder: Path) -> None:
     """Lock a work directory against the trainings of other processes, for the lifetime of this process.
 
+    A file system that does not support locks is no reason not to train: there, nothing is locked.
+
     Raises:
         ValueError: Another process holds the lock.
+        OSError: The file of the lock cannot be written.
     """
-    file = (folder / '.training').open('wb')
-    # lockf, because data loader workers would inherit a flock and hold it for seconds after this process is killed.
-    if not take_lock(file, fcntl.lockf):
-        file.close()
-        raise ValueError(f'another training writes to {folder}: wait until it has ended, or choose another --work-dir')
-    _held.append(file)
+    path = (folder / '.training').resolve()
+    # A soft lock would outlive a training that is killed, and refuse to resume it on another machine.
+    lock = _held.setdefault(path, FileLock(path, fallback_to_soft=False))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ValueError(f'another training writes to {folder}: wait until it has ended, or choose another --work-dir') from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise

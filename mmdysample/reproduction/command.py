@@ -27,7 +27,7 @@ from .lanes import check_gpus, make_lanes
 from .measured import measured
 from .picture import save_picture
 from .plan import DATA, Planned, Settings, folder_name, plan
-from .processes import Execute, execute
+from .processes import Execute, execute, require_posix
 from .slurm import print_jobs
 from .train_all import print_commands, train_all
 from .training import Training, TrainingError
@@ -120,6 +120,7 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
             pending = []
         without_data: list[str] = []
         if pending:
+            require_posix()
             check_gpus(args.gpus)
             pending, without_data = with_data(pending, args.cfg_options or {})
     try:
@@ -186,8 +187,8 @@ def show(table: Table, planned: list[Planned], data: str, out: Path, form: str, 
         out.mkdir(parents=True, exist_ok=True)
         whole = len(planned) == len(table.rows)
         stem = stem if whole else stem.with_name(f'{stem.name}_rows')
-        stem.with_name(f'{stem.name}.md').write_text(report.text(table, full, planned, data, 'markdown') + '\n')
-        stem.with_name(f'{stem.name}.csv').write_text(report.text(table, full, planned, data, 'csv') + '\n')
+        stem.with_name(f'{stem.name}.md').write_text(report.text(table, full, planned, data, 'markdown') + '\n', encoding='utf-8')
+        stem.with_name(f'{stem.name}.csv').write_text(report.text(table, full, planned, data, 'csv') + '\n', encoding='utf-8')
         save_picture(table, planned, data, stem.with_name(f'{stem.name}.png'))
     print(report.text(table, full, planned, data, form), end='\n\n' if form != 'csv' else '\n')
     if write and data == 'shapes' and 'mIoU' in table.metrics:

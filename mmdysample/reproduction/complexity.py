@@ -56,8 +56,8 @@ def show_complexity(table: Table, plans: Sequence[Planned], out: Path, form: str
     texts['csv'] = render(lines, 'csv')
     out.mkdir(parents=True, exist_ok=True)
     stem = table.name if len(plans) == len(table.rows) else f'{table.name}_rows'
-    (out / f'{stem}.md').write_text(f'## {texts["markdown"]}\n')
-    (out / f'{stem}.csv').write_text(f'{texts["csv"]}\n')
+    (out / f'{stem}.md').write_text(f'## {texts["markdown"]}\n', encoding='utf-8')
+    (out / f'{stem}.csv').write_text(f'{texts["csv"]}\n', encoding='utf-8')
     points = figure_points(measured, published_miou)
     if points:
         draw_figure(points, out / f'{stem}.png', f'x{SCALE_FACTOR} upsampling of {"x".join(map(str, SIZE))}', environment.sentence())

@@ -1,6 +1,6 @@
 """Train and test in separate processes. A killed run resumes when the same command is called again."""
 
-import fcntl
+import errno
 import json
 import shlex
 import subprocess
@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Optional
-
-from mmdysample.engine.files import take_lock
+from typing import IO, Optional
 
 from .tools import Tools
 from .training import LOCK, LOG, Training, TrainingError
@@ -25,10 +23,20 @@ Execute = Callable[[Sequence[str], Path, int], int]
 
 def execute(command: Sequence[str], log: Path, held: int) -> int:
     """Run a command, append its output to a file and return the exit code; the process inherits the descriptor ``held``."""
-    with log.open('a') as file:
+    with log.open('a', encoding='utf-8') as file:
         print(f'$ {shlex.join(command)}', file=file, flush=True)
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, pass_fds=[held], check=False)
     return done.returncode
+
+
+def require_posix() -> None:
+    """Raise a ValueError where this module cannot run trainings, because a process cannot inherit a lock there."""
+    try:
+        import fcntl  # noqa: F401
+    except ImportError:
+        raise ValueError(
+            'training several models needs Linux or macOS: on Windows, use WSL, or train each model with tools/train.py'
+        ) from None
 
 
 def complete(training: Training, tools: Tools, execute: Execute = execute, stopped: Optional[Event] = None) -> dict[str, float]:
@@ -68,13 +76,28 @@ def complete(training: Training, tools: Tools, execute: Execute = execute, stopp
 @contextmanager
 def _alone(training: Training, stopped: Event) -> Iterator[int]:
     """Hold the lock of a training. Its processes inherit the lock, because they outlive a killed parent and still write to the folder."""
-    with (training.folder / LOCK).open('w') as file:
-        if not take_lock(file, fcntl.flock):
+    with (training.folder / LOCK).open('wb') as file:
+        if not _take_lock(file):
             print(f'waiting: another process is writing to {training.folder}', file=sys.stderr)
-        while not take_lock(file, fcntl.flock):
+        while not _take_lock(file):
             if stopped.wait(POLL):
                 raise TrainingError(f'another process is writing to {training.folder}')
         yield file.fileno()
+
+
+def _take_lock(file: IO) -> bool:
+    """Lock an open file, unless another process has locked it; processes to which the file is passed inherit the lock.
+
+    Returns:
+        False if another process holds the lock. True otherwise, also on a file system that does not support locks.
+    """
+    import fcntl  # missing on Windows
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
+    return True
 
 
 def _run(training: Training, command: list[str], execute: Execute, held: int) -> float:
@@ -88,7 +111,7 @@ def _run(training: Training, command: list[str], execute: Execute, held: int) ->
 
 
 def _last_words(log: Path) -> str:
-    lines = log.read_text(errors='replace').splitlines() if log.is_file() else []
+    lines = log.read_text(encoding='utf-8', errors='replace').splitlines() if log.is_file() else []
     said = [line.strip() for line in lines if line.strip()]
     return said[-1] if said else 'it printed nothing'
 
@@ -98,4 +121,4 @@ def _tested(folder: Path) -> dict[str, float]:
     files = sorted(folder.glob('test/*/*.json'), key=lambda file: file.stat().st_mtime)
     if not files:
         raise TrainingError(f'test.py left no metrics in {folder / "test"}')
-    return {key: value for key, value in json.loads(files[-1].read_text()).items() if isinstance(value, (int, float))}
+    return {key: value for key, value in json.loads(files[-1].read_text(encoding='utf-8')).items() if isinstance(value, (int, float))}

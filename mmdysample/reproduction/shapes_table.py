@@ -16,7 +16,7 @@ from mmdysample.engine.errors import exit_on_error
 from mmdysample.engine.options import KeptOptions, positive
 from mmdysample.terminal.tables import FORMATS, Row, render
 
-from .processes import Execute, execute
+from .processes import Execute, execute, require_posix
 from .tools import Tools
 from .train_all import print_commands, train_all
 from .training import Training, digest
@@ -79,8 +79,8 @@ def _value(training: Training, metric: Metric) -> str:
 def write(rows: list[Row], out: Path) -> None:
     """Write the table as Markdown with the note, and as CSV."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / 'table.md').write_text(f'{render(rows, "markdown", LEFT)}\n\n{NOTE}\n')
-    (out / 'table.csv').write_text(f'{render(rows, "csv")}\n')
+    (out / 'table.md').write_text(f'{render(rows, "markdown", LEFT)}\n\n{NOTE}\n', encoding='utf-8')
+    (out / 'table.csv').write_text(f'{render(rows, "csv")}\n', encoding='utf-8')
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -134,6 +134,8 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
             for training in pending:
                 print_commands(training, tools)
             return 0
+        if pending:
+            require_posix()
         out.mkdir(parents=True, exist_ok=True)
     try:
         failures = train_all(pending, [tools] * args.jobs, execute) if pending else []

@@ -89,7 +89,7 @@ class Training:
 
     def seconds_per_step(self) -> Optional[float]:
         """Return the median time in seconds of a training step with its data loading, from the logs of all runs; None without logs."""
-        lines = [line for log in self.folder.glob('*/vis_data/scalars.json') for line in log.read_text().splitlines()]
+        lines = [line for log in self.folder.glob('*/vis_data/scalars.json') for line in log.read_text(encoding='utf-8').splitlines()]
         entries = [json.loads(line) for line in lines if line.endswith('}')]  # the log of a killed run may end within a line
         times = [entry['time'] for entry in entries if 'loss' in entry and 'time' in entry]
         return statistics.median(times) if times else None
@@ -103,7 +103,7 @@ class Training:
         path = self.folder / NOTE
         if path.is_file():
             try:
-                note = json.loads(path.read_text())
+                note = json.loads(path.read_text(encoding='utf-8'))
                 found = note['digest']
             except (ValueError, TypeError, KeyError):
                 raise ValueError(f'{path} is damaged: remove {self.folder}, or choose another --out') from None
@@ -119,7 +119,8 @@ class Training:
     def write_note(self, **content: Any) -> None:
         """Write the note atomically, with the config, the upsampler, the digest and this content."""
         draft = self.folder / f'{NOTE}.tmp'
-        draft.write_text(json.dumps({'config': str(self.config), 'upsampler': self.upsampler, 'digest': self.digest, **content}, indent=1))
+        note = {'config': str(self.config), 'upsampler': self.upsampler, 'digest': self.digest, **content}
+        draft.write_text(json.dumps(note, indent=1), encoding='utf-8')
         draft.replace(self.folder / NOTE)
 
     @property

@@ -219,6 +219,14 @@ def test_a_file_system_without_locks_is_not_waited_for(tmp_path, monkeypatch):
     assert complete(training(tmp_path), Tools(ROOT / 'tools', 1), Stub()) == FOUND
 
 
+def test_without_locks_of_posix_it_names_what_it_needs(call, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'fcntl', None)
+    stub = Stub()
+    code, _, err = call(stub, '--only', SEGFORMER)
+    assert (code, stub.told) == (2, [])
+    assert err.strip().splitlines()[-1].startswith('error: training several models needs Linux or macOS: on Windows, use WSL')
+
+
 def test_waiting_can_be_interrupted(call, held, monkeypatch):
     def interrupted(futures):
         raise KeyboardInterrupt
