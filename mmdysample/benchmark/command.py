@@ -8,6 +8,8 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from mmdysample.catalogue.twins import BASELINE, find_configs
 from mmdysample.engine.errors import exit_on_error
 from mmdysample.engine.upsampler import parse_upsampler
@@ -16,14 +18,17 @@ from mmdysample.terminal.tables import Row, render
 from mmdysample.upsamplers import list_upsamplers
 from mmdysample.upsamplers.builder import resolve
 
+from .blocks import block_table, measure_blocks, verdict
 from .environment import Environment
 from .figure import draw_figure, figure_points
-from .files import PICTURE, formulation_columns, model_columns, new_results, to_csv, upsampler_columns
+from .files import PICTURE, block_columns, formulation_columns, model_columns, new_results, to_csv, upsampler_columns
 from .formulations import SIZES, measure_formulations
+from .gpu import run_gpu
 from .models import UPSAMPLERS, measure_models
 from .options import make_parser
 from .published import published_miou
 from .report import (
+    BLOCKS_NOTE,
     FIGURE_NOTE,
     FORMULATIONS_NOTE,
     IN_THE_FIGURE,
@@ -122,6 +127,24 @@ def run_textbook(args: argparse.Namespace, root: Path) -> int:
     return 0
 
 
+def run_blocks(args: argparse.Namespace, root: Path) -> int:
+    """Measure block sizes of the kernels, print the fastest beside those in use, and save a CSV for each dtype."""
+    if not torch.cuda.is_available():
+        raise ValueError('blocks times the kernels on a GPU, but torch sees none')
+    environments = [Environment.here('cuda', dtype) for dtype in ('float32', 'float16')]
+    rows, paths = [], []
+    for environment in environments:
+        with new_results(Path(args.out), f'blocks_{environment.file_name}') as (file, path):
+            measured = measure_blocks(environment)
+            file.write(to_csv([block_columns(row) for row in measured], environment).encode())
+        rows += measured
+        paths.append(str(path))
+    table = block_table(rows)
+    _print(table, 'block sizes', replace(environments[0], dtype='float32 and float16'), BLOCKS_NOTE, args.format)
+    _print_beside(f'written: {" and ".join(paths)}\n{verdict(table)}', args.format)
+    return 0
+
+
 def _print(cells: list[Row], title: str, environment: Environment, note: str, form: str) -> None:
     _print_beside(f'{title}; {environment.sentence()}', form)
     print(render(cells, form, [column for column in LEFT if column in cells[0]]))
@@ -134,7 +157,7 @@ def _print_beside(text: str, form: str) -> None:
         print(text)
 
 
-RUNS = {'upsamplers': run_upsamplers, 'models': run_models, 'textbook': run_textbook}
+RUNS = {'upsamplers': run_upsamplers, 'models': run_models, 'textbook': run_textbook, 'blocks': run_blocks, 'gpu': run_gpu}
 
 
 def main(root: Path, arguments: Sequence[str]) -> int:

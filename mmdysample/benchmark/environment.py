@@ -70,9 +70,13 @@ class Environment:
     @property
     def file_name(self) -> str:
         """A name for files without a suffix, such as ``nvidia-geforce-rtx-3090_torch2.13.0_cuda_float32``."""
+        return '_'.join((self.machine_name, self.device, *self._precision()))
+
+    @property
+    def machine_name(self) -> str:
+        """The part of ``file_name`` for results of several dtypes, such as ``nvidia-geforce-rtx-3090_torch2.13.0``."""
         machine = re.sub(r'[^a-z0-9.]+', '-', FRILLS.sub(' ', self.machine).lower()).strip('-.') or 'unknown'
-        version = self.torch.split('+')[0]
-        return '_'.join((machine, f'torch{version}', self.device, *self._precision()))
+        return f'{machine}_torch{self.torch.split("+")[0]}'
 
     def sentence(self) -> str:
         """Return a line that describes the environment, for the text beside a table."""

@@ -11,6 +11,7 @@ from typing import BinaryIO, Union
 
 from mmdysample.engine.files import new_file
 
+from .blocks import MeasuredBlock
 from .environment import Environment
 from .formulations import MeasuredFormulation
 from .models import MeasuredModel
@@ -21,6 +22,7 @@ from .upsamplers import Measured
 Value = Union[str, int, float, None]
 
 OUT = 'results/benchmark'
+GPU_OUT = 'docs/benchmark'  # committed with the documentation, which links to it
 PICTURE = '.png'
 
 
@@ -103,6 +105,21 @@ def formulation_columns(measured: MeasuredFormulation) -> dict[str, Value]:
         **timing_columns(measured.time),
         'memory_bytes': measured.memory,
         'default': measured.default,
+        'error': measured.error,
+    }
+
+
+def block_columns(measured: MeasuredBlock) -> dict[str, Value]:
+    """Return the columns of a block size of a kernel."""
+    pixels, channels = measured.block
+    return {
+        'name': measured.kernel,
+        'format': measured.format,
+        'size': 'x'.join(map(str, measured.size)),
+        'pixels': pixels,
+        'channels': channels,
+        'in_use': measured.in_use,
+        **timing_columns(measured.time),
         'error': measured.error,
     }
 

@@ -7,7 +7,7 @@ from mmdysample.engine.options import positive
 from mmdysample.terminal.tables import FORMATS
 
 from .environment import DEVICES, DTYPES
-from .files import OUT
+from .files import GPU_OUT, OUT
 from .formulations import ROUNDS as FORMULATION_ROUNDS
 from .formulations import SIZES
 from .models import UPSAMPLERS
@@ -42,9 +42,9 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line, with a subcommand for each benchmark."""
     parser = argparse.ArgumentParser(
         description='Measure the cost of upsamplers: alone (upsamplers, the default), in the models of configs/ (models), or of all '
-        'formulations of DySample (textbook).'
+        'formulations of DySample (textbook). Time block sizes of the kernels (blocks), or do everything that waits for a GPU (gpu).'
     )
-    commands = parser.add_subparsers(dest='what', required=True, metavar='{upsamplers,models,textbook}')
+    commands = parser.add_subparsers(dest='what', required=True, metavar='{upsamplers,models,textbook,blocks,gpu}')
 
     alone = commands.add_parser('upsamplers', description='Latency, peak memory, parameters and FLOPs of each upsampler.', help='alone')
     alone.add_argument(
@@ -92,6 +92,20 @@ def make_parser() -> argparse.ArgumentParser:
         '--dtype', nargs='+', default=['float32', 'bfloat16'], choices=list(DTYPES), help='one or more (default: float32 bfloat16)'
     )
     _add_output(textbook, 'the CSV of each dtype')
+
+    blocks = commands.add_parser(
+        'blocks', description='Block sizes of the kernels: the fastest on this GPU, beside those in use.', help='block sizes of the kernels'
+    )
+    _add_output(blocks, 'the CSV of each dtype')
+
+    gpu = commands.add_parser(
+        'gpu',
+        description='Everything that waits for a GPU: the tests of the kernels, every upsampler on CUDA, a training in mixed precision, '
+        'peak memory, the textbook table and block sizes. One line for each says whether it passed; the exit code is 1 if any failed. '
+        'Without a GPU, each step goes as far as it can on a CPU, and nothing is written.',
+        help='everything that waits for a GPU',
+    )
+    gpu.add_argument('--out', default=GPU_OUT, metavar='DIR', help=f'folder for the results on a GPU (default: {GPU_OUT})')
     return parser
 
 

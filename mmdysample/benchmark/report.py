@@ -17,7 +17,7 @@ from .timing import FLUSHED_BYTES, Timing
 from .upsamplers import REFERENCE, Measured
 
 SHORT = {'forward': 'fwd', 'forward + backward': 'fwd+bwd'}
-LEFT = ('size', 'dtype', 'pass', 'name', 'upsampler', 'target', 'failed')
+LEFT = ('size', 'dtype', 'pass', 'name', 'upsampler', 'format', 'target', 'failed')
 MIB = 2**20
 IN_THE_FIGURE = "in the paper's figure"
 
@@ -34,6 +34,10 @@ FORMULATIONS_NOTE = f"""\
 Forward: inference; forward + backward: in training mode, with gradients of the map and all parameters. *: the path that DySample
 takes by default. {FLOOR}: the time for the bytes that must move ({FORMULA}),
 at the speed of a copy between two tensors of the size of y, which is measured in the same rounds."""
+
+BLOCKS_NOTE = """\
+Pixels x channels that a program processes at once, BLOCKS in mmdysample/functional/kernels/launch.py. Ratios of times are geometric means
+over all sizes and dtypes. gather_gradient computes the gradient of the map under deterministic algorithms; its time includes a sort."""
 
 
 def upsampler_table(rows: Sequence[Measured], size: tuple[int, ...], scale_factor: int) -> list[Row]:
