@@ -47,6 +47,22 @@ class Stop:
         return x.shape[1] == self.channels and mode == self.mode and (not self.ratio or fits(self.ratio, x.shape[2:], target))
 
 
+class Unseen:
+    """A context without torch function modes.
+
+    ``torch._C.DisableTorchFunction`` is such a context too, but ``torch.compile`` cannot trace it before torch 2.8.
+    """
+
+    def __enter__(self) -> None:
+        self.modes: list[Any] = []
+        while torch._C._len_torch_function_stack():
+            self.modes.append(torch._C._pop_torch_function_stack())
+
+    def __exit__(self, *_: Any) -> None:
+        for mode in reversed(self.modes):
+            torch._C._push_on_torch_function_stack(mode)
+
+
 class Routing(TorchFunctionMode):
     """A torch function mode that redirects the calls of one run of a module to its upsamplers, in the order of the stops.
 
@@ -65,7 +81,7 @@ class Routing(TorchFunctionMode):
         if func is not F.interpolate:
             return func(*args, **kwargs)
         # Hide the call from the routing of a module around this one, because an upsampler may call F.interpolate itself.
-        with torch._C.DisableTorchFunction():
+        with Unseen():
             return self._route(*args, **kwargs)
 
     def _route(self, x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = 'nearest', *args: Any, **kwargs: Any) -> Tensor:

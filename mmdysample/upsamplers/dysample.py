@@ -200,8 +200,16 @@ class DySample(DySampleState):
 def _is_bare(conv: nn.Module) -> bool:
     """Return True for an unmodified ``nn.Conv2d`` without hooks, of its own or global: only then may its weights be used directly."""
     hooks = (conv._forward_hooks, conv._forward_pre_hooks, conv._backward_hooks, conv._backward_pre_hooks)
+    # The four that nn.Module.__call__ reads; torch before 2.8 has no function that asks for all.
+    every = nn.modules.module
+    global_hooks = (
+        every._global_forward_hooks,
+        every._global_forward_pre_hooks,
+        every._global_backward_hooks,
+        every._global_backward_pre_hooks,
+    )
     unmodified = type(conv) is nn.Conv2d and 'forward' not in conv.__dict__
-    return unmodified and not any(hooks) and not nn.modules.module._has_any_global_hook()
+    return unmodified and not any(hooks) and not any(global_hooks)
 
 
 @register_upsampler('DySample+')
