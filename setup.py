@@ -98,6 +98,7 @@ setup(
         'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',
         'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
         'Topic :: Scientific/Engineering :: Image Recognition',
         'Typing :: Typed',
@@ -105,7 +106,7 @@ setup(
     packages=find_packages(include=['mmdysample', 'mmdysample.*']),
     package_data={'mmdysample': ['py.typed'], 'mmdysample.paper': ['*.yaml']},
     python_requires='>=3.10',
-    install_requires=['torch>=2.4', 'numpy', 'packaging'],
+    install_requires=['torch>=2.6', 'numpy', 'packaging'],
     extras_require={
         **STACKS,
         'tools': TOOLS,

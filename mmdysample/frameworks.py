@@ -6,8 +6,8 @@ from importlib.util import find_spec
 
 from packaging.version import Version
 
-# The oldest versions that have the interfaces used here.
-MINIMA = {'mmengine': '0.10.0', 'mmcv': '2.0.1', 'mmdet': '3.1.0', 'mmseg': '1.1.1'}
+# The oldest versions that have the interfaces used here. setup.py asks pip for the same torch, and `make test-oldest` tests it.
+MINIMA = {'torch': '2.6.0', 'mmengine': '0.10.0', 'mmcv': '2.0.1', 'mmdet': '3.1.0', 'mmseg': '1.1.1'}
 
 # The tested versions of the two distributions that share the import names.
 OPENMMLAB = {'mmengine': 'mmengine==0.10.7', 'mmcv': 'mmcv==2.1.0', 'mmdet': 'mmdet==3.3.0', 'mmseg': 'mmsegmentation==1.2.2'}
@@ -29,7 +29,7 @@ def require(framework: str, user: str) -> None:
     """Check that a framework can be imported and is new enough.
 
     Args:
-        framework: ``'mmengine'``, ``'mmcv'``, ``'mmdet'`` or ``'mmseg'``.
+        framework: ``'torch'``, ``'mmengine'``, ``'mmcv'``, ``'mmdet'`` or ``'mmseg'``.
         user: The name of the feature that needs it, for the message.
 
     Raises:
@@ -52,6 +52,8 @@ def require(framework: str, user: str) -> None:
 
 def install_command(framework: str) -> str:
     """Return the command that installs the tested version of the distribution that is installed already, or else of OpenMMLab's."""
+    if framework == 'torch':
+        return f"pip install 'torch>={MINIMA['torch']}'"
     try:
         distribution('onedl-mmengine')
         package = ONEDL[framework]

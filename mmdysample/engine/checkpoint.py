@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.model import is_model_wrapper
-from packaging.version import Version
 from torch import nn
+
+from mmdysample.frameworks import require
 
 from .errors import one_line
 
@@ -48,16 +49,15 @@ def _allowed_globals() -> list[Any]:
 def secure_loading(trust: bool = False) -> None:
     """Make every ``torch.load`` of this process refuse files that hold more than data, also within mmengine, mmdet and mmseg.
 
-    Without this call, mmengine 0.10.7 cannot load its own checkpoints with torch >= 2.6, and onedl-mmengine loads any file.
+    Without this call, mmengine 0.10.7 cannot load its own checkpoints, and onedl-mmengine loads any file.
 
     Args:
         trust: Load every file, which executes any code in it.
 
     Raises:
-        ImportError: torch is older than 2.6.
+        ImportError: torch is older than 2.6.0.
     """
-    if Version(torch.__version__) < Version('2.6'):
-        raise ImportError(f'loading checkpoints safely needs torch >= 2.6, got {torch.__version__}. Run: pip install -U torch')
+    require('torch', 'loading checkpoints safely')
     for name in ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'):
         os.environ.pop(name, None)
     if trust:

@@ -48,6 +48,12 @@ def saved(path, value):
     return path
 
 
+def test_an_old_torch_is_named_with_the_command(monkeypatch):
+    monkeypatch.setattr(torch, '__version__', '2.5.1+cu121')
+    with pytest.raises(ImportError, match=r"safely needs torch >= 2\.6\.0, got 2\.5\.1\+cu121\. Run: pip install 'torch>=2\.6\.0'$"):
+        secure_loading()
+
+
 def test_mmengines_checkpoints_load(tmp_path):
     path = saved(tmp_path / 'epoch_1.pth', content())
     check_checkpoint(path, to_resume=True)
