@@ -65,10 +65,10 @@ class Run:
         """
         log = self.root / LOGS / f'{self.step.replace(" ", "_")}.log'
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open('w') as file, long_progress(self.step, 1, now=lambda: last_line(log)):
+        with log.open('w', encoding='utf-8') as file, long_progress(self.step, 1, now=lambda: last_line(log)):
             command = [sys.executable, '-u', '-W', 'ignore', *arguments]
             done = subprocess.run(command, cwd=self.root, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False)
-        printed = log.read_text(errors='replace')
+        printed = log.read_text(encoding='utf-8', errors='replace')
         if done.returncode:
             errors = re.findall(r'^(?:error|[\w.]+Error): .+', printed, re.MULTILINE)
             reason = f'killed by signal {-done.returncode}' if done.returncode < 0 else errors[-1] if errors else last_line(log)
@@ -82,12 +82,12 @@ class Run:
             before = set(out.glob('*.csv'))
             printed = self.python('tools/benchmark.py', benchmark, *options, '--out', str(out))
             new = sorted(set(out.glob('*.csv')) - before)
-            return printed, [row for path in new for row in csv.DictReader(path.open(newline=''))]
+            return printed, [row for path in new for row in csv.DictReader(path.open(encoding='utf-8', newline=''))]
 
 
 def last_line(log: Path) -> str:
     """Return the last line of a log with any text, or an empty string."""
-    lines = log.read_text(errors='replace').strip().splitlines()
+    lines = log.read_text(encoding='utf-8', errors='replace').strip().splitlines()
     return lines[-1].strip() if lines else ''
 
 
