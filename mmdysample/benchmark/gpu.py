@@ -150,7 +150,7 @@ def textbook_table(run: Run) -> str:
     if not run.gpu:
         raise SkippedError('all formulations but the kernels run, on a tiny map')
     verdicts = re.findall(r'\| +(met|missed|not measured) +\|', printed)
-    return ', '.join(f'{verdicts.count(word)} targets {word}' for word in sorted(set(verdicts)))
+    return f'targets: {", ".join(f"{verdicts.count(word)} {word}" for word in sorted(set(verdicts)))}'
 
 
 def block_sizes(run: Run) -> str:

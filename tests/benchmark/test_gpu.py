@@ -107,7 +107,7 @@ class TestWithGPU:
             f'capabilities: passed: 2 upsamplers on CUDA, each in {FOUR}',
             'AMP training: passed: loss 2.50 1.25',
             'peak memory: passed: DySample trains in 1.25 times the memory of bilinear',
-            'textbook table: passed: 2 targets met, 1 targets missed',
+            'textbook table: passed: targets: 2 met, 1 missed',
             'block sizes: passed: no block size is clearly faster than that in use',
         ]
         path = tmp_path / 'gpu_nvidia-h100-pcie_torch2.13.0.csv'
