@@ -19,6 +19,7 @@ from mmdysample import build_upsampler
 from mmdysample.benchmark.memory import peak_memory
 from mmdysample.benchmark.passes import PASSES, Subject
 from mmdysample.catalogue.torch_features import FEATURES, FLOAT, LEAF
+from mmdysample.upsamplers import Upsampler
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 CELLS = {'fx.symbolic_trace': LEAF, 'eager quantisation': FLOAT, 'quantize_dynamic': FLOAT}
@@ -326,6 +327,8 @@ class UpsamplerTests:
         module = build_upsampler(self.name, np.int64(self.channels), np.int32(2))
         assert type(getattr(module, 'in_channels', 0)) is int
         assert module(*self.inputs(module)).shape == (2, self.channels, 10, 8)
+        if isinstance(module, Upsampler):  # built without the builder, which converts them too
+            assert type(type(module)(np.int64(self.channels)).in_channels) is int
 
     def test_one_pixel_alone(self):
         """A map of one pixel in a batch of one, in training and evaluation."""
