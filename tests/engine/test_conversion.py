@@ -238,7 +238,8 @@ def test_the_same_detections():
         for detector in (model, theirs)
     )
     assert len(expected) > 5
-    assert all(torch.equal(got[key], expected[key]) for key in ('bboxes', 'scores', 'labels'))
+    for key in ('bboxes', 'scores', 'labels'):  # a bias in the convolution rounds otherwise than one that is added to its result
+        torch.testing.assert_close(got[key], expected[key], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
