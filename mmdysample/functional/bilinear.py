@@ -3,13 +3,20 @@
 Points are in normalised coordinates, x before y; the map extends from -1 to 1 (``align_corners=False``).
 """
 
+from functools import partial
+from typing import Any, Optional
+
 import torch
 import torch.nn.functional as F
+from packaging.version import Version
 from torch import Tensor
 
-from .capture import forward_mode, gathers_only
+from .capture import captured, forward_mode, gathers_only, transformed
+from .second_order import differentiable_gradients
 
 PADDING_MODES = ('border', 'zeros')
+#: Whether the gradients of ``grid_sample`` can be differentiated again.
+TWICE_DIFFERENTIABLE = Version(torch.__version__) >= Version('2.12')
 
 
 def sample_bilinear(maps: Tensor, grid: Tensor, padding_mode: str = 'border') -> Tensor:
@@ -29,12 +36,15 @@ def sample_bilinear(maps: Tensor, grid: Tensor, padding_mode: str = 'border') ->
     """
     if padding_mode not in PADDING_MODES:
         raise ValueError(f"padding_mode must be 'border' or 'zeros', got {padding_mode!r}")
-    if gathers_only() or forward_mode():
+    if gathers_only() or forward_mode() or (transformed() and not TWICE_DIFFERENTIABLE):
         return sample_by_gathers(maps, grid, padding_mode)
     if has_no_deterministic_backward(maps.device) and torch.are_deterministic_algorithms_enabled():
         return sample_by_gathers(maps, grid, padding_mode)
     if padding_mode == 'border' and not pads_borders(maps.device):
         return sample_clamped(maps, grid)
+    differentiated = torch.is_grad_enabled() and (maps.requires_grad or grid.requires_grad)
+    if differentiated and not TWICE_DIFFERENTIABLE and not captured():
+        return GridSample.apply(maps, grid, padding_mode)
     return F.grid_sample(maps, grid, mode='bilinear', padding_mode=padding_mode, align_corners=False)
 
 
@@ -66,6 +76,26 @@ def sample_clamped(maps: Tensor, grid: Tensor) -> Tensor:
     # Use hardtanh instead of clamp: at exactly -1 and 1 its gradient is 0, as with border padding, while that of clamp is 1.
     inside = F.hardtanh(torch.stack(stretched, dim=-1))
     return F.grid_sample(maps, inside, mode='bilinear', padding_mode='zeros', align_corners=True)
+
+
+class GridSample(torch.autograd.Function):
+    """``grid_sample`` for torch before 2.12, where the second derivatives are those of :func:`sample_by_gathers`."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, grid: Tensor, padding_mode: str) -> Tensor:
+        ctx.save_for_backward(maps, grid)
+        ctx.padding_mode = padding_mode
+        return F.grid_sample(maps, grid, mode='bilinear', padding_mode=padding_mode, align_corners=False)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+        needed = ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled():
+            function = partial(sample_by_gathers, padding_mode=ctx.padding_mode)
+            return *differentiable_gradients(function, ctx.saved_tensors, needed, grad), None
+        numbers = 0, ('zeros', 'border').index(ctx.padding_mode)  # bilinear, and the padding mode, as aten counts them
+        grads = torch.ops.aten.grid_sampler_2d_backward(grad, *ctx.saved_tensors, *numbers, False, list(needed))
+        return *(g if need else None for g, need in zip(grads, needed)), None
 
 
 def sample_by_gathers(maps: Tensor, grid: Tensor, padding_mode: str = 'border') -> Tensor:

@@ -1,4 +1,5 @@
 import contextvars
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ SIZES = [(1, 1), (1, 5), (7, 4), (13, 30)]
 def inputs(size, dtype=torch.float64):
     """Points on the map, and near and far beyond it."""
     maps, grid = torch.randn(3, 5, *size, dtype=dtype), torch.randn(3, 6, 11, 2, dtype=dtype) * 1.2
-    grid[0, 1], grid[0, 2] = 1e30, -1e30
+    grid[0, 1], grid[0, 2] = torch.tensor([1e30, -1e30]).to(dtype)
     return maps, grid
 
 
@@ -40,6 +41,24 @@ def test_equals_grid_sample_with_its_gradients(form, size):
     expected = results(lambda *args: F.grid_sample(*args, padding_mode=mode, align_corners=False), maps, grid)
     for ours, theirs in zip(got, expected):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('mode', PADDING_MODES)
+def test_gradients_of_gradients_with_any_torch(monkeypatch, mode):
+    """torch before 2.12 has none of ``grid_sample``."""
+    monkeypatch.setattr(bilinear, 'TWICE_DIFFERENTIABLE', False)
+    maps, grid = (t.requires_grad_() for t in inputs((4, 3)))
+    call = partial(sample_bilinear, padding_mode=mode)
+    torch.testing.assert_close(
+        results(call, maps.detach(), grid.detach()),
+        results(lambda *args: F.grid_sample(*args, padding_mode=mode, align_corners=False), maps.detach(), grid.detach()),
+    )
+    maps, grid = maps[:1, :, :2], grid[:1, :1, 3:6] / 4
+    torch.autograd.gradgradcheck(call, (maps, grid))
+    by_points = torch.func.grad(lambda grid: call(maps, grid).square().sum())
+    twice = torch.func.grad(lambda grid: by_points(grid).square().sum())(grid)
+    (gradient,) = torch.autograd.grad(call(maps, grid).square().sum(), grid, create_graph=True)
+    torch.testing.assert_close(twice, torch.autograd.grad(gradient.square().sum(), grid)[0])
 
 
 @pytest.mark.parametrize('form', FORMS)
