@@ -21,7 +21,7 @@ from mmdysample.benchmark.passes import PASSES, Subject
 from mmdysample.catalogue.torch_features import FEATURES, FLOAT, LEAF
 from mmdysample.upsamplers import Upsampler
 
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 CELLS = {'fx.symbolic_trace': LEAF, 'eager quantisation': FLOAT, 'quantize_dynamic': FLOAT}
 
 
@@ -272,7 +272,7 @@ class UpsamplerTests:
             results.append((y, *torch.autograd.grad(y.float().square().sum(), inputs)))
         assert results[0][0].dtype == results[1][0].dtype
         for expected, got in zip(*results):
-            torch.testing.assert_close(got.float(), expected.float(), rtol=5e-2, atol=5e-2 * expected.abs().max().item())
+            torch.testing.assert_close(got.float(), expected.float(), rtol=1e-1, atol=1e-1 * expected.abs().max().item())
 
     def test_built_on_meta_it_is_initialised_later(self):
         fresh = self.make()

@@ -11,8 +11,6 @@ Both can be compiled, exported, differentiated twice and transformed by ``torch.
 tensor that unfolding would build (1.5 GB in float32 for a 256x120x120 map at x2 with ``k = 5``).
 """
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -43,9 +41,11 @@ def reassemble(x: Tensor, weight: Tensor, scale_factor: int = 2, groups: int = 1
     s = scale_factor
     if groups < 1 or channels % groups:
         raise ValueError(f'channels must be divisible by groups, got {channels=}, {groups=}')
-    k = math.isqrt(weight.shape[1] // groups)
+    k = 1
+    while groups * k * k < weight.shape[1]:  # not math.isqrt, which torch 2.6 cannot compile for dynamic sizes
+        k += 2
     expected = (batch, groups * k * k, s * height, s * width)
-    if k % 2 == 0 or weight.shape != expected:
+    if weight.shape != expected:
         raise ValueError(
             f'weight must have the shape (B, groups*k*k, scale_factor*H, scale_factor*W) with odd k for a map {tuple(x.shape)} with '
             f'{scale_factor=}, {groups=}, got {tuple(weight.shape)}'

@@ -64,4 +64,5 @@ class IndexNet(GuidedUpsampler):
     def upsample(self, x: Tensor, guide: Tensor) -> Tensor:
         """Upsample a map with the index map of its guide; see :meth:`GuidedUpsampler.forward` for the shapes."""
         index = pixel_shuffle(self.index_block(guide), self.scale_factor).sigmoid().to(x.dtype)
-        return F.interpolate(x, scale_factor=self.scale_factor, mode='nearest') * index
+        # A float, because torch 2.6 cannot compile an integer factor for dynamic sizes.
+        return F.interpolate(x, scale_factor=float(self.scale_factor), mode='nearest') * index
