@@ -144,6 +144,17 @@ def test_copies_pickles_and_checkpoints():
     assert type(restore_upsample(twin)) is Decoder
 
 
+def test_an_error_of_an_upsampler_leaves_the_torch_function_modes_as_they_were():
+    model, _ = replaced()
+    model.upsample_modules[0].register_forward_pre_hook(lambda *_: 1 / 0)
+    with torch.device('cpu'):  # such a mode
+        before = torch.overrides._get_current_function_mode_stack()
+        with pytest.raises(ZeroDivisionError):
+            model(*inputs())
+        assert torch.overrides._get_current_function_mode_stack() == before
+    assert len(before) == 1
+
+
 @pytest.mark.parametrize('dynamic', [False, True])
 def test_compiled_in_one_graph(dynamic):
     torch.compiler.reset()
