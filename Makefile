@@ -1,4 +1,4 @@
-# make demo | tasks | pictures | test | test-foreign | lint | docs | bench | gpu    (STACK=openmmlab, the default, or STACK=onedl)
+# make demo | tasks | pictures | test | test-foreign | test-oldest | lint | docs | bench | gpu    (STACK=openmmlab, the default, or STACK=onedl)
 STACK  ?= openmmlab
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
@@ -11,7 +11,7 @@ SHELL  := bash
 .SHELLFLAGS := -o pipefail -c
 
 # Models this small gain little from a second thread. Beside other work, an iteration of two threads took 2 s instead of 0.14 s.
-demo tasks pictures test test-foreign gpu: export OMP_NUM_THREADS ?= 1
+demo tasks pictures test test-foreign test-oldest gpu: export OMP_NUM_THREADS ?= 1
 
 .PHONY: help
 help:
@@ -20,6 +20,7 @@ help:
 	@echo 'make tasks   train and test every experiment on Shapes with interpolation, DySample and DySample+, and print one table'
 	@echo 'make test    run all tests in JOBS=2 processes'
 	@echo 'make foreign, make test-foreign    run, and test, DySample in models of transformers and Ultralytics, in a separate environment'
+	@echo 'make test-oldest    test the core with the oldest torch and Python $(OLDEST_PYTHON), in a separate environment'
 	@echo 'make lint    run ruff, mypy and import-linter'
 	@echo 'make pictures    draw the pictures of the README'
 	@echo 'make docs    build the documentation site; make docs-serve also shows it'
@@ -97,6 +98,22 @@ foreign: $(FOREIGN)/.ready
 .PHONY: test-foreign
 test-foreign: $(FOREIGN)/.ready
 	$(FOREIGN)/bin/python -m pytest tests/test_foreign.py tests/replacement/test_replace.py tests/replacement/test_replace_one_step.py
+
+# The oldest torch that setup.py accepts, beside another Python than that of `make env`. pyenv reads PYENV_VERSION.
+OLDEST        := .venv-oldest
+OLDEST_PYTHON ?= 3.13
+$(OLDEST)/.ready: export PYENV_VERSION := $(OLDEST_PYTHON)
+$(OLDEST)/.ready: setup.py pyproject.toml requirements/oldest.txt
+	@test -x $(OLDEST)/bin/python || for python in python$(OLDEST_PYTHON) "$$(uv python find $(OLDEST_PYTHON) 2>/dev/null)" ''; do \
+		test -n "$$python" || { echo 'found no Python $(OLDEST_PYTHON) with venv: install it, or choose another, such as OLDEST_PYTHON=3.12'; exit 2; }; \
+		"$$python" -c 'import ensurepip' 2>/dev/null && exec "$$python" -m venv $(OLDEST); \
+	done
+	$(OLDEST)/bin/python -m pip install --quiet --requirement requirements/oldest.txt --editable .
+	touch $@
+
+.PHONY: test-oldest
+test-oldest: $(OLDEST)/.ready
+	$(OLDEST)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal tests/functional tests/upsamplers tests/replacement
 
 .PHONY: lint
 lint: env

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 import mmdysample
+from mmdysample.frameworks import MINIMA
 
 pytestmark = pytest.mark.slow
 
@@ -173,6 +175,16 @@ def test_the_tools_of_a_wheel_work_from_where_it_lies(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
     script = tmp_path / 'mmdysample/.mim/tools/train.py'
     assert 'usage: train.py' in call(sys.executable, str(script), '-h', cwd=tmp_path, PYTHONPATH=str(tmp_path))
+
+
+def test_the_oldest_torch_that_pip_accepts_is_the_one_that_is_tested(wheel):
+    """The floor of setup.py, that of the messages, and what ``make test-oldest`` installs."""
+    (metadata,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith('METADATA'))
+    needs = re.findall(r'^Requires-Dist: (.+)$', zipfile.ZipFile(wheel).read(metadata).decode(), re.MULTILINE)
+    (floor,) = next(r for r in map(Requirement, needs) if r.name == 'torch').specifier
+    (tested,) = Requirement(re.search(r'^torch.*', (ROOT / 'requirements/oldest.txt').read_text(), re.MULTILINE)[0]).specifier
+    assert (floor.operator, tested.operator) == ('>=', '==')
+    assert Version(floor.version) == Version(tested.version) == Version(MINIMA['torch'])
 
 
 def test_no_framework_is_forced_on_the_user(wheel):

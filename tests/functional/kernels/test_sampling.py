@@ -334,11 +334,13 @@ def test_operator(dynamic, fused, layout):
 
 
 COMPILE = """
+import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from mmdysample.functional.kernels import launch, sampling
 import torch
 
+BY_NAME = triton.__version__.startswith('3.2.')  # Triton 3.2 keys the constants by their names and takes no types for them
 POINTERS = dict.fromkeys('x offset scope position y grad grad_x grad_offset grad_scope'.split(), '*{}')
 POINTERS |= dict.fromkeys('cell order starts'.split(), '*i32')
 BESIDE = dict(contiguous='x_w y_w o_w s_w g_w', last='x_c y_c o_c s_c g_c', single='height width groups blocks share')
@@ -354,7 +356,8 @@ for layout, ones in BESIDE.items():
             for parameter in kernel.params:
                 name = parameter.name
                 if name in known:
-                    signature[name], constants[parameter.num,] = 'constexpr', known[name]
+                    constants[name if BY_NAME else (parameter.num,)] = known[name]
+                    signature |= {} if BY_NAME else {name: 'constexpr'}
                 elif name in POINTERS:
                     signature[name] = POINTERS[name].format('fp32' if name in ('position', 'grad_x') else dtype)
                 else:
