@@ -6,7 +6,8 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 from mmengine.config import Config
 
-from .check import class_names, is_panoptic, leaves, panoptic_classes, read_coco
+from .coco_file import class_names, is_panoptic, panoptic_classes, read_coco
+from .source import leaves
 
 
 class Split(NamedTuple):

@@ -14,7 +14,8 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DATASETS
 
-from mmdysample.datasets.check import leaves, prepare_data
+from mmdysample.datasets.check import prepare_data
+from mmdysample.datasets.source import leaves
 from mmdysample.engine.errors import one_line, show_traceback
 from mmdysample.engine.model import naming_the_config
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmdysample.datasets.check import prepare_data, read_coco
+from mmdysample.datasets.check import prepare_data
+from mmdysample.datasets.coco_file import read_coco
 from mmdysample.datasets.custom import Split, use_folder
 
 pytest.importorskip('mmdet')
