@@ -7,12 +7,12 @@ from typing import Optional
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 from mmdysample.upsamplers import DUpsample
 
 from .checkpoint import check_checkpoint, checkpoints, latest_complete
 from .model import naming_the_config
+from .runner import Runner
 
 
 def set_work_dir(config: Config, name: str, work_dir: Optional[str], log_to: str = '.') -> None:

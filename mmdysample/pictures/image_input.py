@@ -15,6 +15,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DATASETS
 
 from mmdysample.datasets.check import prepare_data
+from mmdysample.datasets.loading import is_cut_off, name_files, naming_the_dataset
 from mmdysample.datasets.source import leaves
 from mmdysample.engine.errors import one_line, show_traceback
 from mmdysample.engine.model import naming_the_config
@@ -102,15 +103,17 @@ def build_test_set(loaded: LoadedModel) -> Any:
         for step in dataset.get('pipeline', []):
             if _kind(step) == 'LoadAnnotations':
                 step['with_mask'] = True  # configs omit it, because evaluation reads the masks from the annotation file
-    with naming_the_config(config), in_scope(config):
-        return DATASETS.build(dataset)
+    with naming_the_config(config), in_scope(config), naming_the_dataset():
+        built = DATASETS.build(dataset)
+    name_files(built)
+    return built
 
 
 def image_of(loaded: LoadedModel, dataset: Any, index: int) -> ImageInput:
     """Return an image of a test set, with its annotations.
 
     Raises:
-        ValueError: There is no image of that index.
+        ValueError: There is no image of that index, or its files cannot be loaded.
     """
     if not 0 <= index < len(dataset):
         raise ValueError(f'the test set of {loaded.config.filename} has the images 0 to {len(dataset) - 1}, got --index {index}')
@@ -127,10 +130,12 @@ def read_pixels(path: str) -> np.ndarray:
         ``(h, w, 3)``, uint8, RGB.
 
     Raises:
-        ValueError: There is no such file, or mmcv cannot read it.
+        ValueError: There is no such file, it is cut off, or mmcv cannot read it.
     """
     if not Path(path).is_file():
         raise ValueError(f'there is no image {path}')
+    if is_cut_off(path):
+        raise ValueError(f'{path} is cut off: the end of the JPEG image is missing')
     try:
         pixels = mmcv.imread(path)
     except Exception as error:  # each backend of mmcv raises another type
