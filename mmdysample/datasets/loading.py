@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
 
 from .image_files import check_pixels
 
@@ -17,6 +18,18 @@ START, SCAN, END = b'\xff\xd8', 0xDA, b'\xff\xd9'  # JPEG's markers
 
 class DataError(ValueError):
     """Data of the user that cannot be used. The message is one line that names the file."""
+
+
+def build_dataset(config: dict[str, Any]) -> Any:
+    """Build a dataset whose errors name the file; see :func:`name_files`.
+
+    Raises:
+        DataError: The annotations or the folders of the dataset cannot be read.
+    """
+    with naming_the_dataset():
+        dataset = DATASETS.build(config)
+    name_files(dataset)
+    return dataset
 
 
 def name_files(dataset: Any) -> None:

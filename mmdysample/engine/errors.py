@@ -31,7 +31,8 @@ def exit_on_error(kinds: tuple[type[Exception], ...] = (ValueError, ImportError,
     except KeyboardInterrupt as error:
         if show_traceback():
             raise
-        print(f'error: {error or "interrupted"}', file=sys.stderr)
+        if os.environ.get('RANK', '0') == '0':  # the shell interrupts every process of a distributed training
+            print(f'error: {error or "interrupted"}', file=sys.stderr)
         sys.exit(INTERRUPTED)
     except (*kinds, StoppedError) as error:
         if show_traceback():

@@ -15,7 +15,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DATASETS
 
 from mmdysample.datasets.check import prepare_data
-from mmdysample.datasets.loading import is_cut_off, name_files, naming_the_dataset
+from mmdysample.datasets.loading import build_dataset, is_cut_off
 from mmdysample.datasets.source import leaves
 from mmdysample.engine.errors import one_line, show_traceback
 from mmdysample.engine.model import naming_the_config
@@ -103,10 +103,8 @@ def build_test_set(loaded: LoadedModel) -> Any:
         for step in dataset.get('pipeline', []):
             if _kind(step) == 'LoadAnnotations':
                 step['with_mask'] = True  # configs omit it, because evaluation reads the masks from the annotation file
-    with naming_the_config(config), in_scope(config), naming_the_dataset():
-        built = DATASETS.build(dataset)
-    name_files(built)
-    return built
+    with naming_the_config(config), in_scope(config):
+        return build_dataset(dataset)
 
 
 def image_of(loaded: LoadedModel, dataset: Any, index: int) -> ImageInput:
