@@ -9,8 +9,11 @@ from pathlib import Path
 from mmengine.config import Config
 
 from .coco import check_coco
+from .coco_api import use_prepared_coco
+from .coco_file import forget_files
 from .depth_maps import check_depth_maps
 from .findings import Finding, tell
+from .image_files import forget
 from .label_maps import check_label_maps
 from .shapes_writer import ShapesSpec, ensure_shapes
 from .source import Source, sources
@@ -30,7 +33,9 @@ def prepare_data(config: Config, splits: Iterable[str]) -> None:
         ValueError: The data is missing or wrong. The message names the remedy.
     """
     write_shapes(config)
-    tell(check_data(config, splits), f'python tools/check_data.py {os.path.relpath(config.filename)}')
+    tell(check_data(config, splits))
+    if config.get('default_scope') == 'mmdet':
+        use_prepared_coco()
 
 
 def check_data(config: Config, splits: Iterable[str], full: bool = False) -> list[Finding]:
@@ -43,15 +48,19 @@ def check_data(config: Config, splits: Iterable[str], full: bool = False) -> lis
 
     Returns:
         What is wrong or suspicious.
-
-    Raises:
-        ValueError: A folder or an annotation file is missing, so that there is nothing to check.
     """
+    forget()
+    forget_files()
     found: list[Finding] = []
     for source in sources(config, splits):
-        _check_places(source)
-        for check in CHECKS:
-            found += check(source, full)
+        try:
+            _check_places(source)
+            for check in CHECKS:
+                for finding in check(source, full):
+                    if finding not in found:
+                        found.append(finding)
+        except ValueError as error:  # there is nothing to check
+            found.append(Finding('error', None, str(error), count=None))
     return found
 
 

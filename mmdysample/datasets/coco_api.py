@@ -1,4 +1,4 @@
-"""mmdet's COCO classes, with the categories in the order of the classes.
+"""mmdet's COCO classes, with mended annotations, and with the categories in the order of the classes.
 
 mmdet numbers the classes by ``get_cat_ids(cat_names=classes)``, which returns the ids in the order of the file. A file that lists the same
 categories in another order therefore gives each name the boxes of another one, in training as in evaluation.
@@ -6,6 +6,8 @@ categories in another order therefore gives each name the boxes of another one, 
 
 from collections.abc import Sequence
 from typing import Any
+
+from .coco_prepared import Prepared
 
 # pycocotools' arrays of an evaluation, and their axis of categories.
 AXES = {'precision': 2, 'scores': 2, 'recall': 1}
@@ -61,8 +63,11 @@ class EvaluationOrder:
                 self.eval[name] = self.eval[name].take(order, axis=axis)
 
 
-def use_class_order() -> None:
-    """Make the datasets and metrics of mmdet number the classes as their names are ordered in ``metainfo``."""
+def use_prepared_coco() -> None:
+    """Make the datasets and metrics of mmdet, in this process, read what the check of the data has mended.
+
+    They also number the classes as their names are ordered in ``metainfo``.
+    """
     from mmdet.datasets import api_wrappers
     from mmdet.evaluation.metrics import coco_metric, coco_panoptic_metric
     from mmdet.registry import DATASETS
@@ -70,7 +75,9 @@ def use_class_order() -> None:
     if issubclass(api_wrappers.COCO, ClassOrder):
         return
     stock = {name: getattr(api_wrappers, name) for name in ('COCO', 'COCOPanoptic', 'COCOeval', 'COCOevalMP')}
-    ours = {name: type(name, (EvaluationOrder if 'eval' in name else ClassOrder, cls), {}) for name, cls in stock.items()}
+    ours = {
+        name: type(name, ((EvaluationOrder,) if 'eval' in name else (Prepared, ClassOrder)) + (cls,), {}) for name, cls in stock.items()
+    }
     for module in (api_wrappers, coco_metric, coco_panoptic_metric):
         for name, cls in ours.items():
             if hasattr(module, name):

@@ -1,23 +1,145 @@
-"""Read COCO annotation files."""
+"""Read COCO annotation files, each once."""
 
 import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from .coco_categories import mend_categories
+from .coco_json import parse
+from .findings import Finding, Level, short
 
 COCO_KEYS = ('images', 'annotations', 'categories')
+ID_KEYS = ('id', 'image_id', 'category_id')
+Entry = dict[str, Any]
 
 
-def read_coco(path: Path) -> dict:
-    """Return the content of a COCO annotation file.
+@dataclass
+class CocoFile:
+    """A COCO annotation file in memory.
+
+    Args:
+        path: The file.
+        content: Its content, which the checks mend in place.
+        findings: What was found and mended while it was read.
+        readers: How many datasets and evaluators will still take the content.
+    """
+
+    path: Path
+    content: dict[str, Any]
+    findings: list[Finding] = field(default_factory=list)
+    readers: int = 0
+
+    @property
+    def panoptic(self) -> bool:
+        """Whether its annotations are lists of segments."""
+        annotations = self.content['annotations']
+        return bool(annotations) and all('segments_info' in annotation for annotation in annotations)
+
+    def objects(self) -> list[Entry]:
+        """Return its objects: the annotations or, in panoptic files, the segments, each with its ``image_id``."""
+        annotations = self.content['annotations']
+        if not self.panoptic:
+            return annotations
+        for annotation in annotations:
+            for segment in annotation['segments_info']:
+                segment['image_id'] = annotation.get('image_id')  # as mmdet does
+        return [segment for annotation in annotations for segment in annotation['segments_info']]
+
+    def name(self, entry: Entry) -> str:
+        """Return the place of an entry in the file, and the image that it belongs to."""
+        for i, image in enumerate(self.content['images']):
+            if image is entry:
+                return f'images[{i}]' + (f', {image["file_name"]}' if image.get('file_name') else '')
+        owner = next((i.get('file_name') for i in self.content['images'] if i.get('id') == entry.get('image_id')), None)
+        for i, annotation in enumerate(self.content['annotations']):
+            for j, segment in enumerate(annotation.get('segments_info') or ()):
+                if segment is entry:
+                    return f'annotations[{i}].segments_info[{j}]' + (f' of {owner}' if owner else '')
+            if annotation is entry:
+                return f'annotations[{i}]' + (f' of {owner}' if owner else '')
+        return str(entry)[:80]
+
+    def found(self, level: Level, what: str, remedy: str, entries: list[Entry], key: str = '') -> Iterator[Finding]:
+        """Yield a finding about some entries, the first of which is the example, with its value of a key; nothing if there are none."""
+        if entries:
+            value = f', {key}: {json.dumps(entries[0][key])[:60]}' if key in entries[0] else ''
+            yield Finding(level, self.path, what, remedy, len(entries), self.name(entries[0]) + value)
+
+
+# Files that were read for the check. Parsing COCO's training annotations takes seconds, so the dataset takes what the check has parsed.
+_kept: dict[tuple[str, int, int], CocoFile] = {}
+
+
+def read_file(path: Path) -> CocoFile:
+    """Return a COCO annotation file, parsed once until :func:`hand_over` or :func:`forget_files`.
 
     Raises:
-        ValueError: The file is missing, is not JSON, or lacks keys of COCO's format.
+        ValueError: The file is missing, is not JSON, or is not in COCO's format.
     """
     if not path.is_file():
         raise ValueError(f'there is no annotation file {path}')
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f'{path} is not JSON: {error}') from error
+    key = _key(path)
+    if key not in _kept:
+        content, findings = parse(path)
+        check_form(path, content)
+        file = CocoFile(path, content, findings)
+        content['info'] = content.get('info') or {}  # pycocotools 2.0.10 evaluates no file without it
+        file.findings += mend_categories(path, content['categories'], file.objects())
+        _kept[key] = file
+    return _kept[key]
+
+
+def read_coco(path: Path) -> dict[str, Any]:
+    """Return the content of a COCO annotation file, with the categories as they are mended.
+
+    Raises:
+        ValueError: The file is missing, is not JSON, or is not in COCO's format.
+    """
+    content = read_file(path).content
+    return {**content, 'categories': [dict(category) for category in content['categories']]}
+
+
+def hand_over(path: str) -> dict[str, Any] | None:
+    """Return the mended content of a file to a dataset or an evaluator, or None if the file was not checked.
+
+    The last of the readers that the config names takes it out of memory: COCO's training annotations need gigabytes, which a dataset gives
+    back as soon as it has made its list of images.
+    """
+    key = _key(Path(path))
+    file = _kept.get(key)
+    if file is None or not file.readers:
+        return None
+    file.readers -= 1
+    if not file.readers:
+        del _kept[key]
+    # mmdet sorts the categories, or adds some.
+    return {**file.content, 'categories': list(file.content['categories'])}
+
+
+def kept_file(path: Path) -> CocoFile | None:
+    """Return a file if it is in memory, or None."""
+    return _kept.get(_key(path)) if path.is_file() else None
+
+
+def forget_files() -> None:
+    """Forget the files that a check has mended: the next check reads them again."""
+    for key in [key for key, file in _kept.items() if file.readers]:
+        del _kept[key]
+
+
+def _key(path: Path) -> tuple[str, int, int]:
+    stat = path.stat()
+    return os.path.realpath(path), stat.st_size, stat.st_mtime_ns
+
+
+def check_form(path: Path, content: Any) -> None:
+    """Raise ValueError unless a value is an object with lists of objects, as COCO annotations are."""
+    if isinstance(content, list):
+        what = 'predictions' if content and isinstance(content[0], dict) and 'score' in content[0] else 'a list'
+        raise ValueError(f'{path} is not in COCO format: it holds {what}, expected an object with {", ".join(COCO_KEYS)}')
     missing = [key for key in COCO_KEYS if not isinstance(content, dict) or key not in content]
     if missing:
         raise ValueError(f'{path} is not in COCO format: it lacks {", ".join(missing)} (expected {", ".join(COCO_KEYS)})')
@@ -25,12 +147,31 @@ def read_coco(path: Path) -> dict:
     named = isinstance(categories, list) and all(isinstance(category, dict) and 'name' in category for category in categories)
     if not categories or not named:
         raise ValueError(f'{path} is not in COCO format: its categories must be a list of at least one object with a name')
-    return content
+    for key in COCO_KEYS:
+        _check_list(path, key, content[key])
+    for i, annotation in enumerate(content['annotations']):
+        if 'segments_info' in annotation:
+            _check_list(path, f'annotations[{i}].segments_info', annotation['segments_info'])
+    nameless = next((i for i, category in enumerate(categories) if category.get('id') is None), None)
+    if nameless is not None:
+        raise ValueError(f'{path} is not in COCO format: categories[{nameless}] has no id')
 
 
-def short(names: list[str]) -> str:
-    """Return the first names of a list, and how many there are."""
-    return f'{", ".join(names[:5])}, ... ({len(names)})' if len(names) > 5 else ', '.join(names)
+def _check_list(path: Path, name: str, entries: Any) -> None:
+    """Raise ValueError unless a value is a list of objects, whose ids are numbers or texts."""
+    if not isinstance(entries, list):
+        raise ValueError(f'{path} is not in COCO format: {name} is {_kind(entries)}, expected a list')
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise ValueError(f'{path} is not in COCO format: {name}[{i}] is {_kind(entry)}, expected an object')
+        for key in ID_KEYS:
+            if isinstance(entry.get(key), (bool, list, dict)):
+                raise ValueError(f'{path} is not in COCO format: {key} of {name}[{i}] is {_kind(entry[key])}, expected an integer')
+
+
+def _kind(value: Any) -> str:
+    names = {dict: 'an object', list: 'a list', str: 'a text', bool: 'true or false', type(None): 'null'}
+    return names.get(type(value), 'a number')
 
 
 def class_names(dataset: dict) -> list[str]:

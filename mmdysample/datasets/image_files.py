@@ -14,6 +14,7 @@ T = TypeVar('T')
 ORIENTATION = 0x0112  # EXIF's tag
 QUARTER_TURNS = range(5, 9)  # its values that swap width and height
 BITS = {'1': 1, 'I': 32, 'F': 32, **dict.fromkeys(('I;16', 'I;16L', 'I;16B', 'I;16N'), 16)}  # of PIL's modes; 8 for all others
+PROGRAM_FOLDERS = ('@eaDir',)  # thumbnails that a Synology disk keeps beside images, under the images' names
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def listing(folder: Path) -> frozenset[str]:
         Names relative to the folder, with ``/`` between their parts. Empty if there is no such folder.
     """
     names: list[str] = []
-    pending = [('', (os.path.realpath(folder),))]
+    pending: list[tuple[str, tuple[str, ...]]] = [('', (os.path.realpath(folder),))]
     while pending:
         below, parents = pending.pop()
         try:
@@ -59,13 +60,18 @@ def listing(folder: Path) -> frozenset[str]:
         except OSError:
             continue
         for entry in entries:
-            if entry.name.startswith('.'):
+            if is_hidden(entry.name):
                 continue
             if not entry.is_dir():
                 names.append(below + entry.name)
             elif (real := os.path.realpath(entry.path) if entry.is_symlink() else parents[-1] + '/' + entry.name) not in parents:
                 pending.append((f'{below}{entry.name}/', (*parents, real)))
     return frozenset(names)
+
+
+def is_hidden(name: str) -> bool:
+    """Return True if a part of a relative name is hidden, or is a folder in which a program keeps copies of images."""
+    return any(part.startswith('.') or part in PROGRAM_FOLDERS for part in name.replace(os.sep, '/').split('/'))
 
 
 def forget() -> None:
@@ -113,11 +119,8 @@ def _opened(path: Path) -> 'ImageFile':
     try:
         if not path.stat().st_size:
             raise ValueError(f'{path} is an empty file')
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # an aerial image is no attack
-        try:
-            return Image.open(path)  # type: ignore[return-value]
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+        Image.MAX_IMAGE_PIXELS = None  # an aerial image is no attack
+        return Image.open(path)
     except FileNotFoundError as error:
         raise ValueError(f'there is no image {path}') from error
     except (OSError, SyntaxError) as error:

@@ -84,7 +84,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_config(args: argparse.Namespace, splits: Iterable[str], log_to: str = '.') -> Config:
+def read_config(args: argparse.Namespace, splits: Iterable[str], log_to: str = '.', check: bool = True) -> Config:
     """Read the config and apply the shared options to it.
 
     Args:
@@ -92,9 +92,10 @@ def read_config(args: argparse.Namespace, splits: Iterable[str], log_to: str = '
         splits: The splits that will be used, of ``'train'``, ``'val'`` and ``'test'``.
         log_to: The folder within the work directory for the runner's log and its copy of the config. Testing uses another folder than
             training, because users resume and test with the copy that training saved.
+        check: Whether to look at the data, as everything does that uses it.
 
     Returns:
-        The config, whose data is present.
+        The config, whose data is present if it was looked at.
 
     Raises:
         ImportError: The config's framework is not installed.
@@ -119,5 +120,6 @@ def read_config(args: argparse.Namespace, splits: Iterable[str], log_to: str = '
             print(line)
     elif any(value for split in given.values() for value in split):
         raise ValueError('--train-ann, --val-ann, --train-img and --val-img go with --data-root')
-    prepare_data(config, splits)
+    if check:
+        prepare_data(config, splits)
     return config

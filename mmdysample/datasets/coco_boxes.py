@@ -1,0 +1,81 @@
+"""Check the boxes of COCO annotations."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .coco_file import CocoFile
+from .findings import Finding, Level
+from .mending import boxes_of
+
+RARE = 1e-4  # a share of objects that is tolerated: COCO itself has some boxes less than a pixel wide
+SLACK = 1.5  # pixels beyond the image that come from rounding
+MOST = 0.99
+
+
+def image_sizes(file: CocoFile) -> np.ndarray:
+    """Return the width and height of each object's image, ``(N, 2)``, float64; NaN where there is no such image or no size."""
+    sizes = {image['id']: (image.get('width') or np.nan, image.get('height') or np.nan) for image in file.content['images']}
+    found = [sizes.get(a['image_id'], (np.nan, np.nan)) for a in file.objects()]
+    return np.array(found, dtype=np.float64).reshape(-1, 2)
+
+
+def check_boxes(file: CocoFile) -> Iterator[Finding]:
+    """Check that boxes are x, y, width and height in pixels, within their images.
+
+    Yields:
+        What is wrong. If the boxes seem to be given in another form, only this.
+    """
+    objects = file.objects()
+    if not objects:
+        return
+    boxes, sizes = boxes_of(objects), image_sizes(file)
+    (x, y, w, h), (width, height) = boxes.T, sizes.T
+    wrong_form = _other_form(boxes, sizes)
+    if wrong_form:
+        yield Finding('error', file.path, *wrong_form, len(objects), f'{file.name(objects[0])}, bbox: {objects[0]["bbox"]}')
+        return
+
+    def found(level: Level, chosen: np.ndarray, what: str, remedy: str) -> Iterator[Finding]:
+        yield from file.found(level, what, remedy, [objects[i] for i in np.flatnonzero(chosen)], 'bbox')
+
+    negative = (w < 0) | (h < 0)
+    yield from found('error', negative, 'boxes with a negative width or height', 'bbox is x, y, width, height: mend or remove them')
+    thin = ((w < 1) | (h < 1)) & ~negative
+    if thin.sum() > RARE * len(objects):
+        remedy = 'training leaves these objects out, and evaluation counts them as missed: mend or remove them'
+        yield from found('warning', thin, 'boxes less than a pixel wide or high', remedy)
+    outside = ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0)) & ~negative & ~thin
+    remedy = 'training leaves these objects out, and evaluation counts them as missed: mend or remove them'
+    yield from found('warning', outside, 'boxes outside of their image', remedy)
+    beyond = ((x < -SLACK) | (y < -SLACK) | (x + w > width + SLACK) | (y + h > height + SLACK)) & ~negative & ~thin & ~outside
+    if beyond.sum() > RARE * len(objects):
+        remedy = 'bbox is x, y, width, height in pixels of the image: compare'
+        yield from found('warning', beyond, 'boxes that reach beyond their image', remedy)
+    area = np.array([a['area'] for a in objects], dtype=np.float64)
+    large = (area > 2 * w * h + 16) & ~negative & ~thin
+    small = (area < 0.5) & (w * h >= 100)
+    if (large | small).sum() > RARE * len(objects):
+        remedy = 'the AP of small, medium and large objects is computed from area, in pixels of the image: remove it, and it is computed'
+        yield from found('warning', large | small, 'areas that cannot be those of the boxes', remedy)
+
+
+def _other_form(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:
+    """Return what the boxes seem to be if they are not x, y, width and height in pixels, and the remedy."""
+    (x, y, w, h), (width, height) = boxes.T, sizes.T
+    if (boxes <= 1.001).all(1).mean() > MOST and boxes.any() and np.nanmin(sizes, initial=np.inf) > 2:
+        return 'boxes between 0 and 1, as fractions of the image', 'multiply them by the width and height of the image'
+    with np.errstate(invalid='ignore'):
+        beyond = (x + w > width + SLACK) | (y + h > height + SLACK)
+        corners = (w > x) & (h > y) & (w <= width + SLACK) & (h <= height + SLACK)
+        centres = (x >= w / 2 - SLACK) & (y >= h / 2 - SLACK) & (x + w / 2 <= width + SLACK) & (y + h / 2 <= height + SLACK)
+    known = np.isfinite(sizes).all(1)
+    if not known.any() or beyond[known].mean() <= 0.1:
+        return None
+    if corners[known].mean() > MOST:
+        what = f'boxes that seem to be corners x1, y1, x2, y2: as x, y, width, height, {beyond.sum()} of them reach beyond their image'
+        return what, 'write x, y, width, height'
+    if centres[known].mean() > MOST:
+        what = f'boxes that seem to begin with their centre: as x, y, width, height, {beyond.sum()} of them reach beyond their image'
+        return what, 'write the upper left corner, width and height'
+    return None
