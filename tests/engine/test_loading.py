@@ -212,12 +212,12 @@ class Mix(Refuse):
         return super().transform(results)
 
 
-@pytest.mark.parametrize('framework', ['mmdet', 'mmseg'])
-def test_steps_that_mix_images(folder, framework):
+@pytest.mark.parametrize(('framework', 'wrap'), [('mmdet', lambda dataset: dataset), ('mmseg', lambda dataset: ConcatDataset([dataset]))])
+def test_steps_that_mix_images(folder, framework, wrap):
     datasets = pytest.importorskip(f'{framework}.datasets')
     (folder / '3.jpg').write_bytes(b'')
     for name, message in (('1.jpg', r'3\.jpg is an empty file'), ('2.jpg', r'2\.jpg, .*3\.jpg cannot be loaded \(Mix: ValueError')):
-        inner = ConcatDataset([Images(data_root=str(folder), pipeline=[LoadImageFromFile()])])
+        inner = wrap(Images(data_root=str(folder), pipeline=[LoadImageFromFile()]))
         dataset = datasets.MultiImageMixDataset(inner, [dict(type=Mix, name=name)])
         name_files(dataset)
         dataset = pickle.loads(pickle.dumps(dataset))
