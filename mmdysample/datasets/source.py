@@ -7,6 +7,8 @@ from typing import Any, Optional
 
 from mmengine.config import Config
 
+SPLITS = ('train', 'val', 'test')
+
 
 @dataclass(frozen=True)
 class Source:
@@ -16,11 +18,13 @@ class Source:
         config: The whole config.
         split: ``'train'``, ``'val'`` or ``'test'``.
         dataset: The config of the dataset.
+        places: Where the config holds this dataset, such as ``('val_dataloader.dataset', 'test_dataloader.dataset')``.
     """
 
     config: Config
     split: str
     dataset: dict[str, Any]
+    places: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -49,6 +53,22 @@ class Source:
         steps = self.dataset.get('pipeline') or []
         return next((step for step in steps if str(step.get('type')).split('.')[-1] in kinds), {})
 
+    def place(self, *kinds: str) -> str:
+        """Return where the dataset holds the step that :meth:`step` returns, such as ``'pipeline.1'``."""
+        return next(f'pipeline.{i}' for i, step in enumerate(self.dataset['pipeline']) if step is self.step(*kinds))
+
+    def options(self, values: dict[str, Any]) -> str:
+        """Return the ``--cfg-options`` that set values of the dataset, such as ``{'img_suffix': '.png'}``."""
+        return options({f'{place}.{name}': value for place in self.places for name, value in values.items()})
+
+    def update(self, values: dict[str, Any]) -> None:
+        """Set values of the dataset in the config, wherever the config holds it."""
+        for place in self.places:
+            node = self.config
+            for key in place.split('.'):
+                node = node[int(key)] if isinstance(node, (list, tuple)) else node[key]
+            node.update(values)
+
     @property
     def evaluators(self) -> list[dict[str, Any]]:
         """The evaluators of its split."""
@@ -58,21 +78,30 @@ class Source:
 
 def sources(config: Config, splits: Iterable[str]) -> Iterator[Source]:
     """Yield the datasets of some splits, each once: most configs test on their validation data."""
+    found = [(place, d) for split in SPLITS for place, d in located(config.get(f'{split}_dataloader') or {}, f'{split}_dataloader')]
     seen = []
     for split in splits:
         for dataset in leaves(config.get(f'{split}_dataloader') or {}):
             if dataset not in seen:
                 seen.append(dataset)
-                yield Source(config, split, dataset)
+                yield Source(config, split, dataset, tuple(place for place, other in found if other == dataset))
 
 
 def leaves(dataloader: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the configs of the datasets of a data loader that read files, within any wrappers."""
-    pending = [dataloader.get('dataset')]
-    while pending:
-        dataset = pending.pop()
+    for _, dataset in located(dataloader, ''):
+        yield dataset
+
+
+def located(node: dict[str, Any], place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the datasets of :func:`leaves` with their places, which begin with the place of the data loader."""
+    inner = [(f'{place}.dataset', node.get('dataset'))]
+    inner += [(f'{place}.datasets.{i}', dataset) for i, dataset in enumerate(node.get('datasets') or [])]
+    for below, dataset in inner:
         if dataset:
-            inner = [dataset.get('dataset'), *(dataset.get('datasets') or [])]
-            pending += inner
-            if not any(inner):
-                yield dataset
+            yield from located(dataset, below) if dataset.get('dataset') or dataset.get('datasets') else [(below, dataset)]
+
+
+def options(values: dict[str, Any]) -> str:
+    """Return the ``--cfg-options`` that set values of a config."""
+    return '--cfg-options ' + ' '.join(f'{key}={value}' for key, value in values.items())
