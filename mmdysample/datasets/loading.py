@@ -43,7 +43,7 @@ def name_files(dataset: Any) -> None:
             name_files(inner)
     if isinstance(dataset, BaseDataset):
         # The pipeline itself cannot be wrapped for good: mmdet's PipelineSwitchHook replaces it during training.
-        dataset.prepare_data = _Loading(dataset)  # type: ignore[method-assign]
+        dataset.prepare_data = _Loading(dataset)
     elif isinstance(getattr(dataset, 'pipeline', None), list):  # MultiImageMixDataset of mmdet and mmseg
         dataset.pipeline = [_Mixing(step) for step in dataset.pipeline]
 

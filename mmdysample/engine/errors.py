@@ -26,6 +26,7 @@ def exit_on_error(kinds: tuple[type[Exception], ...] = (ValueError, ImportError,
         kinds: The kinds of such errors, beside :class:`StoppedError`. Others are bugs of this package and keep their traceback.
             ``MMDYSAMPLE_TRACEBACK=1`` keeps every traceback.
     """
+    named: tuple[type[Exception], ...] = (*kinds, StoppedError)
     try:
         yield
     except KeyboardInterrupt as error:
@@ -34,7 +35,7 @@ def exit_on_error(kinds: tuple[type[Exception], ...] = (ValueError, ImportError,
         if os.environ.get('RANK', '0') == '0':  # the shell interrupts every process of a distributed training
             print(f'error: {error or "interrupted"}', file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except (*kinds, StoppedError) as error:
+    except named as error:
         if show_traceback():
             raise
         text = explain_missing(error) if isinstance(error, ModuleNotFoundError) else one_line(error)
