@@ -11,6 +11,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 
 from mmdysample.datasets.custom import Split, use_folder
+from mmdysample.datasets.shapes import STUFF, THINGS
 from mmdysample.engine.config import unknown_keys
 from mmdysample.engine.launch import build_runner
 from mmdysample.frameworks import install_command
@@ -57,11 +58,10 @@ def test_everything_in_it_builds(path, shapes, tmp_path, monkeypatch):
     pytest.importorskip(config.default_scope)
     config.work_dir, config.model.backbone.init_cfg = str(tmp_path), None
     layout = 'nyu' if config.model.type == 'DepthEstimator' else 'coco' if config.default_scope == 'mmdet' else 'ade'
-    use_folder(config, str(shapes / layout), {'train': Split(), 'val': Split()})
+    classes = (*THINGS, *STUFF) if layout == 'ade' else None
+    use_folder(config, str(shapes / layout), {'train': Split(), 'val': Split()}, classes)
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)  # which nobody would wait for
-        if config.default_scope == 'mmseg':
-            loader.dataset.img_suffix = '.png'
     runner = build_runner(config, to_train=True)
     schedules = runner.build_param_scheduler(runner.param_schedulers)
     assert len(schedules) == len(config.param_scheduler)
