@@ -11,6 +11,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
 from .image_files import check_pixels
+from .last_file import remember
 
 WHERE = '(MMDYSAMPLE_TRACEBACK=1 shows where)'
 START, SCAN, END = b'\xff\xd8', 0xDA, b'\xff\xd9'  # JPEG's markers
@@ -110,6 +111,7 @@ class _Loading:
         try:
             info = dataset.get_data_info(index)
             files = [value for key, value in info.items() if key.endswith('path') and isinstance(value, str)]
+            remember(_named(files, index))
             for file in filter(_is_cut_off, files):
                 raise DataError(f'{file} is cut off, the end of the JPEG image is missing: replace it, or {self._remedy}')
             # A class with a method of its own, as for videos, needs the index.

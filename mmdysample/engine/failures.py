@@ -6,8 +6,10 @@ from typing import Any, Optional
 
 import torch
 from mmengine.evaluator import BaseMetric
+from mmengine.runner import TestLoop, ValLoop
 from torch import Tensor
 
+from mmdysample.datasets.last_file import last_file
 from mmdysample.datasets.loading import WHERE, DataError, calls
 
 from .errors import one_line
@@ -20,6 +22,8 @@ TOO_SMALL = (
     'Expected more than 1 value per channel',
     'Padding size should be less',
 )
+LABELS = {'gt_sem_seg': 'label map', 'gt_depth_map': 'depth map'}  # by their keys in a sample
+CRASHES = ('Segmentation fault', 'Aborted', 'Floating point exception', 'Illegal instruction')
 OTHER_PROCESS = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe', 'Remote peer')
 
 
@@ -38,17 +42,16 @@ def explain(error: Exception, batch: Any) -> Optional[str]:
         return text
     if memory := _memory(error, text):
         return memory
-    if worker := _worker(text):
+    if worker := _worker(' '.join(map(one_line, _chain(error)))):
         return worker
     if 'in DataLoader worker process' in str(error) or any(function == 'fetch' for _, function in calls(error)):
         return f'a batch cannot be put together ({_named(error, text)}) {WHERE}'
-    owners = [(owner, function) for owner, function in calls(error) if isinstance(owner, BaseMetric)]
-    if owners:
-        metric = type(owners[0][0]).__name__
-        what = ', '.join(_paths(batch)) if any(function == 'process' for _, function in owners) else 'the predictions'
-        return f'{metric} cannot evaluate {what} ({_named(error, text)}) {WHERE}'
+    if evaluation := _evaluation(error, text, batch):
+        return evaluation
     if label := _label(text, batch):
         return label
+    if sizes := _sizes(text, batch):
+        return sizes
     if any(part in text for part in TOO_SMALL):
         return f'the model does not accept {", ".join(_paths(batch))} ({text[:200]}): use larger images {WHERE}'
     return None
@@ -72,14 +75,45 @@ def _worker(text: str) -> Optional[str]:
         return 'the data loader has too little shared memory (/dev/shm): lower num_workers, or start the container with --shm-size=8g'
     if 'Too many open files' in text or 'ancdata' in text:
         return 'the data loader has too many open files: raise the limit (ulimit -n 65536), or lower num_workers'
-    died = re.search(r'DataLoader worker \(pid\(?s?\)? [\d, ]+\) (?:is killed by signal: ([\w ]+)|exited unexpectedly)', text)
-    if died and died[1] in ('Killed', None):
-        return f'the system ended a process of the data loader ({died[1] or "it exited"}), most often for lack of memory: lower num_workers'
-    if died:
+    died = re.search(r'DataLoader worker \(pid(?:\(s\))? (\d+)[\d, ]*\) (?:is killed by signal: ([\w ]+)|exited unexpectedly)', text)
+    if not died:
+        return None
+    file = last_file(int(died[1]))
+    while_ = f' while it loaded {file}' if file else ''
+    if died[2] in CRASHES:
         return (
-            f'a process of the data loader crashed ({died[1]}), most often because of a broken image or mask: '
+            f'a process of the data loader crashed{while_} ({died[2]}), most often because of a broken image or mask: '
             'tools/check_data.py reads every file and names the broken ones'
         )
+    return f'a process of the data loader was ended{while_} ({died[2] or "it exited"}), most often for lack of memory: lower num_workers'
+
+
+def _evaluation(error: Exception, text: str, batch: Any) -> Optional[str]:
+    passed = calls(error)
+    metrics = [(type(owner).__name__, function) for owner, function in passed if isinstance(owner, BaseMetric)]
+    if not metrics:
+        return None
+    what = ', '.join(_paths(batch)) if any(function == 'process' for _, function in metrics) else 'the predictions'
+    loop = next((owner for owner, _ in passed if isinstance(owner, (ValLoop, TestLoop))), None)
+    ann_file = getattr(loop and loop.dataloader.dataset, 'ann_file', None)
+    return f'{metrics[0][0]} cannot evaluate {what}{f" with {ann_file}" if ann_file else ""} ({_named(error, text)}) {WHERE}'
+
+
+def _sizes(text: str, batch: Any) -> Optional[str]:
+    """Name an image whose labels have another size or colours, or images of different sizes, which cannot be put into one batch."""
+    images = batch.get('inputs', ()) if isinstance(batch, dict) else ()
+    inputs = {path: image for path, image in zip(_paths(batch), images) if isinstance(image, Tensor)}
+    if 'image size in a batch should be the same' in text:
+        sizes = {tuple(image.shape[:0:-1]): path for path, image in inputs.items()}
+        named = ', '.join(f'{path}: {width}x{height}' for (width, height), path in sizes.items())
+        return f'the images of a batch differ in size ({named}): set batch_size=1 for this data loader'
+    if 'stack expects each tensor to be equal size' in text:
+        for sample, (path, image) in zip(_samples(batch), inputs.items()):
+            for name, kind in LABELS.items():
+                labels = getattr(getattr(sample, name, None), 'data', None)
+                if isinstance(labels, Tensor) and labels.shape != (1, *image.shape[1:]):
+                    fault = 'another size than the image' if len(labels) == 1 else 'colours, and should have one channel'
+                    return f'the {kind} {sample.get("seg_map_path") or ""} of {path} has {fault}'.replace('  ', ' ')
     return None
 
 
@@ -98,6 +132,13 @@ def _label(text: str, batch: Any) -> Optional[str]:
             path = sample.get('seg_map_path') or sample.get('img_path')
             return f'{path} has the label {found + shift}, which is beyond the classes of the model'
     return None
+
+
+def _chain(error: Optional[BaseException]) -> Iterator[BaseException]:
+    """Yield the causes of an error and then the error itself."""
+    if error is not None:
+        yield from _chain(error.__cause__ or error.__context__)
+        yield error
 
 
 def _samples(batch: Any) -> Iterable[Any]:

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import pickle
 
 import numpy as np
@@ -16,6 +17,7 @@ from mmengine.structures import BaseDataElement, PixelData
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from mmdysample.datasets.last_file import last_file, remember
 from mmdysample.datasets.loading import DataError, is_cut_off, name_files, naming_the_dataset
 from mmdysample.engine.errors import StoppedError, exit_on_error, one_line
 from mmdysample.engine.failures import explain
@@ -378,7 +380,7 @@ def batch_with_label(value):
     sample = BaseDataElement(metainfo=dict(img_path='a.jpg', seg_map_path='a.png', reduce_zero_label=True))
     sample.gt_sem_seg = PixelData(data=torch.tensor([[[0, 255, value]]]))
     fine = sample.clone()
-    fine.set_metainfo(dict(seg_map_path='fine.png'))
+    fine.set_metainfo(dict(img_path='fine.jpg', seg_map_path='fine.png'))
     fine.gt_sem_seg = PixelData(data=torch.tensor([[[0, 255, 1]]]))
     return dict(data_samples=[fine, sample])
 
@@ -396,11 +398,35 @@ def batch_with_label(value):
         (RuntimeError, 'unable to open shared memory object </torch_1_2>: No space left on device (28)', '--shm-size'),
         (RuntimeError, 'DataLoader worker (pid 12) is killed by signal: Segmentation fault. ', 'tools/check_data.py'),
         (RuntimeError, 'received 0 items of ancdata', 'ulimit -n'),
-        (RuntimeError, "input size per channel: (9 x 1). Kernel size: (7 x 7). Kernel size can't be greater than", 'accept a.jpg'),
+        (
+            RuntimeError,
+            "Calculated padded input size per channel: (9 x 1). Kernel size can't be greater than",
+            'accept fine.jpg, a.jpg',
+        ),
     ],
 )
 def test_reasons_beyond_a_file(kind, text, message):
     assert message in explain(kind(text), batch_with_label(7))
+
+
+def test_images_that_do_not_fit_into_one_batch():
+    batch = batch_with_label(1)
+    batch['inputs'] = [torch.zeros(3, 1, 3), torch.zeros(3, 2, 5)]
+    unequal = AssertionError('The image size in a batch should be the same.')
+    assert '(fine.jpg: 3x1, a.jpg: 5x2): set batch_size=1' in explain(unequal, batch)
+    unequal = RuntimeError('stack expects each tensor to be equal size, but got [1, 1, 3] at entry 0')
+    assert 'the label map a.png of a.jpg has another size than the image' in explain(unequal, batch)
+    batch['data_samples'][1].gt_sem_seg = PixelData(data=torch.zeros(2, 5, 3))
+    assert 'the label map a.png of a.jpg has colours' in explain(unequal, batch)
+
+
+def test_the_file_of_a_process_that_died(folder):
+    images(folder)[2]
+    dead = RuntimeError(f'DataLoader worker (pid {os.getpid()}) is killed by signal: Segmentation fault. ')
+    assert f'crashed while it loaded {folder}/2.jpg with' in explain(dead, None)
+    assert last_file(os.getpid() + 64) is None  # it would have the same slot
+    remember('x' * 5000)
+    assert last_file(os.getpid()) == 'x' * len(last_file(os.getpid()))
 
 
 @pytest.mark.parametrize('error', [RuntimeError('mat1 and mat2 shapes cannot be multiplied'), KeyError('neck'), OSError('disk full')])
