@@ -19,14 +19,14 @@ class StoppedError(Exception):
 
 
 @contextmanager
-def exit_on_error(kinds: tuple[type[Exception], ...] = (ValueError, ImportError, OSError, pickle.UnpicklingError)) -> Iterator[None]:
+def exit_on_error(kinds: tuple[type[Exception], ...] = (ValueError, ImportError, OSError)) -> Iterator[None]:
     """Turn an error that names a rule, a value and a remedy into one line on stderr and exit code 2. Ctrl-C gives one line and 130.
 
     Args:
-        kinds: The kinds of such errors, beside :class:`StoppedError`. Others are bugs of this package and keep their traceback.
-            ``MMDYSAMPLE_TRACEBACK=1`` keeps every traceback.
+        kinds: The kinds of such errors, beside :class:`StoppedError` and torch's refusal to load a file. Others are bugs of this package
+            and keep their traceback. ``MMDYSAMPLE_TRACEBACK=1`` keeps every traceback.
     """
-    named: tuple[type[Exception], ...] = (*kinds, StoppedError)
+    named: tuple[type[Exception], ...] = (*kinds, StoppedError, pickle.UnpicklingError)
     try:
         yield
     except KeyboardInterrupt as error:

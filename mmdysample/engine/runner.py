@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader
 from mmdysample.datasets.loading import name_files, naming_the_dataset
 
 from .checkpoint import checkpoints
-from .errors import StoppedError
+from .errors import StoppedError, one_line
 from .failures import explain, of_another_process
+from .pretrained import checked_loading
 
 PATIENCE = 10  # seconds in which the launcher ends this process, if another one has failed
 
@@ -35,6 +36,13 @@ class Runner(StockRunner):
             loader = StockRunner.build_dataloader(dataloader, seed, diff_rank_seed)
         name_files(loader.dataset)
         return loader
+
+    def dump_config(self) -> None:
+        """Do not save the config yet: a run whose weights are refused must leave the config of an earlier run as it is."""
+
+    def write_config(self) -> None:
+        """Save the config in the work directory."""
+        super().dump_config()
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call the hooks, and remember the batch that they are called with."""
@@ -58,6 +66,13 @@ class Runner(StockRunner):
         """
         with self._explaining():
             return super().test()
+
+    def _init_model_weights(self) -> None:
+        try:
+            with checked_loading(self.model):
+                super()._init_model_weights()
+        except ValueError as error:
+            raise StoppedError(one_line(error)) from error
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:

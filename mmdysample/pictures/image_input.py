@@ -12,7 +12,6 @@ import mmcv
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.registry import DATASETS
 
 from mmdysample.datasets.check import prepare_data
 from mmdysample.datasets.loading import build_dataset, is_cut_off
@@ -141,17 +140,6 @@ def read_pixels(path: str) -> np.ndarray:
     if pixels is None:
         raise ValueError(f'mmcv cannot read the image {path}')
     return mmcv.bgr2rgb(pixels)
-
-
-def class_names(config: Config) -> tuple[list[str], Optional[list[Any]]]:
-    """Return the classes of a config's test set and their colours, or None for the colours; the dataset is not read."""
-    dataset = next(leaves(config.get('test_dataloader') or {}), {})
-    with in_scope(config), DATASETS.switch_scope_and_registry(None) as registry:
-        cls = registry.get(dataset['type']) if dataset.get('type') else None
-    meta = {**getattr(cls, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
-    classes, palette = list(meta.get('classes') or ()), meta.get('palette')
-    # A config that names other classes inherits the palette of the dataset's class, whose length does not match.
-    return classes, list(palette) if isinstance(palette, (list, tuple)) and len(palette) == len(classes) else None
 
 
 def _pipeline(config: Config) -> list[dict[str, Any]]:

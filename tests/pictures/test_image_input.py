@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmdysample.engine.classes import class_names
 from mmdysample.engine.config import load_config
-from mmdysample.pictures.image_input import class_names, read_image, read_pixels
+from mmdysample.pictures.image_input import read_image, read_pixels
 from mmdysample.pictures.places import edge_and_flat
 
 
