@@ -37,6 +37,11 @@ def check_heads(config: Config, classes: list[str]) -> Iterator[Finding]:
             yield Finding('error', place, what, remedy if len(classes) == 1 else f'set --cfg-options {binary}')
         elif head['num_classes'] != len(classes):
             wrong[f'{path}.num_classes'] = head['num_classes']
+    for path, node in _nodes(config):
+        weight = node.get('class_weight')
+        if isinstance(weight, (list, tuple)) and len(weight) not in (len(classes), len(classes) + 1):  # Mask2Former's has one for "none"
+            remedy = f'{path}.class_weight needs a weight for each class'
+            yield Finding('error', place, f'weights of classes for the {len(classes)} classes of the data', remedy, len(weight))
     if wrong:
         name, count = next(iter(wrong.items()))
         what = f'heads do not predict the {len(classes)} classes of the data ({short(classes)})'
@@ -65,18 +70,21 @@ def ignored_label(config: Config) -> int:
 
 
 def _heads(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the configs of all heads, within any wrappers, that have a number of classes, with their places in the config."""
+    """Yield the configs of all heads that have a number of classes, with their places in the config."""
+    return ((path, node) for path, node in _nodes(config) if 'num_classes' in node)
+
+
+def _nodes(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield all dicts in the decode heads and auxiliary heads, with their places in the config."""
     model = config.get('model') or {}
-    for name in ('decode_head', 'auxiliary_head'):
-        pending = [(f'model.{name}', model.get(name))]
-        while pending:
-            path, node = pending.pop(0)
-            if isinstance(node, (list, tuple)):
-                pending += [(f'{path}.{i}', part) for i, part in enumerate(node)]
-            elif isinstance(node, dict) and str(node.get('type')).split('.')[-1] not in BOUNDARY_HEADS:
-                if 'num_classes' in node:
-                    yield path, node
-                pending += [(f'{path}.{key}', part) for key, part in node.items()]
+    pending = [(f'model.{name}', model.get(name)) for name in ('decode_head', 'auxiliary_head')]
+    while pending:
+        path, node = pending.pop(0)
+        if isinstance(node, (list, tuple)):
+            pending += [(f'{path}.{i}', part) for i, part in enumerate(node)]
+        elif isinstance(node, dict) and str(node.get('type')).split('.')[-1] not in BOUNDARY_HEADS:
+            yield path, node
+            pending += [(f'{path}.{key}', part) for key, part in node.items()]
 
 
 def _learns_nothing(head: dict[str, Any], classes: int) -> bool:

@@ -17,7 +17,6 @@ from .pairs import Pairs
 
 LOADER = 'LoadDepthAnnotation'
 LOOKED_AT = 24  # depth maps that are read before each training
-PNG, TAIL = b'\x89PNG', 64  # how a file begins, and where its end is looked for
 KEPT = 1_000  # depths of each map
 
 
@@ -79,15 +78,14 @@ def _decoded(path: Path, loader: Any) -> np.ndarray:
     """
     from mmseg.utils import datafrombytes
 
-    stored, content, reason = None, b'', None
     try:
-        content = fileio.get(str(path), loader.backend_args)
-        stored = datafrombytes(content, backend=loader.decode_backend)
+        stored = datafrombytes(fileio.get(str(path), loader.backend_args), backend=loader.decode_backend)
+        reason = None
     except Exception as error:  # each backend raises another type
-        reason = error
-    if path.suffix in IMAGE_ENDINGS and (stored is None or (content.startswith(PNG) and b'IEND' not in content[-TAIL:])):
-        check_pixels(path)  # its message says more, and OpenCV fills what is missing of a file with zeros
+        stored, reason = None, error
     if stored is None:
+        if path.suffix in IMAGE_ENDINGS:
+            check_pixels(path)  # its message says more
         raise ValueError(f'{path} cannot be decoded by {loader.decode_backend}') from reason
     return np.asarray(stored)
 

@@ -1,5 +1,6 @@
 """Check the label maps of semantic segmentation."""
 
+import math
 from collections.abc import Iterator
 
 from .class_counts import check_heads, ignored_label, mend_palette
@@ -11,6 +12,8 @@ from .pairs import Pairs
 from .source import Source
 
 LOADER = 'LoadAnnotations'
+DENSE = 0.75  # of the numbers up to the largest label are labels, if classes were numbered one after another
+MUCH = 0.2  # of the pixels; 0.1 of those of ADE20K have label 0, which means unlabelled there
 FAULTS = {
     'broken': ('cannot be read', 'repair or remove them'),
     'lossy': ('are JPEG files', 'their compression changes labels: save the maps as PNG, from the labels and not from these files'),
@@ -103,8 +106,8 @@ def _remedy_for_colour(pairs: Pairs, reader: LabelReader, seen: LabelsSeen) -> s
 
 def _remedy_for_beyond(pairs: Pairs, reader: LabelReader, seen: LabelsSeen, classes: int) -> str:
     low = int(reader.reduces)
-    high = low + classes - 1
-    remedy = f'the labels of {classes} classes are {low} to {high}: name more in metainfo.classes, or translate the labels'
+    right = f'{low} to {low + classes - 1}' if classes > 1 else low
+    remedy = f'the labels of the classes are {right}: name more in metainfo.classes, or translate the labels'
     if not reader.reduces and seen.values[-1:] == [classes]:
         meaning = 'if they begin at 1' + (' and 0 is unlabelled' if 0 in seen.values else '')
         return f'{meaning}, set {_reduce(pairs, True)}; otherwise {remedy}'
@@ -114,20 +117,22 @@ def _remedy_for_beyond(pairs: Pairs, reader: LabelReader, seen: LabelsSeen, clas
 def _check_meaning(pairs: Pairs, reader: LabelReader, seen: LabelsSeen, classes: list[str]) -> Iterator[Finding]:
     """Find maps whose labels are possible, but look like those of other classes.
 
-    Own classes are numbered without a gap: 0, 1, 2, ... Even two images of ADE20K have labels far apart among its 150.
+    Own classes are numbered without gaps: 0, 1, 2, ... Even two images of ADE20K have labels far apart among its 150.
     """
     labels, count = seen.values, len(classes)
     if seen.faults.get('beyond') or not labels or (labels == [0] and (reader.reduces or seen.pixels[IGNORED])):
         return  # these have an error of their own
-    gapless = labels == list(range(labels[0], labels[-1] + 1))
     used = [label for label in labels if label or not reader.reduces]
-    few = seen.count > 1 and (len(used) == 1 < count or (gapless and labels[0] <= 1 and 3 * len(used) <= count))
+    dense = labels[0] <= 1 and len(labels) >= DENSE * (labels[-1] + 1 - labels[0])  # a class may be missing in these maps
+    few = seen.count > 1 and (len(used) == 1 < count or (dense and 3 * len(used) <= count))
     own = f'name classes of your own with {pairs.source.options({"metainfo.classes": "ground,tree"})} and set num_classes'
     held = _ranges(labels) + (' and 255' if seen.pixels[IGNORED] else '')
-    if reader.reduces and labels[0] == 0 and labels[-1] < count and (gapless or seen.pixels[IGNORED]):
-        what = f'pixels of {_maps(pairs, seen)} have label 0, which reduce_zero_label=True ignores, and the labels are {held}'
+    zeros = seen.pixels[0] / seen.pixels.sum()
+    counted = labels == list(range(labels[-1] + 1)) or seen.pixels[IGNORED] or (dense and zeros > MUCH)
+    if reader.reduces and labels[0] == 0 and labels[-1] < count and counted:
+        what = f'% of the pixels of {_maps(pairs, seen)} have label 0, which reduce_zero_label=True ignores, and the labels are {held}'
         remedy = f'if 0 is a class, set {_reduce(pairs, False)}' + (f', and {own}' if few else '')
-        yield Finding('warning', pairs.maps, what, remedy, int(seen.pixels[0]))
+        yield Finding('warning', pairs.maps, what, remedy, math.ceil(100 * zeros))
     elif few:
         what = f'classes occur in {_maps(pairs, seen)} with the labels {held}, where the config has {short(classes)}'
         yield Finding('warning', pairs.maps, what, f'if this is not meant, {own}', len(used))

@@ -37,7 +37,7 @@ def check_pair_files(pairs: Pairs, full: bool) -> Iterator[Finding]:
     if pairs.mapped and pairs.names:
         yield from _check_maps(pairs)
     yield from _check_sizes(pairs, full)
-    if pairs.source.split != 'train':
+    if any(not place.startswith('train') for place in pairs.source.places):
         yield from _check_overlap(pairs, full)
 
 
@@ -126,7 +126,8 @@ def _remedy_for_missing(pairs: Pairs, stems: list[str], example: str) -> str:
     if fits := _fitting(stems, there):
         if fits[0].lower().endswith(LOSSY_ENDINGS):
             return f'they are {fits[0]} files, whose compression changes the values of a {pairs.kind}: save them as PNG'
-        return f'their names end in {fits[0]}: {_map_option(pairs, fits[0])}'
+        ends = ' or '.join(fits)
+        return f'files of their names end in {ends}: set the right one, as in {_map_option(pairs, fits[0])}'
     if other := next((name for name in there if name.casefold() == example.casefold()), None):
         return f'there is {other}: capital and small letters must be those of the image'
     return f'each image in {pairs.images} needs a {pairs.kind} of its name: add them, or move the images elsewhere'
@@ -183,7 +184,7 @@ def _check_overlap(pairs: Pairs, full: bool) -> Iterator[Finding]:
         else:
             same = _same_content(pairs, folder, full)
         if same:
-            remedy = f'so the metrics are not those of unseen images: choose others for {pairs.source.split}'
+            remedy = 'so the metrics are not those of unseen images: choose others to evaluate on'
             yield Finding('warning', pairs.images, 'images are training images as well', remedy, len(same), same[0])
 
 

@@ -100,7 +100,7 @@ SPOILED = {
     'half': (each(lambda d: d[::2, ::2]), {}, r'error: .*000.png of 24x24 with 000.png of 12x12'),
     'no map': (lambda i, m: (m / '004.png').unlink(), {}, r'error: annotations/train: 1 depth maps are missing \(such as 004.png'),
     'cut off': (
-        lambda i, m: (m / '004.png').write_bytes((m / '004.png').read_bytes()[:60]),
+        lambda i, m: (m / '004.png').write_bytes((m / '004.png').read_bytes()[:-20]),
         {},
         r'error: .*1 of 6 .* cannot be read .*004.png',
     ),

@@ -72,6 +72,12 @@ def in_folders(images, maps):
             (parent / name).rename(parent / 'more' / name)
 
 
+def odd_names(images, maps):
+    for parent in (images, maps):
+        for i, name in enumerate(("it's [1].png", 'a b.png', 'ü#%20.png', '*.png', '-x.png')):
+            (parent / f'{i:03}.png').rename(parent / name)
+
+
 def among(images, maps):
     for path in maps.iterdir():
         shutil.copy(path, images / f'{path.stem}_mask.png')
@@ -85,6 +91,7 @@ SOUND = {
     '16 bits': (each(lambda a: a.astype(np.uint16)), {}),
     '65535 for ignored': (each(lambda a: np.where(a == 1, np.uint16(65535), a.astype(np.uint16)), 0), {}),
     'subfolders': (in_folders, {}),
+    'odd names': (odd_names, {}),
     'a Mac': (beside('._000.png'), {}),
     'a preview of Windows': (beside('Thumbs.db'), {}),
     'copies of Jupyter': (beside('.ipynb_checkpoints/000-checkpoint.png', None), {}),
@@ -111,7 +118,7 @@ SPOILED = {
     ),
     'one more': (keep, FROM_ZERO, r'error: .*: 5 at .*if they begin at 1 and 0 is unlabelled, set .*dataset.reduce_zero_label=True'),
     'from one': (each(lambda a: np.maximum(a, 1)), FROM_ZERO, r'error: .*hold 1 to 5: if they begin at 1, set .*reduce_zero_label=True'),
-    'grey levels': (each(lambda a: a * 50), FROM_ZERO, r'error: .*hold 0, 50, 100, 150, 200, 250: the labels of 5 classes are 0 to 4'),
+    'grey levels': (each(lambda a: a * 50), FROM_ZERO, r'error: .*hold 0, 50, 100, 150, 200, 250: the labels of the classes are 0 to 4'),
     'masks': (each(lambda a: (a > 2).astype(np.uint8) * 255), FROM_ZERO, r'error: .*6 of 6 label maps hold only 0 and 255; .* such as 1'),
     'full masks': (each(lambda a: a * 0 + 255), FROM_ZERO, r'error: .*6 of 6 label maps hold only 255'),
     'masks, 0 ignored': (each(lambda a: (a > 2).astype(np.uint8) * 255), {}, r'error: .*6 of 6 label maps hold only 0 and 255'),
@@ -142,9 +149,10 @@ SPOILED = {
     'own, from zero': (
         each(lambda a: np.maximum(a, 1) - 1),
         {},
-        r'warning: .*576 pixels .* label 0.* are 0 to 4; if 0 is a class, set .*=False',
+        r'warning: .*: 17 % of the pixels .* label 0.* are 0 to 4; if 0 is a class, set .*=False',
     ),
-    'own, 255 ignored': (each(lambda a: a - 1), {}, r'warning: .*pixels of 6 label maps have label 0.* are 0 to 4 and 255'),
+    'own, 255 ignored': (each(lambda a: a - 1), {}, r'warning: .*: 9 % of the pixels of 6 label maps have label 0.* are 0 to 4 and 255'),
+    'own, one not seen': (each(lambda a: np.uint8([0, 1, 2, 2, 4, 0])[a]), {}, r'warning: .*: 59 % .* label 0.* are 0 to 2, 4; if 0'),
     'one class': (
         each(lambda a: a * 0 + 2),
         {},
@@ -181,6 +189,13 @@ SPOILED = {
         lambda i, m: (i / '004.png').rename(i / 'a.png') and (m / '004.png').rename(m / 'A.png'),
         {},
         r'error: .*there is A.png: capital',
+    ),
+    'two kinds of maps': (
+        lambda i, m: [
+            shutil.copy(path, m / f'{path.stem}_grey.png') and path.rename(m / f'{path.stem}_ids.png') for path in list(m.iterdir())
+        ],
+        {},
+        r'error: .*6 label maps are missing .*files of their names end in _grey.png or _ids.png: set the right one',
     ),
     'longer names': (
         rename(1, '_mask.png'),
@@ -247,6 +262,8 @@ def test_images_of_both_splits(tmp_path):
         assert found(config, tmp_path, ('val',), full)[0].startswith(f'warning: images/validation: {count} images are training images')
     config.val_dataloader.dataset.data_prefix = config.train_dataloader.dataset.data_prefix
     assert 'warning: images/training: 6 images are training images' in found(config, tmp_path, ('val',))[0]
+    config.val_dataloader.dataset = config.train_dataloader.dataset
+    assert 'warning: images/training: 6 images are training images' in found(config, tmp_path, ('train', 'val'))[0]
 
 
 def own(**options):
@@ -262,6 +279,10 @@ CONFIGS = {
     'one class': (
         own(data__metainfo=dict(classes=('a',), palette=[]), model__decode_head__num_classes=1),
         r'error: .*use_sigmoid \(model.decode_head\).* name the background as a class too.* model.decode_head.num_classes=2',
+    ),
+    'one class and none': (
+        own(data__metainfo=dict(classes=('a',), palette=[]), model__decode_head__num_classes=1, model__decode_head__loss_cls={}),
+        r'error: .* hold labels beyond the 1 classes',
     ),
     'one channel': (
         own(model__decode_head__out_channels=1),
@@ -292,6 +313,12 @@ def test_every_head_is_checked(tmp_path):
     lines = found(read(SHAPES, folder(tmp_path), model__auxiliary_head=[head, dict(head, type='STDCHead', num_classes=2)]), tmp_path)
     assert len(lines) == 1
     assert lines[0].endswith('model.auxiliary_head.0.num_classes=9); set --cfg-options model.auxiliary_head.0.num_classes=5')
+
+
+def test_weights_of_classes(tmp_path):
+    for count, wrong in ((4, True), (5, False), (6, False), (151, True)):
+        lines = found(read(SHAPES, folder(tmp_path / str(count)), model__decode_head__loss_decode__class_weight=[1.0] * count), tmp_path)
+        assert [f': {count} weights of classes for the 5 classes' in line for line in lines] == [True] * wrong
 
 
 def test_classes_that_a_dataset_does_not_know(tmp_path):
