@@ -125,17 +125,17 @@ def _check_meaning(pairs: Pairs, reader: LabelReader, seen: LabelsSeen, classes:
     used = [label for label in labels if label or not reader.reduces]
     dense = labels[0] <= 1 and len(labels) >= DENSE * (labels[-1] + 1 - labels[0])  # a class may be missing in these maps
     few = seen.count > 1 and (len(used) == 1 < count or (dense and 3 * len(used) <= count))
-    own = f'name classes of your own with {pairs.source.options({"metainfo.classes": "ground,tree"})} and set num_classes'
+    own = f'name the classes with --data-root {pairs.source.root} --classes A,B,C'
     held = _ranges(labels) + (' and 255' if seen.pixels[IGNORED] else '')
     zeros = seen.pixels[0] / seen.pixels.sum()
     counted = labels == list(range(labels[-1] + 1)) or seen.pixels[IGNORED] or (dense and zeros > MUCH)
     if reader.reduces and labels[0] == 0 and labels[-1] < count and counted:
         what = f'% of the pixels of {_maps(pairs, seen)} have label 0, which reduce_zero_label=True ignores, and the labels are {held}'
-        remedy = f'if 0 is a class, set {_reduce(pairs, False)}' + (f', and {own}' if few else '')
+        remedy = f'if 0 is a class, set {_reduce(pairs, False)}' + (f'; if they are classes of your own, {own}' if few else '')
         yield Finding('warning', pairs.maps, what, remedy, math.ceil(100 * zeros))
     elif few:
         what = f'classes occur in {_maps(pairs, seen)} with the labels {held}, where the config has {short(classes)}'
-        yield Finding('warning', pairs.maps, what, f'if this is not meant, {own}', len(used))
+        yield Finding('warning', pairs.maps, what, f'if they are classes of your own, {own}', len(used))
 
 
 def _maps(pairs: Pairs, seen: LabelsSeen) -> str:
