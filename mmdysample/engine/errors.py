@@ -33,7 +33,7 @@ def exit_on_error(kinds: tuple[type[Exception], ...] = (ValueError, ImportError,
         if show_traceback():
             raise
         if os.environ.get('RANK', '0') == '0':  # the shell interrupts every process of a distributed training
-            print(f'error: {error or "interrupted"}', file=sys.stderr)
+            print(f'error: {str(error) or "interrupted"}', file=sys.stderr)
         sys.exit(INTERRUPTED)
     except named as error:
         if show_traceback():

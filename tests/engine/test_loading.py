@@ -376,6 +376,16 @@ def test_ctrl_c_in_training(toy, monkeypatch, capfd):
     assert capfd.readouterr().err.splitlines()[-1] == 'error: interrupted; no checkpoint was saved yet'
 
 
+def test_ctrl_c_elsewhere(capfd, monkeypatch):
+    with pytest.raises(SystemExit, match='130'), exit_on_error():
+        raise KeyboardInterrupt
+    assert capfd.readouterr().err == 'error: interrupted\n'
+    monkeypatch.setenv('RANK', '1')  # the first process has said it
+    with pytest.raises(SystemExit, match='130'), exit_on_error():
+        raise KeyboardInterrupt
+    assert not capfd.readouterr().err
+
+
 def batch_with_label(value):
     sample = BaseDataElement(metainfo=dict(img_path='a.jpg', seg_map_path='a.png', reduce_zero_label=True))
     sample.gt_sem_seg = PixelData(data=torch.tensor([[[0, 255, value]]]))
