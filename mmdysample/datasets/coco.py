@@ -1,7 +1,9 @@
 """Check annotations in COCO's format."""
 
+import filecmp
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,14 @@ from .coco_left import check_left, images_left
 from .coco_masks import check_masks, mend_masks
 from .coco_panoptic import check_segments
 from .findings import Finding
+from .image_files import spread
 from .image_names import check_names, mend_names
 from .mending import mend
 from .source import Source, sources
 
 EVALUATORS = ('CocoMetric', 'CocoPanopticMetric')
 LONG = 100_000  # objects from which the checks are shown by a progress bar
+QUICK = 200  # images of the same name as a training image that are compared with it
 Step = Callable[[], Iterator[Finding]]
 
 
@@ -37,7 +41,7 @@ def check_coco(source: Source, full: bool) -> Iterator[Finding]:
     Raises:
         ValueError: A file cannot be read at all.
     """
-    if source.ann_file is None or 'Coco' not in source.kind:
+    if source.ann_file is None or not reads_coco(source):
         return
     file = read_file(source.ann_file)
     file.readers += max(1, sum(place.startswith(source.split) for place in source.places))
@@ -50,11 +54,30 @@ def check_coco(source: Source, full: bool) -> Iterator[Finding]:
             yield from _check_same_images(file, truth)
 
 
+def reads_coco(source: Source) -> bool:
+    """Return True if a dataset reads annotations in COCO's format as mmdet's ``CocoDataset`` does."""
+    if source.kind in ('CocoDataset', 'CocoPanopticDataset'):
+        return True
+    if source.config.get('default_scope') != 'mmdet':
+        return False
+    from mmdet.datasets import CocoDataset
+    from mmdet.registry import DATASETS
+
+    cls: Any = source.dataset['type'] if isinstance(source.dataset['type'], type) else DATASETS.get(source.dataset['type'])
+    # LVIS and Objects365, for example, have other keys.
+    return isinstance(cls, type) and issubclass(cls, CocoDataset) and cls.load_data_list is CocoDataset.load_data_list
+
+
 def truths(source: Source) -> Iterator[Path]:
     """Yield the annotation files of a split's evaluators."""
     for evaluator in source.evaluators:
         if str(evaluator.get('type')).split('.')[-1] in EVALUATORS and evaluator.get('ann_file'):
             yield Path(evaluator['ann_file'])
+
+
+def image_folder(source: Source) -> Path:
+    """Return the folder of a dataset's images."""
+    return source.folders.get('img') or source.folders.get('img_path') or source.root
 
 
 def _run(file: CocoFile, steps: list[Step]) -> Iterator[Finding]:
@@ -67,19 +90,17 @@ def _check_dataset(file: CocoFile, source: Source, full: bool) -> list[Step]:
     """Return the checks of the file that a dataset reads, in the order in which they build on each other."""
     if is_panoptic(source.dataset):
         panoptic_classes(file.path, file.content)
-    folder = source.folders.get('img') or source.folders.get('img_path') or source.root
+    folder, turned = image_folder(source), _turns(source)
     categories = file.content['categories']
     classes = class_names(source.dataset) or [category['name'] for category in categories]
     chosen = {category['id'] for category in categories if category['name'] in classes}
-    turned = _turns(source)
 
+    @cache
     def used() -> list[dict[str, Any]]:
         return images_left(file, source, chosen)
 
     steps: list[Step] = [
         lambda: check_classes(file.path, categories, classes),
-        lambda: mend_names(file, folder),
-        lambda: mend_sizes(file, folder, turned),
         *_check_entries(file, source, full),
         lambda: check_left(file, source, chosen),
         lambda: check_names(file, folder, used()),
@@ -93,8 +114,11 @@ def _check_dataset(file: CocoFile, source: Source, full: bool) -> list[Step]:
 
 def _check_entries(file: CocoFile, source: Source, full: bool) -> list[Step]:
     """Return the checks of a file by itself."""
+    folder, turned = image_folder(source), _turns(source)
     steps: list[Step] = [
         lambda: iter(file.findings),
+        lambda: mend_names(file, folder),
+        lambda: mend_sizes(file, folder, turned),
         lambda: mend(file),
         lambda: check_category_ids(file.path, file.content['categories'], file.objects()),
         lambda: check_boxes(file),
@@ -126,24 +150,39 @@ def _turns(source: Source) -> bool:
 
 
 def _check_same_images(file: CocoFile, truth: CocoFile) -> Iterator[Finding]:
-    """Check that an evaluator's file has the images of the dataset."""
+    """Check that an evaluator's file has the images of the dataset and, unless one of them is panoptic, the same objects."""
     ours, theirs = ({image['id'] for image in f.content['images']} for f in (file, truth))
     if odd := ours ^ theirs:
         what = f'images that are in only one of this file, which the evaluator reads, and {file.path}, which the dataset reads'
         yield Finding('error', truth.path, what, 'set ann_file of both to the same file', len(odd), f'id {min(odd, key=str)}')
+    elif file.panoptic == truth.panoptic and (file.boxes.shape != truth.boxes.shape or (file.boxes != truth.boxes).any()):
+        text = f'{truth.path}, which the evaluator reads, has other objects than {file.path}, which the dataset reads'
+        yield Finding('warning', None, text, 'set ann_file of both to the same file, unless this is meant', count=None)
 
 
 def _check_leak(file: CocoFile, source: Source, folder: Path) -> Iterator[Finding]:
     """Check that none of the images was trained on, if the training annotations are in memory."""
     if source.split == 'train':
         return
-    names = {os.path.normpath(os.path.join(folder, image['file_name'])) for image in file.content['images']}
+    names = {image['file_name'] for image in file.content['images']}
     for other in sources(source.config, ('train',)):
         train = kept_file(other.ann_file) if other.ann_file else None
-        if train:
-            there = other.folders.get('img') or other.folders.get('img_path') or other.root
-            shared = names & {os.path.normpath(os.path.join(there, str(image.get('file_name')))) for image in train.content['images']}
-            if shared:
-                what = f'of {len(names)} images are among the training images'
-                example = os.path.basename(min(shared))
-                yield Finding('warning', file.path, what, 'scores on them say nothing: use others', len(shared), example)
+        if not train:
+            continue
+        there = image_folder(other)
+        theirs = {str(image.get('file_name')) for image in train.content['images']}
+        if os.path.realpath(folder) == os.path.realpath(there):
+            looked_at, shared = names, names & theirs
+        else:
+            same_name = spread(sorted(names & theirs), QUICK)
+            looked_at, shared = set(same_name), {name for name in same_name if _equal(folder / name, there / name)}
+            theirs = {os.path.normpath(there / name) for name in theirs}
+            shared |= {name for name in names if os.path.normpath(folder / name) in theirs}
+        if shared:
+            what = f'of {max(len(looked_at), len(shared))} images are among the training images'
+            yield Finding('warning', file.path, what, 'scores on them say nothing: use others', len(shared), min(shared))
+
+
+def _equal(one: Path, other: Path) -> bool:
+    """Return True if two files hold the same."""
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)

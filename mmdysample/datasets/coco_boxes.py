@@ -6,18 +6,10 @@ import numpy as np
 
 from .coco_file import CocoFile
 from .findings import Finding, Level
-from .mending import boxes_of
 
 RARE = 1e-4  # a share of objects that is tolerated: COCO itself has some boxes less than a pixel wide
 SLACK = 1.5  # pixels beyond the image that come from rounding
 MOST = 0.99
-
-
-def image_sizes(file: CocoFile) -> np.ndarray:
-    """Return the width and height of each object's image, ``(N, 2)``, float64; NaN where there is no such image or no size."""
-    sizes = {image['id']: (image.get('width') or np.nan, image.get('height') or np.nan) for image in file.content['images']}
-    found = [sizes.get(a['image_id'], (np.nan, np.nan)) for a in file.objects()]
-    return np.array(found, dtype=np.float64).reshape(-1, 2)
 
 
 def check_boxes(file: CocoFile) -> Iterator[Finding]:
@@ -29,7 +21,7 @@ def check_boxes(file: CocoFile) -> Iterator[Finding]:
     objects = file.objects()
     if not objects:
         return
-    boxes, sizes = boxes_of(objects), image_sizes(file)
+    boxes, sizes = file.boxes, file.sizes
     (x, y, w, h), (width, height) = boxes.T, sizes.T
     wrong_form = _other_form(boxes, sizes)
     if wrong_form:

@@ -4,8 +4,12 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .coco_categories import mend_categories
 from .coco_json import parse
@@ -48,6 +52,19 @@ class CocoFile:
                 segment['image_id'] = annotation.get('image_id')  # as mmdet does
         return [segment for annotation in annotations for segment in annotation['segments_info']]
 
+    @cached_property
+    def boxes(self) -> np.ndarray:
+        """The boxes of the objects, ``(N, 4)``, float64: x, y, width, height. To be used only once they are mended."""
+        return boxes_of(self.objects())
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """The width and height of each object's image, ``(N, 2)``, float64; NaN where there is no such image, or no size."""
+        images, objects = self.content['images'], self.objects()
+        table = np.array([(i.get('width') or np.nan, i.get('height') or np.nan) for i in images] + [(np.nan, np.nan)], np.float64)
+        rows = {image['id']: row for row, image in enumerate(images)}
+        return table[np.fromiter((rows.get(a['image_id'], -1) for a in objects), np.int64, len(objects))]
+
     def name(self, entry: Entry) -> str:
         """Return the place of an entry in the file, and the image that it belongs to."""
         for i, image in enumerate(self.content['images']):
@@ -67,6 +84,12 @@ class CocoFile:
         if entries:
             value = f', {key}: {json.dumps(entries[0][key])[:60]}' if key in entries[0] else ''
             yield Finding(level, self.path, what, remedy, len(entries), self.name(entries[0]) + value)
+
+
+def boxes_of(objects: list[Entry]) -> np.ndarray:
+    """Return the boxes of objects, ``(N, 4)``, float64: x, y, width, height."""
+    values = np.fromiter(chain.from_iterable(a['bbox'] for a in objects), np.float64, 4 * len(objects))
+    return values.reshape(-1, 4)
 
 
 # Files that were read for the check. Parsing COCO's training annotations takes seconds, so the dataset takes what the check has parsed.

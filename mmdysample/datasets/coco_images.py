@@ -17,6 +17,7 @@ from .image_names import is_there
 
 T = TypeVar('T')
 QUICK = 200  # headers that the quick check reads, evenly spread
+DEEP = 20  # images with 16 bits that the quick check decodes
 LONG = 2000  # headers from which their reading is shown by a progress bar
 RARE = 0.01  # a share of images that is tolerated
 FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP', 'PPM', 'MPO', 'JPEG2000')  # that every build of OpenCV reads
@@ -47,6 +48,7 @@ def mend_sizes(file: CocoFile, folder: Path, turned: bool) -> Iterator[Finding]:
             read.append(image)
         else:
             unknown.append(image)
+            image['width'] = image['height'] = None
     yield from file.found('mended', 'images without width or height', 'they are taken from the image', read)
     yield from file.found('error', 'images without width or height, which cannot be read from the image either', 'give them', unknown)
 
@@ -108,7 +110,7 @@ def check_files(file: CocoFile, folder: Path, used: list[Entry], turned: bool, f
             continue
         if found.format not in FORMATS and not _opencv_reads(folder / image['file_name']):
             foreign.append(image)
-        if found.bits > 8 and _brightest(folder / image['file_name']) < BRIGHT:
+        if found.bits > 8:
             deep.append(image)
         size, loaded = (image.get('width'), image.get('height')), loaded_size(found, turned)
         if found.rotated and size == loaded[::-1] and loaded[0] != loaded[1]:
@@ -118,6 +120,7 @@ def check_files(file: CocoFile, folder: Path, used: list[Entry], turned: bool, f
     among = f' of {len(looked_at)} looked at' if len(looked_at) < len(file.content['images']) else ''
     yield from file.found('error', f'images{among} that cannot be read', f'{why}: replace them or remove their entries', unreadable)
     yield from file.found('error', f'images{among} in a format that OpenCV does not read', 'convert them to JPEG or PNG', foreign)
+    deep = [image for image in (deep if full else spread(deep, DEEP)) if _brightest(folder / image['file_name']) < BRIGHT]
     if deep:
         brightest = _brightest(folder / deep[0]['file_name'])
         what = f'images{among} with 16 bits per channel and small values, up to {brightest} here'

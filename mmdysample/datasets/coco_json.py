@@ -8,6 +8,7 @@ from typing import Any
 
 from .findings import Finding
 
+LARGE = 2**23  # characters from which garbage collection takes seconds
 GZIP = b'\x1f\x8b'
 ENCODINGS = {'utf-8-sig': 'a byte order mark'}  # other encodings than UTF-8 are named as Python names them
 
@@ -45,6 +46,8 @@ def parse(path: Path) -> tuple[Any, list[Finding]]:
     except RecursionError as error:
         raise ValueError(f'{path} is not JSON of annotations: it is nested too deeply') from error
     finally:
+        if len(text) > LARGE:
+            gc.freeze()  # nor should anything that comes later look among them: JSON has no cycles
         if collects:
             gc.enable()
 

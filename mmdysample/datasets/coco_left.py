@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .coco_boxes import image_sizes
 from .coco_file import CocoFile, Entry
 from .findings import Finding, Level
-from .mending import boxes_of
 from .source import Source
 
 
@@ -101,8 +99,7 @@ def check_left(file: CocoFile, source: Source, categories: set) -> Iterator[Find
 
 def _check_objects(file: CocoFile, objects: list[Entry], categories: set, level: Any, what_for: str) -> Iterator[Finding]:
     """Check that an object is left, by mmdet's conditions."""
-    boxes, sizes = boxes_of(objects), image_sizes(file)
-    (x, y, w, h), (width, height) = boxes.T, sizes.T
+    (x, y, w, h), (width, height) = file.boxes.T, file.sizes.T
     crowd = np.array([bool(a['iscrowd']) for a in objects])
     ignored = np.array([bool(a.get('ignore')) for a in objects])
     other = np.array([a['category_id'] not in categories for a in objects])

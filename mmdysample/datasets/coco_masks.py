@@ -44,7 +44,7 @@ def mend_masks(file: CocoFile) -> Iterator[Finding]:
     what = 'masks that are a polygon outside of a list, or lists of points'
     yield from file.found('mended', what, 'they are read as lists of polygons x, y, x, y, ...', other_form)
     what = 'objects with a polygon that is no list of at least three points x, y, x, y, ...'
-    yield from file.found('warning', what, 'that polygon is left out', partial, 'segmentation')
+    yield from file.found('warning', what, 'that polygon is left out', partial)
     what = 'objects without a usable segmentation'
     remedy = 'they are ignored, neither objects nor background: give them polygons of at least three points, or an RLE'
     yield from file.found('warning', what, remedy, [a for a in lost if not a['iscrowd']], 'segmentation')

@@ -56,10 +56,10 @@ def mend_ids(path: Path, name: str, owners: list[Entry], users: list[Entry], key
     Yields:
         What was mended, and what cannot be.
     """
-    places = [(entry, 'id') for entry in owners] + [(entry, key) for entry in users]
-    kinds = {type(entry.get(k)) for entry, k in places} - {type(None)}
-    if kinds <= {int} or kinds == {str}:
+    kinds = {type(entry.get('id')) for entry in owners} | {type(entry.get(key)) for entry in users} - {type(None)}
+    if kinds <= {int, type(None)} or kinds - {type(None)} == {str}:
         return
+    places = [(entry, 'id') for entry in owners] + [(entry, key) for entry in users]
     odd = [(entry, k) for entry, k in places if k in entry and type(entry[k]) is not int and entry[k] is not None]
     wrong = next(((entry, k) for entry, k in odd if integer(entry[k]) is None), None)
     if wrong:

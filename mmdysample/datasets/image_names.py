@@ -30,8 +30,10 @@ def mend_names(file: CocoFile, folder: Path) -> Iterator[Finding]:
     images = file.content['images']
     nameless = [i for i in images if isinstance(i.get('file_name'), bool) or not isinstance(i.get('file_name') or None, (str, int))]
     yield from file.found('error', 'images without a file_name', f'name their files in {folder}', nameless, 'file_name')
+    for image in nameless:
+        image['file_name'] = ''
     for image in images:
-        image['file_name'] = str(image.get('file_name') or '')
+        image['file_name'] = str(image['file_name'])
     absent = [i for i in images if i['file_name'] and not is_there(i['file_name'], folder)]
     if not absent:
         return

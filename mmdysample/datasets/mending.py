@@ -2,12 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from .coco_file import CocoFile, Entry
+from .coco_file import CocoFile, Entry, boxes_of
 from .coco_numbers import mend_ids, number
 from .findings import Finding
 from .segmentation import mask_area, mask_box
@@ -26,6 +25,7 @@ def mend(file: CocoFile) -> Iterator[Finding]:
     images, objects = file.content['images'], file.objects()
     yield from mend_ids(file.path, 'image ids', images, objects if not file.panoptic else file.content['annotations'], 'image_id')
     yield from _drop(file, 'images', 'images without an id', [i for i in images if i.get('id') is None])
+    yield from _mend_entries(file)
     lost = [a for a in file.objects() if a.get('image_id') is None or a.get('category_id') is None]
     yield from _drop(file, 'objects', 'objects without image_id or category_id', lost)
     if not file.panoptic:
@@ -48,6 +48,21 @@ def _drop(file: CocoFile, kind: str, what: str, entries: list[Entry], key: str =
     else:
         for annotation in file.content['annotations']:
             annotation['segments_info'] = [s for s in annotation['segments_info'] if id(s) not in gone]
+
+
+def _mend_entries(file: CocoFile) -> Iterator[Finding]:
+    """Leave out the second of two equal entries of an image. Other images with the same id cannot be told apart."""
+    first: dict[Any, Entry] = {}
+    twice = [i for i in file.content['images'] if first.setdefault(i['id'], i) is not i]
+    if not twice:
+        return
+    equal = [i for i in twice if i['file_name'] == first[i['id']]['file_name']]
+    yield from file.found('mended', 'images that are listed twice, with the same id and file_name', 'one is enough', equal, 'id')
+    other = [i for i in twice if i['file_name'] != first[i['id']]['file_name']]
+    remedy = 'give each image an id of its own, and its objects this image_id'
+    yield from file.found('error', 'images with the id of another one', remedy, other, 'id')
+    gone = set(map(id, twice))
+    file.content['images'] = [i for i in file.content['images'] if id(i) not in gone]
 
 
 def _mend_annotation_ids(file: CocoFile) -> Iterator[Finding]:
@@ -107,12 +122,6 @@ def _mend_boxes(file: CocoFile) -> Iterator[Finding]:
 
 def _is_box(box: Any) -> bool:
     return isinstance(box, list) and len(box) == 4 and {type(v) for v in box} <= {int, float}
-
-
-def boxes_of(objects: list[Entry]) -> np.ndarray:
-    """Return the boxes of objects, ``(N, 4)``, float64: x, y, width, height."""
-    values = np.fromiter(chain.from_iterable(a['bbox'] for a in objects), np.float64, 4 * len(objects))
-    return values.reshape(-1, 4)
 
 
 def _mend_areas(file: CocoFile) -> Iterator[Finding]:

@@ -29,7 +29,8 @@ class Source:
     @property
     def kind(self) -> str:
         """The name of its class, without a scope such as ``mmdet.``."""
-        return str(self.dataset.get('type')).split('.')[-1]
+        kind = self.dataset.get('type')
+        return kind.__name__ if isinstance(kind, type) else str(kind).split('.')[-1]
 
     @property
     def root(self) -> Path:
