@@ -62,16 +62,18 @@ def _check_endings(pairs: Pairs) -> Iterator[Finding]:
     """Find images that the dataset leaves out, because their names do not end as the config says."""
     used = {image for image, _ in pairs.listed}
     left = sorted(name for name in _not_maps(pairs, listing(pairs.images) - used) if _ending(name).lower() in IMAGE_ENDINGS)
-    ends = Counter(map(_ending, left)).most_common()
-    what = f'images end in {pairs.image_ending}'
     if lost := [name for name in left if name.endswith(pairs.image_ending)]:
         what = 'images are left out, as they are links to files that are gone'
-        yield Finding('warning', pairs.images, what, 'mend the links', len(lost), lost[0])
-    elif pairs.listed:
-        if left:
-            other = ends[0][0]
-            remedy = f'rename them, or use only those in {other} with {_image_option(pairs, other)}'
-            yield Finding('warning', pairs.images, f'images are left out, as not all {what}', remedy, len(left), left[0])
+        yield Finding('warning' if pairs.listed else 'error', pairs.images, what, 'mend the links', len(lost), lost[0])
+        left = [name for name in left if not name.endswith(pairs.image_ending)]
+    ends = Counter(map(_ending, left)).most_common()
+    what = f'images end in {pairs.image_ending}'
+    if pairs.listed and left:
+        other = ends[0][0]
+        remedy = f'rename them, or use only those in {other} with {_image_option(pairs, other)}'
+        yield Finding('warning', pairs.images, f'images are left out, as not all {what}', remedy, len(left), left[0])
+    elif pairs.listed or lost:
+        return
     elif not left:
         yield Finding('error', pairs.images, what, 'the folder holds no images', 0)
     elif len(ends) == 1 and (map_ending := _map_ending(pairs, [name.removesuffix(ends[0][0]) for name in left])):

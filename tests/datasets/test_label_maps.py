@@ -251,6 +251,27 @@ def test_lists_of_images(tmp_path, text, line):
     assert re.match(line, ''.join(lines))
 
 
+def test_links_that_all_lead_nowhere(tmp_path):
+    def change(images, maps):
+        for path in images.iterdir():
+            path.unlink()
+            path.symlink_to('nowhere')
+
+    assert found(read(SHAPES, folder(tmp_path, change)), tmp_path)[0].startswith(
+        'error: images/training: 6 images are left out, as they are links'
+    )
+
+
+def test_links_that_lead_nowhere_hide_no_other_ending(tmp_path):
+    def change(images, maps):
+        (images / '004.png').unlink()
+        (images / '004.png').symlink_to('nowhere')
+        (images / '005.png').rename(images / '005.PNG')
+
+    lines = found(read(SHAPES, folder(tmp_path, change)), tmp_path)
+    assert [re.findall(r'such as (\S+)\)', line) for line in lines[:2]] == [['004.png'], ['005.PNG']]
+
+
 def test_images_of_both_splits(tmp_path):
     def again(images, maps):
         if images.name == 'validation':
