@@ -180,7 +180,7 @@ def _check_overlap(pairs: Pairs, full: bool) -> Iterator[Finding]:
         if folder.resolve() == pairs.images.resolve():
             try:
                 trained = {image for image, _ in Pairs(source, pairs.prefix, pairs.kind, pairs.option).listed}
-            except (KeyError, ValueError):  # it is reported where it is trained on
+            except ValueError:  # it is reported where it is trained on
                 continue
             same = [image for image, _ in pairs.names if image in trained]
         else:

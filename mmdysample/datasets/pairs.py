@@ -69,18 +69,28 @@ class Pairs:
         self._build()
 
     def _build(self) -> None:
-        config = {**self.source.dataset, 'pipeline': [], 'lazy_init': True, '_scope_': self.source.config.get('default_scope')}
+        config = {**self.source.dataset, 'pipeline': [], '_scope_': self.source.config.get('default_scope')}
         with _in_one_line(self.source):
-            self.dataset: Any = DATASETS.build(config)
+            self.dataset = _unlisted(config)
             self.dataset.data_list = self.dataset.load_data_list()
             self.dataset.data_list = self.dataset.filter_data()
-        self.listed = [self._pair(entry) for entry in self.dataset.data_list]
+            self.listed = [self._pair(entry) for entry in self.dataset.data_list]
         indices = self.dataset._indices
         self.names = self.listed if indices is None else [self._pair(e) for e in self.dataset._get_unserialized_subset(indices)]
 
     def _pair(self, entry: dict[str, Any]) -> tuple[str, str]:
         prefixes = self.dataset.data_prefix
         return _below(prefixes['img_path'], entry['img_path']), _below(prefixes[self.prefix], entry[self.prefix])
+
+
+def _unlisted(config: dict[str, Any]) -> Any:
+    """Build a dataset that has not listed its images yet, if its class allows that."""
+    try:
+        return DATASETS.build({**config, 'lazy_init': True})
+    except TypeError as error:
+        if 'lazy_init' not in str(error):
+            raise
+        return DATASETS.build(config)  # a class of the user without this argument
 
 
 def _below(folder: str, path: str) -> str:
@@ -93,7 +103,7 @@ def _below(folder: str, path: str) -> str:
 def _in_one_line(source: Source) -> Iterator[None]:
     try:
         yield
-    except (KeyError, TypeError, AssertionError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AssertionError, AttributeError, ValueError, StopIteration) as error:
         text = ' '.join(str(error).split())
         if 'is not a subset of classes' in text:
             remedy = source.options({'type': 'BaseSegDataset'})

@@ -354,6 +354,28 @@ def test_few_of_many_classes(tmp_path):
     assert re.match(r'warning: .*: 5 classes occur in 6 label maps with the labels 1 to 5, where the config has wall, .*\(150\)', lines[0])
 
 
+def test_a_class_of_the_user(tmp_path):
+    from mmseg.datasets import BaseSegDataset
+    from mmseg.registry import DATASETS
+
+    @DATASETS.register_module(name='Tissue', force=True)
+    class Tissue(BaseSegDataset):
+        METAINFO = dict(classes=tuple('abcde'))  # noqa: RUF012
+
+        def __init__(self, data_root, data_prefix, pipeline):
+            super().__init__(
+                data_root=data_root, data_prefix=data_prefix, pipeline=pipeline, img_suffix='.png', reduce_zero_label=True, test_mode=True
+            )
+
+    config = read(SHAPES, folder(tmp_path, lambda images, maps: (maps / '004.png').unlink()))
+    old = config.train_dataloader.dataset
+    config.train_dataloader.dataset = dict(type='Tissue', **{key: old[key] for key in ('data_root', 'data_prefix', 'pipeline')})
+    try:
+        assert [line[:50] for line in found(config, tmp_path)] == ['error: annotations/training: 1 label maps are miss']
+    finally:
+        DATASETS.module_dict.pop('Tissue')
+
+
 def test_nested_datasets_are_named_in_remedies(tmp_path):
     config = read(SHAPES, folder(tmp_path, rename(0, '.PNG', 2)))
     config.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=config.train_dataloader.dataset)
