@@ -93,6 +93,8 @@ def _evaluation(error: Exception, text: str, batch: Any) -> Optional[str]:
     metrics = [(type(owner).__name__, function) for owner, function in passed if isinstance(owner, BaseMetric)]
     if not metrics:
         return None
+    if 'shape' in text and (misfit := _misfit(batch, [sample.get('ori_shape') for sample in _samples(batch)])):
+        return misfit
     what = ', '.join(_paths(batch)) if any(function == 'process' for _, function in metrics) else 'the predictions'
     loop = next((owner for owner, _ in passed if isinstance(owner, (ValLoop, TestLoop))), None)
     ann_file = getattr(loop and loop.dataloader.dataset, 'ann_file', None)
@@ -108,12 +110,18 @@ def _sizes(text: str, batch: Any) -> Optional[str]:
         named = ', '.join(f'{path}: {width}x{height}' for (width, height), path in sizes.items())
         return f'the images of a batch differ in size ({named}): set batch_size=1 for this data loader'
     if 'stack expects each tensor to be equal size' in text:
-        for sample, (path, image) in zip(_samples(batch), inputs.items()):
-            for name, kind in LABELS.items():
-                labels = getattr(getattr(sample, name, None), 'data', None)
-                if isinstance(labels, Tensor) and labels.shape != (1, *image.shape[1:]):
-                    fault = 'another size than the image' if len(labels) == 1 else 'colours, and should have one channel'
-                    return f'the {kind} {sample.get("seg_map_path") or ""} of {path} has {fault}'.replace('  ', ' ')
+        return _misfit(batch, [image.shape[1:] for image in inputs.values()])
+    return None
+
+
+def _misfit(batch: Any, sizes: Iterable[Any]) -> Optional[str]:
+    """Name the first labels of a batch that are not of one channel and the given height and width."""
+    for sample, size in zip(_samples(batch), sizes):
+        for name, kind in LABELS.items():
+            labels = getattr(getattr(sample, name, None), 'data', None)
+            if size is not None and isinstance(labels, Tensor) and labels.shape != (1, *size):
+                fault = 'another size than the image' if len(labels) == 1 else 'colours, and should have one channel'
+                return f'the {kind} {sample.get("seg_map_path") or ""} of {sample.get("img_path")} has {fault}'.replace('  ', ' ')
     return None
 
 

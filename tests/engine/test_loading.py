@@ -430,6 +430,17 @@ def test_images_that_do_not_fit_into_one_batch():
     assert 'the label map a.png of a.jpg has colours' in explain(unequal, batch)
 
 
+def test_labels_that_do_not_fit_their_image_in_an_evaluation():
+    batch = batch_with_label(1)
+    for sample, shape in zip(batch['data_samples'], ((1, 3), (2, 3))):
+        sample.set_metainfo(dict(ori_shape=shape))
+    with pytest.raises(IndexError) as failed:
+        Fails('process').process(batch, [])
+    assert explain(IndexError('0'), batch) is None
+    failed.value.args = ('The shape of the mask [1, 3] does not match',)
+    assert explain(failed.value, batch) == 'the label map a.png of a.jpg has another size than the image'
+
+
 def test_the_file_of_a_process_that_died(folder):
     images(folder)[2]
     dead = RuntimeError(f'DataLoader worker (pid {os.getpid()}) is killed by signal: Segmentation fault. ')
