@@ -95,7 +95,8 @@ def _remedy(config: Config) -> str:
     variables = sorted(set(re.findall(r'\{\{\s*\$(\w+_ROOT)\s*:', config.text)))
     hint = f'. Set {" or ".join(variables)} to the folder of your data, or give it' if variables else '. Give the folder'
     hint += ' with --data-root'
-    twin = Path(config.filename).parent / 'shapes' / f'{Path(config.filename).stem}_shapes.py'
+    filename = Path(config.filename or '')
+    twin = filename.parent / 'shapes' / f'{filename.stem}_shapes.py'
     if twin.is_file():
         hint += f', or try {os.path.relpath(twin)}, which generates its own data'
     return hint
