@@ -67,8 +67,8 @@ def use_maps(
             images,
             maps,
             Suffixes(defaults.get('img_suffix', '.jpg'), defaults.get(argument, '.png')),
-            tuple(asked_for(options, name, split) for name in names),  # type: ignore[arg-type]
-            tuple(f'{split}_dataloader.dataset.{name}' for name in names),  # type: ignore[arg-type]
+            [asked_for(options, name, split) for name in names],
+            [f'{split}_dataloader.dataset.{name}' for name in names],
         )
         for dataset in datasets[split]:
             dataset['data_root'] = str(folder)

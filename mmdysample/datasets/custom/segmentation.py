@@ -59,10 +59,10 @@ def use_label_maps(
     asked = asked_for(options, ZERO)
     if not classes and named_by_config and names in (None, own.classes):
         return [*lines, f'classes: the {len(own.classes)} that the config names ({", ".join(own.classes)})']
-    values = _values(folders)
     if names is None:
-        why = _keep(folder, folders, own, values)
+        why = _why_ade20k(folder, folders, own) or _why_as_many(folder, own, _values(folders))
         return [*lines, f'classes: the {len(own.classes)} of the config ({short(list(own.classes))}), because {why}']
+    values = _values(folders)
     zero = asked if asked is not None else _count_from_one(len(names), values)
     _check_range(names, zero, values, source)
     for dataset in every:
@@ -87,17 +87,22 @@ def _values(folders: Mapping[str, MapFolders]) -> LabelValues:
     return read_values(chosen, sum(map(len, maps.values())))
 
 
-def _keep(folder: Path, folders: Mapping[str, MapFolders], own: Stock, values: LabelValues) -> str:
-    """Return why the classes of the config are those of the label maps.
+def _why_ade20k(folder: Path, folders: Mapping[str, MapFolders], own: Stock) -> str:
+    """Return how a folder shows that it is ADE20K, or an empty string."""
+    if 'ADE20K' not in str(own.arguments.get('type')):
+        return ''
+    if any((folder / name).is_file() for name in ADE20K):
+        return f'{folder} holds the files of ADE20K'
+    named = all(name.rpartition('/')[2].startswith('ADE_') for split in folders.values() for name in listing(split.images))
+    return 'the images have the names of ADE20K' if named else ''
+
+
+def _why_as_many(folder: Path, own: Stock, values: LabelValues) -> str:
+    """Return that the label maps have as many classes as the config.
 
     Raises:
-        ValueError: They are not, as far as can be seen.
+        ValueError: They have more or fewer.
     """
-    if 'ADE20K' in str(own.arguments.get('type')):
-        if any((folder / name).is_file() for name in ADE20K):
-            return f'{folder} holds the files of ADE20K'
-        if all(name.rpartition('/')[2].startswith('ADE_') for split in folders.values() for name in listing(split.images)):
-            return 'the images have the names of ADE20K'
     last = len(own.classes) - 1 + bool(own.arguments.get(ZERO))
     highest = max(values.used, default=0)
     if highest == last:

@@ -21,7 +21,7 @@ def stock(config: Config, dataset: dict[str, Any]) -> Stock:
     arguments: dict[str, Any] = {}
     for base in reversed(getattr(cls, '__mro__', ())):
         if '__init__' in vars(base):
-            parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+            parameters = inspect.signature(base.__init__).parameters.values()
             arguments |= {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
     classes = (dataset.get('metainfo') or {}).get('classes') or getattr(cls, 'METAINFO', {}).get('classes') or ()
     return Stock(tuple(classes), arguments | dict(dataset))

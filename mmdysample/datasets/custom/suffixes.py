@@ -1,7 +1,8 @@
 """Find out how the names of a folder's images and maps belong together."""
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Optional
 
@@ -9,7 +10,8 @@ from ..image_files import listing, spread
 
 ENDINGS = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.gif'}
 LOSSY = ('.jpg', '.jpeg', '.webp')
-LOOKED_AT = 32  # images whose maps are looked for; what they show is then counted over all names
+LOOKED_AT = 32  # images whose maps are looked for
+CANDIDATES = 16  # pairs of suffixes that are then counted over all names
 
 
 class Suffixes(NamedTuple):
@@ -19,17 +21,15 @@ class Suffixes(NamedTuple):
     map: str
 
 
-def find_suffixes(
-    images: Path, maps: Path, own: Suffixes, asked: tuple[Optional[str], Optional[str]], options: tuple[str, str]
-) -> Suffixes:
+def find_suffixes(images: Path, maps: Path, own: Suffixes, asked: Sequence[Optional[str]], options: Sequence[str]) -> Suffixes:
     """Return the suffixes with which most images have a map.
 
     Args:
         images: The folder of the images.
         maps: The folder of the maps, with the same subfolders.
         own: The suffixes of the config, which are kept if others would be as good.
-        asked: The suffixes that the user has asked for, each None where it is to be found.
-        options: The options that ask for them, for error messages.
+        asked: The two suffixes that the user has asked for, each None where it is to be found.
+        options: The two options that ask for them, for error messages.
 
     Raises:
         ValueError: A folder holds no image, the names do not belong together, or images have several endings or several maps.
@@ -41,7 +41,8 @@ def find_suffixes(
         if not names:
             raise ValueError(f'there is no image in {folder} (looked for {", ".join(sorted(ENDINGS))})')
     known = set(labels)
-    candidates = {own} | {pair for name in spread(pictures, LOOKED_AT) for pair in _pairs(name, labels, name if images == maps else '')}
+    seen = Counter(pair for name in spread(pictures, LOOKED_AT) for pair in _pairs(name, labels, name if images == maps else ''))
+    candidates = {own, *(pair for pair, _ in seen.most_common(CANDIDATES))}
     candidates = {Suffixes(asked[0] or pair.image, asked[1] or pair.map) for pair in candidates}
     if images == maps:  # tell maps from images: no map has the ending of the images, and none is stored with losses
         candidates = {pair for pair in candidates if not pair.map.endswith(pair.image) and not pair.map.lower().endswith(LOSSY)}
@@ -64,7 +65,7 @@ def find_suffixes(
     return best[0]
 
 
-def _check_mixed(best: Suffixes, paired: dict[Suffixes, set[str]], images: Path, maps: Path, options: tuple[str, str]) -> None:
+def _check_mixed(best: Suffixes, paired: dict[Suffixes, set[str]], images: Path, maps: Path, options: Sequence[str]) -> None:
     """Raise ValueError if other images have maps of the same kind, but with other extensions: ``a.jpg`` and ``b.JPG``."""
     alike = {pair: names - paired[best] for pair, names in paired.items() if list(map(_root, pair)) == list(map(_root, best))}
     others = {pair: names for pair, names in alike.items() if names}

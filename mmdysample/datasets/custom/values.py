@@ -1,14 +1,16 @@
 """What the label maps of a folder hold."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
+
+from mmdysample.terminal.progress import progress
 
 IGNORED = 255  # mmseg's ignore_index
+MANY = 100  # label maps from which a progress bar shows how they are read, about a second
 READ_AS = {-1: IGNORED, 65535: IGNORED}  # because mmseg keeps 8 bits
 
 
@@ -38,7 +40,7 @@ class LabelValues:
         return self.pixels[value] / max(sum(self.pixels.values()), 1)
 
 
-def read_values(maps: Iterable[Path], total: int) -> LabelValues:
+def read_values(maps: Sequence[Path], total: int) -> LabelValues:
     """Read label maps.
 
     Args:
@@ -49,7 +51,7 @@ def read_values(maps: Iterable[Path], total: int) -> LabelValues:
         ValueError: A file is no image, or has several channels.
     """
     values = LabelValues(total=total)
-    for path in track(list(maps), description='label maps', transient=True):
+    for path in progress(maps, 'label maps') if len(maps) >= MANY else maps:
         pixels = read_map(path)
         values.pixels.update(pixels)
         values.example = dict.fromkeys(pixels, path) | values.example
