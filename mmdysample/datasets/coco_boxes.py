@@ -45,11 +45,10 @@ def check_boxes(file: CocoFile) -> Iterator[Finding]:
         remedy = 'bbox is x, y, width, height in pixels of the image: compare'
         yield from found('warning', beyond, 'boxes that reach beyond their image', remedy)
     area = np.array([a['area'] for a in objects], dtype=np.float64)
-    large = (area > 2 * w * h + 16) & ~negative & ~thin
-    small = (area < 0.5) & (w * h >= 100)
-    if (large | small).sum() > RARE * len(objects):
+    strange = ((area > 2 * w * h + 16) | ((area < 0.5) & (w * h >= 100))) & ~negative & ~thin & ~outside
+    if strange.sum() > RARE * len(objects):
         remedy = 'the AP of small, medium and large objects is computed from area, in pixels of the image: remove it, and it is computed'
-        yield from found('warning', large | small, 'areas that cannot be those of the boxes', remedy)
+        yield from found('warning', strange, 'areas that cannot be those of the boxes', remedy)
 
 
 def _other_form(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:

@@ -36,6 +36,10 @@ class CocoFile:
     findings: list[Finding] = field(default_factory=list)
     readers: int = 0
 
+    def __post_init__(self) -> None:
+        # The entries as they are numbered in the file, for messages: checks take out of the content what they cannot use.
+        self.images, self.annotations = list(self.content['images']), list(self.content['annotations'])
+
     @property
     def panoptic(self) -> bool:
         """Whether its annotations are lists of segments."""
@@ -67,16 +71,16 @@ class CocoFile:
 
     def name(self, entry: Entry) -> str:
         """Return the place of an entry in the file, and the image that it belongs to."""
-        for i, image in enumerate(self.content['images']):
+        for i, image in enumerate(self.images):
             if image is entry:
                 return f'images[{i}]' + (f', {image["file_name"]}' if image.get('file_name') else '')
-        owner = next((i.get('file_name') for i in self.content['images'] if i.get('id') == entry.get('image_id')), None)
-        for i, annotation in enumerate(self.content['annotations']):
-            for j, segment in enumerate(annotation.get('segments_info') or ()):
-                if segment is entry:
-                    return f'annotations[{i}].segments_info[{j}]' + (f' of {owner}' if owner else '')
+        owner = next((i.get('file_name') for i in self.images if i.get('id') == entry.get('image_id')), None)
+        of = f' of {owner}' if owner else ''
+        for i, annotation in enumerate(self.annotations):
             if annotation is entry:
-                return f'annotations[{i}]' + (f' of {owner}' if owner else '')
+                return f'annotations[{i}]{of}'
+            if any(segment is entry for segment in annotation.get('segments_info') or ()):
+                return f'segment {entry.get("id")} of annotations[{i}]{of}'
         return str(entry)[:80]
 
     def found(self, level: Level, what: str, remedy: str, entries: list[Entry], key: str = '') -> Iterator[Finding]:

@@ -71,7 +71,7 @@ def redraw(change):
 
 
 FOUND = [
-    (segments(lambda s: s.pop('iscrowd')), 'mended', '4 objects without iscrowd (such as annotations[0].segments_info[0] of 0.jpg)'),
+    (segments(lambda s: s.pop('iscrowd')), 'mended', '4 objects without iscrowd (such as segment 300 of annotations[0] of 0.jpg)'),
     (segments(lambda s: s.pop('area')), 'mended', '4 objects without a positive area'),
     (segments(lambda s: s.update(category_id=str(s['category_id']))), 'mended', '4 category ids written as text'),
     (segments(lambda s: s.pop('bbox')), 'error', '4 objects without bbox'),
