@@ -60,9 +60,10 @@ def steps(cfg):
 def test_everything_follows_the_names_and_the_values(tmp_path, values, zero, name):
     cfg = config(name)
     found = use_folder(cfg, write(tmp_path, values), BOTH, ['a', 'b', 'c'])
-    assert found[-2] == 'classes: 3 from --classes (a, b, c)'
-    assert found[-1].startswith(f'labels: values {int(zero)} to {2 + zero} are the classes, ignored: ')
-    assert f'reduce_zero_label={zero}, --cfg-options train_dataloader.dataset.reduce_zero_label={not zero} says otherwise' in found[-1]
+    assert found[3] == 'classes: 3 from --classes (a, b, c)'
+    assert found[4].startswith(f'labels: values {int(zero)} to {2 + zero} are the classes, ignored: ')
+    assert f'reduce_zero_label={zero}, --cfg-options train_dataloader.dataset.reduce_zero_label={not zero} says otherwise' in found[4]
+    assert [line.startswith('warning: ') for line in found[5:]] == [True] * (zero and 0 in values)
     for loader in LOADERS:
         dataset = cfg[loader].dataset
         assert (dataset.type, dataset.img_suffix, dataset.seg_map_suffix) == ('BaseSegDataset', '.jpg', '.png')
@@ -79,8 +80,10 @@ def test_everything_follows_the_names_and_the_values(tmp_path, values, zero, nam
 
 def test_ignored_pixels_are_counted(tmp_path):
     lines = use_folder(config(), write(tmp_path, [0, 1, 2, 255], classes=['a', 'b']), BOTH)
-    assert 'ignored: 0 (25.0% of the pixels) and 255 (25.0% of the pixels); reduce_zero_label=True' in lines[-1]
-    assert lines[-1].endswith('(6 of 6 label maps read)')
+    assert 'ignored: 0 (25.0% of the pixels) and 255 (25.0% of the pixels); reduce_zero_label=True' in lines[-2]
+    assert lines[-2].endswith('(6 of 6 label maps read)')
+    assert lines[-1].startswith('warning: 25.0% of the pixels have the value 0')
+    assert lines[-1].endswith('name it first, as in --classes background,a,b')
 
 
 def test_the_saved_config_is_complete(tmp_path):
@@ -170,7 +173,7 @@ def test_values_that_contradict_the_names(tmp_path, values, options, message):
 def test_the_user_has_the_last_word_on_zero(tmp_path, values, zero):
     cfg = config()
     found = use_folder(cfg, write(tmp_path, values), BOTH, ['a', 'b', 'c'], {'train_dataloader.dataset.reduce_zero_label': zero})
-    assert f'reduce_zero_label={zero}, as asked' in found[-1]
+    assert f'reduce_zero_label={zero}, as asked' in found[4]
     assert [step.reduce_zero_label for step in steps(cfg)] == [cfg[name].dataset.reduce_zero_label for name in LOADERS] == [zero] * 3
 
 
@@ -189,7 +192,7 @@ def test_names_by_options_of_the_config(tmp_path):
 )
 def test_labels_without_names_are_refused(tmp_path, name, values):
     """P20: they would be trained under the names of ADE20K or Shapes."""
-    with pytest.raises(ValueError, match=r'the last of them (150|5): name the classes .* --classes a,b,c, or one a line in .*classes\.txt'):
+    with pytest.raises(ValueError, match=r'has the value (150|5): name the classes .* --classes a,b,c, or one a line in .*classes\.txt'):
         use_folder(config(name), write(tmp_path, list(values)), BOTH)
 
 

@@ -16,6 +16,7 @@ from .stock import Stock, stock
 from .values import IGNORED, LabelValues, read_values
 
 READ = 300  # label maps of each split that are read to see what they hold
+MUCH = 0.2  # of the pixels; 0.1 of those of ADE20K are unlabelled
 ADE20K = ('objectInfo150.txt', 'sceneCategories.txt')
 ZERO = 'reduce_zero_label'
 NAME_THEM = 'name the classes in the order of their values with --classes a,b,c, or one a line in {}'
@@ -73,7 +74,7 @@ def use_label_maps(
     for node in (*(config.get(f'{split}_dataloader') for split in ('train', 'val', 'test')), config.get('tta_pipeline')):
         _set_zero(node, zero)
     set_counts(config.get('model'), dict(num_classes=len(names)))
-    return [*lines, f'classes: {len(names)} from {source} ({", ".join(names)})', _describe(zero, len(names), values, asked is not None)]
+    return [*lines, f'classes: {len(names)} from {source} ({", ".join(names)})', *_describe(zero, names, values, asked is not None)]
 
 
 def _values(folders: Mapping[str, MapFolders]) -> LabelValues:
@@ -109,8 +110,9 @@ def _why_as_many(folder: Path, own: Stock, values: LabelValues) -> str:
         return f'the highest value in the label maps is {last}'
     example = values.example.get(highest, folder)
     raise ValueError(
-        f'the images of {folder} have label maps with values up to {highest} (such as {example}), and the config has {len(own.classes)} '
-        f'classes ({short(list(own.classes))}), the last of them {last}: {NAME_THEM.format(folder / FILE)}'
+        f'the images of {folder} have label maps with values up to {highest}{" and 255" if IGNORED in values.pixels else ""} (such as '
+        f'{example}), and the last of the {len(own.classes)} classes of the config ({short(list(own.classes))}) has the value {last}: '
+        f'{NAME_THEM.format(folder / FILE)}'
     )
 
 
@@ -142,14 +144,20 @@ def _check_range(names: tuple[str, ...], zero: bool, values: LabelValues, source
         )
 
 
-def _describe(zero: bool, count: int, values: LabelValues, asked: bool) -> str:
+def _describe(zero: bool, names: tuple[str, ...], values: LabelValues, asked: bool) -> list[str]:
     ignored = [value for value in (*([0] if zero else []), IGNORED) if value in values.pixels]
     shares = ' and '.join(f'{value} ({values.share(value):.1%} of the pixels)' for value in ignored) or 'none'
     how = 'as asked' if asked else f'--cfg-options train_dataloader.dataset.{ZERO}={not zero} says otherwise'
-    return (
-        f'labels: values {int(zero)} to {count - 1 + zero} are the classes, ignored: {shares}; {ZERO}={zero}, {how} '
+    lines = [
+        f'labels: values {int(zero)} to {len(names) - 1 + zero} are the classes, ignored: {shares}; {ZERO}={zero}, {how} '
         f'({values.read} of {values.total} label maps read)'
-    )
+    ]
+    if zero and values.share(0) > MUCH:
+        lines.append(
+            f'warning: {values.share(0):.1%} of the pixels have the value 0, which is neither trained nor evaluated; '
+            f'if it is the background, name it first, as in --classes {",".join(("background", *names))}'
+        )
+    return lines
 
 
 def _set_zero(node: Any, zero: bool) -> None:

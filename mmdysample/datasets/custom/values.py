@@ -73,10 +73,16 @@ def read_map(path: Path) -> Counter[int]:
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, ...
         raise ValueError(f'the label map {path} cannot be read ({error})') from error
     if label.ndim != 2 or label.dtype.kind == 'f':
-        raise ValueError(f'{path} is no label map: its pixels are of the mode {mode}, and a label map has one channel of class indices')
+        raise ValueError(
+            f'{path} is no label map: its pixels are of the mode {mode}, and a label map has one channel with the index of the class '
+            'of each pixel: translate each colour into an index'
+        )
     if kind == 'JPEG':
         raise ValueError(f'{path} is no label map: a JPEG file does not keep the values of its pixels; save label maps as PNG')
+    # Sorting, as np.unique does, takes ten times as long as counting.
+    values, counts = np.unique(label, return_counts=True) if label.itemsize > 1 else (range(256), np.bincount(label.ravel(), minlength=256))
     pixels: Counter[int] = Counter()
-    for value, count in zip(*(array.tolist() for array in np.unique(label, return_counts=True))):
-        pixels[READ_AS.get(int(value), int(value))] += count
+    for value, count in zip(values, counts.tolist()):
+        if count:
+            pixels[READ_AS.get(int(value), int(value))] += count
     return pixels
