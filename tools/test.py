@@ -31,7 +31,7 @@ def main() -> None:
         runner = build_runner(config)
         warning = check_to_test(args.checkpoint, runner.model)
         runner.write_config()
-    with exit_on_error((ShapeError,)):
+    with exit_on_error((OSError, ShapeError)):
         metrics = runner.test()
     if runner.rank == 0:
         print_metrics(metrics)
