@@ -14,7 +14,7 @@ from .coco_categories import check_category_ids, check_classes
 from .coco_file import CocoFile, class_names, is_panoptic, kept_file, panoptic_classes, read_file
 from .coco_images import check_files, mend_sizes
 from .coco_left import check_left, images_left
-from .coco_masks import check_masks, mend_masks
+from .coco_masks import check_masks, check_unused_masks, mend_masks
 from .coco_panoptic import check_segments
 from .findings import Finding
 from .image_files import spread
@@ -22,7 +22,7 @@ from .image_names import check_names, mend_names
 from .mending import mend
 from .source import Source, sources
 
-EVALUATORS = ('CocoMetric', 'CocoPanopticMetric')
+EVALUATORS = ('CocoMetric', 'CocoPanopticMetric', 'FasterCocoMetric')
 LONG = 100_000  # objects from which the checks are shown by a progress bar
 QUICK = 200  # images of the same name as a training image that are compared with it
 Step = Callable[[], Iterator[Finding]]
@@ -127,6 +127,8 @@ def _check_entries(file: CocoFile, source: Source, full: bool) -> list[Step]:
     if _wants_masks(source) and not file.panoptic:
         polygons_only = source.step('LoadAnnotations').get('poly2mask') is False
         steps.append(lambda: _check_masks(file, full, polygons_only))
+    elif not file.panoptic:
+        steps.append(lambda: check_unused_masks(file, full))
     return steps
 
 

@@ -8,6 +8,7 @@ from .coco_file import CocoFile
 from .findings import Finding, Level
 
 RARE = 1e-4  # a share of objects that is tolerated: COCO itself has some boxes less than a pixel wide
+MANY = 0.01  # a share of objects listed twice that is tolerated: COCO has some
 SLACK = 1.5  # pixels beyond the image that come from rounding
 MOST = 0.99
 
@@ -49,6 +50,19 @@ def check_boxes(file: CocoFile) -> Iterator[Finding]:
     if strange.sum() > RARE * len(objects):
         remedy = 'the AP of small, medium and large objects is computed from area, in pixels of the image: remove it, and it is computed'
         yield from found('warning', strange, 'areas that cannot be those of the boxes', remedy)
+    yield from _check_doubles(file)
+
+
+def _check_doubles(file: CocoFile) -> Iterator[Finding]:
+    """Check that no object is listed twice."""
+    objects = file.objects()
+    # One number for each object, which differs unless image, class and box are the same: much faster than comparing rows.
+    numbers = np.fromiter((hash((a['image_id'], a['category_id'], *a['bbox'])) for a in objects), np.int64, len(objects))
+    first = np.zeros(len(objects), bool)
+    first[np.unique(numbers, return_index=True)[1]] = True
+    if (~first).sum() > MANY * len(objects):
+        remedy = 'evaluation counts the second as missed: remove it'
+        yield from file.found('warning', 'objects that are listed twice', remedy, [objects[i] for i in np.flatnonzero(~first)], 'bbox')
 
 
 def _other_form(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:

@@ -171,7 +171,7 @@ def check_form(path: Path, content: Any) -> None:
     if missing:
         raise ValueError(f'{path} is not in COCO format: it lacks {", ".join(missing)} (expected {", ".join(COCO_KEYS)})')
     categories = content['categories']
-    named = isinstance(categories, list) and all(isinstance(category, dict) and 'name' in category for category in categories)
+    named = isinstance(categories, list) and all(isinstance(c, dict) and isinstance(c.get('name'), (str, int)) for c in categories)
     if not categories or not named:
         raise ValueError(f'{path} is not in COCO format: its categories must be a list of at least one object with a name')
     for key in COCO_KEYS:

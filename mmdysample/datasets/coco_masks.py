@@ -1,6 +1,7 @@
 """Mend and check the masks of COCO annotations, where a config trains or evaluates masks."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,21 @@ def check_masks(file: CocoFile, full: bool, polygons_only: bool) -> Iterator[Fin
         ignored = [a for a in objects if type(a['segmentation']) is dict]
         yield from file.found('error' if len(ignored) == len(objects) else 'warning', what, remedy, ignored)
     strange = {id(a) for a in (*wrong, *short)}
-    looked_at = [a for a in (objects if full else spread(objects, QUICK)) if id(a) not in strange]
+    yield from _check_extents(file, [a for a in objects if id(a) not in strange], full)
+
+
+def check_unused_masks(file: CocoFile, full: bool) -> Iterator[Finding]:
+    """Check boxes by masks that the config does not use: warn if most of them lie elsewhere."""
+    objects = file.objects()
+    masked = [a for a in (objects if full else spread(objects, QUICK)) if not a['iscrowd'] and is_sound(a.get('segmentation'))]
+    for finding in _check_extents(file, masked, full):
+        if finding.level == 'error':
+            yield replace(finding, level='warning')
+
+
+def _check_extents(file: CocoFile, objects: list[Entry], full: bool) -> Iterator[Finding]:
+    """Yield an error if most masks lie outside of their boxes, and a warning if some do."""
+    looked_at = objects if full else spread(objects, QUICK)
     apart = [a for a in looked_at if not _fits(a)]
     if len(apart) > RARE * len(looked_at):
         level: Level = 'error' if len(apart) > len(looked_at) / 2 else 'warning'

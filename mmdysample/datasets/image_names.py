@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
+from urllib.parse import unquote
 
 from .coco_file import CocoFile, Entry
 from .findings import Finding
@@ -89,8 +90,8 @@ class Files:
 
 
 def _fold(name: str) -> str:
-    """Return a name without its case, and with its accents in one form: a Mac writes e and an accent for é."""
-    return unicodedata.normalize('NFC', name).casefold()
+    """Return a name without its case, spaces around it and codes of URLs, and with its accents in one form: a Mac writes é as e and ´."""
+    return unicodedata.normalize('NFC', unquote(name)).casefold().strip()
 
 
 def _unique(pairs: Any) -> dict[str, Optional[str]]:

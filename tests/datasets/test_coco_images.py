@@ -146,6 +146,8 @@ def test_folders_of_any_name(tmp_path, name):
         ('/else/where/photos/sub/b.jpg', 'sub/b.jpg'),
         ('D:\\Photos\\A.jpg', 'a.jpg'),
         ('cafe\u0301.png', 'caf\u00e9.png'),
+        ('caf%C3%A9.png', 'caf\u00e9.png'),
+        (' a.jpg', 'a.jpg'),
         ('other/a.jpg', None),  # another folder may hold another image of this name
         ('a.png', None),
         ('b.jpg', None),
