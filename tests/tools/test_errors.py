@@ -203,10 +203,13 @@ def test_a_checkpoint_that_a_picture_cannot_show(refused, tmp_path):
 
 
 @pytest.mark.parametrize('picture', ['sampling', 'features', 'predictions'])
-@pytest.mark.parametrize(('config', 'why'), [(SHAPES, 'inv_scale_x'), (SEGFORMER, 'Kernel size')])
-def test_an_image_that_a_model_cannot_take(refused, tmp_path, picture, config, why):
+@pytest.mark.parametrize(
+    ('config', 'options', 'why'),
+    [(SHAPES, ['test_dataloader.dataset.pipeline.1.scale_factor=0.1'], 'inv_scale_x'), (SEGFORMER, [], 'Kernel size')],
+)
+def test_an_image_that_a_model_cannot_take(refused, tmp_path, picture, config, options, why):
     PIL.Image.new('RGB', (4000, 2)).save(tmp_path / 'wide.png')
-    line = refused('visualize', picture, config, '--image', tmp_path / 'wide.png', '--cfg-options', *SIZES)
+    line = refused('visualize', picture, config, '--image', tmp_path / 'wide.png', '--cfg-options', *SIZES, *options)
     assert 'the model does not accept ' in line
     assert 'wide.png of 4000x2 pixels' in line
     assert why in line
