@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from mmdysample.terminal.progress import progress
+
 from .coco_categories import mend_categories
 from .coco_json import parse
 from .findings import Finding, Level, short
 
 COCO_KEYS = ('images', 'annotations', 'categories')
+LONG = 2**25  # bytes from which reading is shown by a progress bar
 ID_KEYS = ('id', 'image_id', 'category_id')
 Entry = dict[str, Any]
 
@@ -110,7 +113,8 @@ def read_file(path: Path) -> CocoFile:
         raise ValueError(f'there is no annotation file {path}')
     key = _key(path)
     if key not in _kept:
-        content, findings = parse(path)
+        shown = progress(map(parse, [path]), f'reading {path.name}', 1) if path.stat().st_size >= LONG else [parse(path)]
+        ((content, findings),) = shown
         check_form(path, content)
         file = CocoFile(path, content, findings)
         content['info'] = content.get('info') or {}  # pycocotools 2.0.10 evaluates no file without it
