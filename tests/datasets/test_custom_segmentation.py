@@ -249,6 +249,7 @@ FOLDERS = {
         dict(image='{}/{}.jpg', label='{}/{}.png'),
         {'train': Split('train', 'train'), 'val': Split('val', 'val')},
     ),
+    'without a separator': (dict(label='annotations/{}/{}mask.png'), BOTH),
     'dots and blanks': (dict(stem='slide 1.{}'), BOTH),
     'one is the start of another': (dict(n=12, label='annotations/{}/{}_m.png', stem='{}'), BOTH),
 }

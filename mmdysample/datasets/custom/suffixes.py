@@ -95,9 +95,8 @@ def _pairs(image: str, maps: list[str], itself: str) -> Iterator[Suffixes]:
     cuts = [len(stem), *(i for i in range(len(stem) - 1, start, -1) if not stem[i].isalnum())]
     for cut in cuts:
         first = bisect_left(maps, image[:cut])
-        rests = [name[cut:] for name in maps[first : first + LOOKED_AT] if name.startswith(image[:cut]) and name != itself]
-        # img_1.jpg and img_10_mask.png do not belong together.
-        found = [rest for rest in rests if not rest[:1].isalnum() and '/' not in rest]
+        found = [name[cut:] for name in maps[first : first + LOOKED_AT] if name.startswith(image[:cut]) and name != itself]
+        found = [rest for rest in found if '/' not in rest]
         if found:
             yield from (Suffixes(image[cut:], rest) for rest in found)
             return
