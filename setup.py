@@ -56,7 +56,8 @@ def readme_for_index(text: str, repository: str) -> str:
 
 
 # What the command lines read, print and draw with.
-TOOLS = ['adjustText', 'filelock>=3.31.2', 'matplotlib', 'prettytable', 'pycocotools', 'pyyaml', 'rich']
+# pycocotools 2.0.10 evaluates no annotations without `info`.
+TOOLS = ['adjustText', 'filelock>=3.31.2', 'matplotlib', 'pillow', 'prettytable', 'pycocotools!=2.0.10', 'pyyaml', 'rich']
 EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
 # The two stacks own the same package folders (mmcv, mmdet, ...), so neither is forced on the user: choose one extra.
 # ftfy and regex: mmsegmentation 1.2.2 imports them without declaring them.

@@ -15,6 +15,7 @@ LOCATIONS = {
     'FCNMaskHead': 'mmdysample.models.heads.fcn_mask_head',
     'FPN': 'mmdysample.models.necks.fpn',
     'LoadPanopticAnnotations': 'mmdysample.datasets.panoptic',
+    'NYUDataset': 'mmdysample.datasets.nyu',
     'PixelDecoder': 'mmdysample.models.necks.pixel_decoder',
     'RTDETR': 'mmdysample.models.detectors.rtdetr',
     'RTDETRFusion': 'mmdysample.models.necks.rtdetr_fusion',

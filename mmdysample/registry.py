@@ -7,6 +7,7 @@ when it meets the prefix in ``type='mmdysample.FPN'``, so a config needs no ``cu
 from importlib import import_module
 from typing import Optional
 
+from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
@@ -32,6 +33,7 @@ class LazyRegistry(Registry):
 
 
 MODELS = LazyRegistry('model', parent=ROOT, scope='mmdysample')
+DATASETS = LazyRegistry('dataset', parent=ROOT_DATASETS, scope='mmdysample')
 METRICS = LazyRegistry('metric', parent=ROOT_METRICS, scope='mmdysample')
 TRANSFORMS = LazyRegistry('transform', parent=ROOT_TRANSFORMS, scope='mmdysample')
 VISUALIZERS = LazyRegistry('visualizer', parent=ROOT_VISUALIZERS, scope='mmdysample')

@@ -1,5 +1,6 @@
 """Every config of the project: nothing in it is dead, and its model is the one that it says."""
 
+import json
 import logging
 from collections import Counter
 
@@ -8,9 +9,11 @@ import torch
 from conftest import ROOT
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from PIL import Image
 
 from mmdysample.datasets.custom import Split, use_folder
+from mmdysample.datasets.shapes import STUFF, THINGS
 from mmdysample.engine.config import unknown_keys
 from mmdysample.engine.launch import build_runner
 from mmdysample.frameworks import install_command
@@ -57,16 +60,43 @@ def test_everything_in_it_builds(path, shapes, tmp_path, monkeypatch):
     pytest.importorskip(config.default_scope)
     config.work_dir, config.model.backbone.init_cfg = str(tmp_path), None
     layout = 'nyu' if config.model.type == 'DepthEstimator' else 'coco' if config.default_scope == 'mmdet' else 'ade'
-    use_folder(config, str(shapes / layout), {'train': Split(), 'val': Split()})
+    classes = (*THINGS, *STUFF) if layout == 'ade' else None
+    use_folder(config, str(shapes / layout), {'train': Split(), 'val': Split()}, classes)
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)  # which nobody would wait for
-        if config.default_scope == 'mmseg':
-            loader.dataset.img_suffix = '.png'
     runner = build_runner(config, to_train=True)
     schedules = runner.build_param_scheduler(runner.param_schedulers)
     assert len(schedules) == len(config.param_scheduler)
     assert len(runner.train_dataloader.dataset) == 16
     assert len(runner.test_loop.dataloader.dataset) == 8
+
+
+@pytest.fixture(scope='module')
+def wide(shapes, tmp_path_factory):
+    """One scene of 200x150 pixels for training and one for validation, in each layout."""
+    root = tmp_path_factory.mktemp('wide') / 'shapes'
+    for path in shapes.rglob('000000.png'):
+        (root / path.relative_to(shapes)).parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).resize((200, 150), Image.Resampling.NEAREST).save(root / path.relative_to(shapes))
+    for path in (shapes / 'coco/annotations').glob('*.json'):
+        content = json.loads(path.read_text())
+        content['images'] = [dict(content['images'][0], width=200, height=150)]
+        content['annotations'] = [a for a in content['annotations'] if a['image_id'] == content['images'][0]['id']]
+        for annotation in content['annotations']:
+            annotation['segmentation'] = [[9, 9, 30, 9, 30, 30]]
+        (root / path.relative_to(shapes)).write_text(json.dumps(content))
+    return root
+
+
+@pytest.mark.parametrize('path', [path for path in CONFIGS if path not in EXPERIMENTS], ids=lambda path: path.stem)
+def test_a_small_model_trains_and_tests_at_one_scale(path, wide):
+    config = Config.fromfile(path)
+    pytest.importorskip(config.default_scope)
+    layout = 'nyu' if config.model.type == 'DepthEstimator' else 'coco' if config.default_scope == 'mmdet' else 'ade'
+    use_folder(config, str(wide / layout), {'train': Split(), 'val': Split()}, (*THINGS, *STUFF) if layout == 'ade' else None)
+    init_default_scope(config.default_scope)
+    sizes = [DATASETS.build(config[f'{split}_dataloader'].dataset)[0]['inputs'].shape[1:] for split in ('train', 'val', 'test')]
+    assert sizes == [(150, 200) if layout == 'coco' else (128, 128), (150, 200), (150, 200)]
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)

@@ -72,6 +72,7 @@ def main() -> None:
         if out.exists() and not args.force:
             raise ValueError(f'{out} exists: choose another --out, or overwrite it with --force')
         loaded = load_model(config, args.checkpoint)
+        loaded.check_complete()
         exported = export(loaded.model.cpu(), form, out, args.part, args.size, args.without_grid_sample, args.fixed)
     print(describe(exported, form, loaded))
     if loaded.warning:

@@ -3,7 +3,9 @@
 from mmdysample.engine.errors import exit_on_error
 
 with exit_on_error():
-    from mmdysample.engine.checkpoint import check_checkpoint, check_fit
+    from mmdysample.engine.checkpoint import check_checkpoint
+    from mmdysample.engine.classes import match_to_test
+    from mmdysample.engine.fit import check_to_test
     from mmdysample.engine.launch import build_runner, draw_into, save_predictions
     from mmdysample.engine.options import make_parser, read_config
     from mmdysample.engine.report import print_metrics
@@ -19,14 +21,17 @@ def main() -> None:
     with exit_on_error():
         config = read_config(args, ('test',), log_to='test')
         check_checkpoint(args.checkpoint)
+        for line in match_to_test(config, args.checkpoint):
+            print(line)
         config.load_from, config.resume = args.checkpoint, False  # the saved config of a run that was itself resumed
         if args.out:
             save_predictions(config, args.out)
         if args.show_dir:
             draw_into(config, args.show_dir)
         runner = build_runner(config)
-        warning = check_fit(args.checkpoint, runner.model)
-    with exit_on_error((ShapeError,)):
+        warning = check_to_test(args.checkpoint, runner.model)
+        runner.write_config()
+    with exit_on_error((OSError, ShapeError)):
         metrics = runner.test()
     if runner.rank == 0:
         print_metrics(metrics)

@@ -8,8 +8,8 @@ from mmdysample.engine.errors import exit_on_error
 with exit_on_error():
     from mmengine.runner import Runner
 
-    from mmdysample.engine.checkpoint import check_fit
     from mmdysample.engine.files import hold
+    from mmdysample.engine.fit import check_to_resume, check_to_start
     from mmdysample.engine.launch import build_runner, set_amp, set_deterministic, set_resume
     from mmdysample.engine.options import make_parser, read_config
     from mmdysample.engine.report import LastMetrics, print_metrics
@@ -48,8 +48,11 @@ def main() -> None:
         if runner.rank == 0:
             hold(Path(config.work_dir))
         if config.get('resume'):
-            check_fit(config.load_from, runner.model, to_resume=True)
+            check_to_resume(config.load_from, runner.model)
             runner.register_hook(EvaluateFirst())
+        elif config.get('load_from') and (warning := check_to_start(config.load_from, runner.model)):
+            print(warning)
+        runner.write_config()
     last = LastMetrics()
     runner.register_hook(last)
     with exit_on_error((OSError, ShapeError)):

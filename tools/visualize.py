@@ -11,6 +11,8 @@ with exit_on_error():
     from mmdysample.engine.options import add_options, read_config
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
+
     from mmdysample.pictures.loaded_model import LoadedModel
     from mmdysample.pictures.picture import Picture
 
@@ -64,12 +66,27 @@ def main() -> None:
         out = Path(args.out or Path(config.work_dir) / f'{args.picture}.png')
         if out.exists() and not args.force:
             raise ValueError(f'{out} exists: choose another --out, or overwrite it with --force')
+        if args.picture == 'predictions' and args.checkpoint:
+            set_classes(config, args.checkpoint, with_truth=args.image is None)
         loaded = load_model(config, args.checkpoint)
         picture = args.draw(loaded, args)
         picture.save(out)
     print(f'picture: {out}')
     if loaded.warning:
         print(loaded.warning)
+
+
+def set_classes(config: 'Config', checkpoint: str, with_truth: bool) -> None:
+    """Let the classes of a config be those of a checkpoint, if they can be compared with the classes of the annotations."""
+    from mmdysample.engine.checkpoint import check_checkpoint
+    from mmdysample.engine.classes import match_to_test, take_classes
+
+    check_checkpoint(checkpoint)
+    if with_truth:
+        for line in match_to_test(config, checkpoint, all_occur=True):
+            print(line)
+    else:
+        take_classes(config, checkpoint)
 
 
 def draw_sampling(loaded: 'LoadedModel', args: argparse.Namespace) -> 'Picture':
@@ -89,10 +106,11 @@ def draw_predictions(loaded: 'LoadedModel', args: argparse.Namespace) -> 'Pictur
     from mmdysample.pictures import predictions
     from mmdysample.pictures.loaded_model import load_model
 
-    config, checkpoint = args.against or (None, None)
-    against = (
-        load_model(load_config(config), checkpoint) if config else None
-    )  # loaded with load_config, because load_model would reset --trust-checkpoint for a path
+    against = None
+    if args.against:
+        config = load_config(args.against[0])  # load_model would reset --trust-checkpoint for a path
+        set_classes(config, args.against[1], with_truth=False)  # the images and annotations are those of the first config
+        against = load_model(config, args.against[1])
     return predictions.draw_predictions(loaded, against, args.image, args.count, args.score)
 
 

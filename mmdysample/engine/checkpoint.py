@@ -1,9 +1,10 @@
 """Load checkpoints as data, so that no code in a checkpoint is executed."""
 
-import copy
 import os
 import pickle
+import pickletools
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -11,14 +12,17 @@ from typing import Any, Optional, Union
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.model import is_model_wrapper
-from torch import nn
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
 
 from mmdysample.frameworks import require
 
 from .errors import one_line
+from .file_kinds import foreign_kind, is_old_torch
+from .refusal import TRUST_FLAG, if_trusted, refused_by_torch
 
-TRUST_FLAG = '--trust-checkpoint'
+State = dict[str, Tensor]
+ENDINGS = ('*.pth', '*.pt', '*.bin', '*.ckpt')
 
 
 def _history_buffer_method(owner: type, name: str) -> Callable:
@@ -82,17 +86,9 @@ def check_checkpoint(path: Union[str, Path], to_resume: bool = False) -> None:
             raise ValueError(f'training resumes from a file, got the URL {path}: download it first')
         return
     path = Path(path)
-    if not path.is_file():
-        nearby = sorted(checkpoints(path.parent))
-        raise ValueError(f'there is no checkpoint {path}' + (f'; that folder holds {", ".join(p.name for p in nearby)}' if nearby else ''))
-    try:
-        content = torch.load(path, map_location='cpu')
-    except pickle.UnpicklingError as error:
-        raise ValueError(_refusal(path, error)) from error
-    except Exception as error:  # a damaged archive can raise any exception
-        raise ValueError(f'{path} is not a complete checkpoint: it is truncated, or another kind of file') from error
-    if not isinstance(content, dict) or not _holds_tensors(content.get('state_dict', content)):
-        raise ValueError(f'{path} holds no state_dict of tensors, so it is not a checkpoint of a model')
+    content = read_checkpoint(path)
+    if not _holds_tensors(content.get('state_dict', content)):
+        raise ValueError(f'{path} holds no state_dict of tensors, so it is not a checkpoint of a model{_found(path, content)}')
     # On resuming, mmengine 0.10.7 executes meta['config'] as Python. Its own checkpoints store the config as meta['cfg'].
     if to_resume and 'config' in (content.get('meta') or {}) and not _trusting():
         raise ValueError(f'{path} holds a config that resuming would execute; if you trust its author, add {TRUST_FLAG}')
@@ -102,47 +98,75 @@ def check_checkpoint(path: Union[str, Path], to_resume: bool = False) -> None:
         )
 
 
-def check_fit(path: str, model: nn.Module, to_resume: bool = False) -> Optional[str]:
-    """Check that a checkpoint fits a model. mmengine's loader does not: it loads the weights that match and goes on.
+def read_checkpoint(path: Union[str, Path], mapped: bool = False) -> dict[Any, Any]:
+    """Return the content of a file that ``torch.save`` has written.
 
     Args:
-        path: The file, already checked by :func:`check_checkpoint`. A URL is not checked.
-        model: The model.
-        to_resume: Whether training will resume from it, which needs exactly the model's weights.
-
-    Returns:
-        A warning that names the weights which the file lacks and those which the model lacks; None if there are none.
+        path: The file. A leading ``~`` is the home folder, as for mmengine.
+        mapped: Whether to leave the weights on disk until they are used. A damaged weight is then not noticed.
 
     Raises:
-        ValueError: The file holds less than three quarters of the model's weights, by name and shape; or, with ``to_resume``, its weights
-            are not exactly those of the model.
+        ValueError: The file is missing, incomplete, of another kind or unsafe, or holds no dict.
     """
-    if '://' in path:
-        return None
-    content = torch.load(path, map_location='cpu')
-    # As in mmengine's loader: on several GPUs the model is wrapped, and older files were saved with the prefix of the wrapper.
-    inner: Any = model.module if is_model_wrapper(model) else model
-    state = {name.removeprefix('module.'): value for name, value in content.get('state_dict', content).items()}
-    expected = {name: value.shape for name, value in inner.state_dict().items()}
-    fitting = {name: value for name, value in state.items() if value.shape == expected.get(name, value.shape)}
-    # Load into a copy, because modules convert older files while loading, as DySample does with scope.bias.
-    lacking, surplus = copy.deepcopy(inner).load_state_dict(fitting, strict=False)
-    if to_resume and (lacking or surplus):
+    path = Path(path).expanduser()
+    if not path.is_file():
+        folder, told = (path, 'it is a folder, which') if path.is_dir() else (path.parent, 'that folder')
+        nearby = [file.name for file in checkpoints(folder)] or [file.name for ending in ENDINGS for file in sorted(folder.glob(ending))][
+            :5
+        ]
+        raise ValueError(f'there is no checkpoint {path}' + (f'; {told} holds {", ".join(sorted(nearby))}' if nearby else ''))
+    if kind := foreign_kind(path):
+        raise ValueError(f'{path} is not a complete checkpoint: it is {kind}')
+    try:
+        content = torch.load(path, map_location='cpu', mmap=mapped and zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise ValueError(_refusal(path, error)) from error
+    except Exception as error:  # a damaged archive can raise any exception
+        raise ValueError(f'{path} is not a complete checkpoint: it is truncated, or another kind of file') from error
+    if isinstance(content, nn.Module):
+        raise ValueError(f'{path} holds a whole {type(content).__name__}, not its weights: save its state_dict() and give that file')
+    if not isinstance(content, dict):
         raise ValueError(
-            f'{path} belongs to another model (they differ in {(lacking or surplus)[0]}), so training cannot resume from it; '
-            'choose another --work-dir'
+            f'{path} holds no state_dict of tensors, so it is not a checkpoint of a model: it holds a {type(content).__name__}'
         )
-    if 4 * len(lacking) > len(expected):  # different models with the same backbone share up to three quarters of their weights
-        found = len(expected) - len(lacking)
-        raise ValueError(f"{path} is not a checkpoint of this model: it holds {found} of the model's {len(expected)} weights")
-    if not lacking and not surplus:
-        return None
-    warning = f'warning: {path} does not fit this model exactly'
-    if lacking:
-        warning += f'; it lacks {len(lacking)} of the {len(expected)} weights, which keep their random values: {", ".join(lacking[:5])}'
-    if surplus:
-        warning += f'; {len(surplus)} of its weights are not in the model: {", ".join(surplus[:5])}'
-    return f'{warning}; use the config that was saved in the same folder'
+    return content
+
+
+def load_content(path: str) -> dict[Any, Any]:
+    """Return the content of a checkpoint that was checked, with its weights still on disk; a URL is downloaded into mmengine's cache.
+
+    Raises:
+        ValueError: The URL cannot be downloaded, or its file is unsafe or no checkpoint.
+    """
+    if '://' not in path:
+        return read_checkpoint(path, mapped=True)
+    try:
+        content = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    except pickle.UnpicklingError as error:
+        raise ValueError(f'{path} holds more than data: {refused_by_torch(str(error)) or one_line(error)}. {if_trusted()}') from error
+    except Exception as error:  # of the network, of the cache or of the file
+        raise ValueError(f'{path} cannot be loaded: {type(error).__name__}: {one_line(error)[:300]}') from error
+    if not isinstance(content, dict) or not _holds_tensors(content.get('state_dict', content)):
+        raise ValueError(f'{path} holds no state_dict of tensors, so it is not a checkpoint of a model')
+    return content
+
+
+def find_weights(content: dict[Any, Any]) -> dict[str, State]:
+    """Return the dicts of tensors in a checkpoint, by their keys: ``state_dict``, ``model``, ...; ``''`` for the checkpoint itself."""
+    return {key: value for key, value in {'': content, **content}.items() if isinstance(key, str) and _holds_tensors(value)}
+
+
+def how_to_save(path: Union[str, Path], key: str) -> str:
+    """Return the command that saves the weights under a key of a file as a file of their own."""
+    return f"python -c \"import torch; torch.save(torch.load('{path}')['{key}'], 'weights.pth')\""
+
+
+def _found(path: Path, content: dict[Any, Any]) -> str:
+    """Return what a file without a state_dict holds instead, to be appended to a message."""
+    if 'param_groups' in content:
+        return ': it holds the state of an optimizer'
+    key = next((key for key in find_weights(content) if key), None)
+    return f": its weights are under '{key}', where mmengine does not look; save them alone: {how_to_save(path, key)}" if key else ''
 
 
 def _trusting() -> bool:
@@ -152,22 +176,39 @@ def _trusting() -> bool:
 def _holds_tensors(state: Any) -> bool:
     if not isinstance(state, dict) or not state:
         return False
-    return all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items())
+    return all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
 
 
 def _refusal(path: Path, error: Exception) -> str:
+    if not zipfile.is_zipfile(path) and not (is_old_torch(path) and _is_whole(path)):
+        return f'{path} is not a complete checkpoint: it is truncated, or another kind of file'
+    culprits = _unsafe_globals(path) or [refused_by_torch(str(error)) or one_line(error)[:200]]
+    more = f' and {len(culprits) - 5} more' if len(culprits) > 5 else ''
+    whole = any(name.startswith('torch.nn.modules.') and '.loss.' not in name for name in culprits)
+    model = '; it seems to be a whole model: a file of its state_dict() would be data' if whole else ''
+    return f'{path} holds more than data: {", ".join(culprits[:5])}{more}. {if_trusted()}{model}'
+
+
+def _is_whole(path: Path) -> bool:
+    """Return True if all five pickles of a file in torch's old format are complete: a name that is cut off looks like an unsafe one."""
+    try:
+        with path.open('rb') as file:
+            for _ in range(5):
+                for _ in pickletools.genops(file):
+                    pass
+    except Exception:  # whatever the next bytes look like
+        return False
+    return True
+
+
+def _unsafe_globals(path: Path) -> list[str]:
+    """Return the names of what a file holds beside data; nothing for torch's old format, in which torch does not list them."""
     try:
         unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    except Exception:  # not even an archive
-        return f'{path} is not a complete checkpoint: it is truncated, or another kind of file'
+    except Exception:
+        return []
     allowed = {entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__qualname__}' for entry in _allowed_globals()}
-    # If torch lists no unsafe names, it refused an object instead. Its message then names the class.
-    told = re.search(r'Unpickler error:\s*(.+?)\s*(?:\n\n|$)', str(error), flags=re.DOTALL)
-    culprits = sorted(set(unsafe) - allowed) or [' '.join((told[1] if told else str(error)).split())[:200]]
-    return (
-        f'{path} holds more than data: {", ".join(culprits)}. Loading it could run code; '
-        f'if you trust the author of the file, add {TRUST_FLAG}'
-    )
+    return sorted(set(unsafe) - allowed)
 
 
 def checkpoints(folder: Path) -> list[Path]:

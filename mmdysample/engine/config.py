@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from .errors import one_line
+from .stock_upsampling import check_stock_modules
 
 # The top-level keys that something reads: the runner's arguments, the keys that mmengine and the tools of mmdet and mmseg read, and the
 # helper variables from which the configs of this repository compute other keys.
@@ -35,7 +36,7 @@ def load_config(path: str, options: Optional[dict[str, Any]] = None) -> Config:
         The config.
 
     Raises:
-        ValueError: The file does not exist or cannot be read, an option does not fit it, or its neck does not support its upsampler.
+        ValueError: The file does not exist or cannot be read, an option does not fit it, or a stock module does not support its upsampler.
     """
     file = Path(path)
     if not file.is_file():
@@ -62,15 +63,8 @@ def load_config(path: str, options: Optional[dict[str, Any]] = None) -> Config:
         config.merge_from_dict(options or {})
     except (KeyError, TypeError, AssertionError, IndexError, AttributeError) as error:
         raise ValueError(f'--cfg-options do not fit {path}: {one_line(error)}') from error
-    _check_neck(config)
+    check_stock_modules(config)
     return config
-
-
-def _check_neck(config: Config) -> None:
-    """Raise ValueError if the stock FPN is given an upsampler, which it would pass to ``F.interpolate`` in the first iteration."""
-    neck = (config.get('model') or {}).get('neck')
-    if isinstance(neck, dict) and neck.get('type') == 'FPN' and 'type' in (neck.get('upsample_cfg') or {}):
-        raise ValueError('the stock FPN supports no upsample_cfg with a type; add model.neck.type=mmdysample.FPN')
 
 
 def unknown_keys(config: Config) -> set[str]:

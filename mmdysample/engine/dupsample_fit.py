@@ -7,9 +7,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import init_default_scope
 from torch import Tensor
 
+from mmdysample.datasets.loading import build_dataset
 from mmdysample.frameworks import require
 from mmdysample.terminal.progress import progress
 
@@ -30,7 +31,7 @@ def label_dataset(config: Config, split: str) -> Any:
         split: ``'train'`` or ``'val'``.
 
     Raises:
-        ValueError: The config has no such split, or loads no semantic label maps.
+        ValueError: The config has no such split, or loads no semantic label maps, or its data cannot be read.
     """
     loader = config.get(f'{split}_dataloader')
     if not loader:
@@ -42,7 +43,7 @@ def label_dataset(config: Config, split: str) -> Any:
     if config.get('default_scope') != 'mmseg' or load is None:
         raise ValueError(f'{config.filename} loads no semantic label maps: use a config of mmsegmentation')
     init_default_scope('mmseg')
-    return DATASETS.build({**dataset, 'pipeline': [load], 'lazy_init': False})
+    return build_dataset({**dataset, 'pipeline': [load], 'lazy_init': False})
 
 
 def label_maps(dataset: Any, label: str, order: Optional[np.ndarray] = None) -> Iterator[Tensor]:

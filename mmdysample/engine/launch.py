@@ -7,12 +7,14 @@ from typing import Optional
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 from mmdysample.upsamplers import DUpsample
 
 from .checkpoint import check_checkpoint, checkpoints, latest_complete
+from .classes import compare_to_start, match_to_resume
 from .model import naming_the_config
+from .pretrained import check_pretrained
+from .runner import Runner
 
 
 def set_work_dir(config: Config, name: str, work_dir: Optional[str], log_to: str = '.') -> None:
@@ -35,7 +37,8 @@ def set_resume(config: Config, resume: Optional[str]) -> None:
         resume: ``'auto'`` for the latest complete checkpoint in the work directory, a file, or None to start a new training.
 
     Raises:
-        ValueError: Training cannot resume from the file, or a new training would overwrite checkpoints.
+        ValueError: Training cannot resume from the file, its classes are not those of the data, a file of pretrained weights is missing or
+            broken, or a new training would overwrite checkpoints.
     """
     work_dir = Path(config.work_dir)
     if config.get('resume'):  # the saved config of a run that was itself resumed
@@ -53,6 +56,12 @@ def set_resume(config: Config, resume: Optional[str]) -> None:
         raise ValueError(
             f'{work_dir} holds {found[0].name} of an earlier run: continue that run with --resume, or choose another --work-dir'
         )
+    check_pretrained(config)
+    if config.get('resume'):
+        for line in match_to_resume(config, config.load_from):
+            print(line)
+    elif config.get('load_from') and (warning := compare_to_start(config, config.load_from)):
+        print(warning)
 
 
 def set_launcher(config: Config, launcher: str, local_rank: int) -> None:
@@ -133,6 +142,8 @@ def set_deterministic(config: Config) -> None:
 
 def build_runner(config: Config, to_train: bool = False) -> Runner:
     """Build the runner with its model, data and loops, so that mistakes in the config are reported before any work starts.
+
+    Its config is not saved yet: :meth:`~mmdysample.engine.runner.Runner.write_config` does so.
 
     Args:
         config: The config.

@@ -69,12 +69,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     data = parser.add_argument_group('your own data')
     data.add_argument(
-        '--data-root', metavar='DIR', help='data folder, overrides COCO_ROOT, ADE20K_ROOT and NYU_ROOT; any folder in COCO format works'
+        '--data-root',
+        metavar='DIR',
+        help="folder in COCO's format, or of images and label maps or depth maps; overrides COCO_ROOT, ADE20K_ROOT and NYU_ROOT",
     )
-    data.add_argument('--train-ann', metavar='FILE', help='training annotations (default: annotations/instances_train*.json)')
-    data.add_argument('--val-ann', metavar='FILE', help='validation annotations (default: annotations/instances_val*.json)')
-    data.add_argument('--train-img', metavar='DIR', help='training images (default: train*/)')
-    data.add_argument('--val-img', metavar='DIR', help='validation images (default: val*/)')
+    for split, name in (('train', 'training'), ('val', 'validation')):
+        data.add_argument(
+            f'--{split}-ann',
+            metavar='PATH',
+            help=f"{name} annotations: a file in COCO's format (default: annotations/instances_{split}*.json), "
+            f'or a folder of label maps or depth maps (default: annotations/{split}*/)',
+        )
+        data.add_argument(
+            f'--{split}-img', metavar='DIR', help=f"{name} images (default: {split}*/ in COCO's format, images/{split}*/ for maps)"
+        )
+    data.add_argument(
+        '--classes',
+        metavar='A,B,C',
+        help='names of the classes: for label maps in the order of their values (default: classes.txt in the data folder, one a line); '
+        "in COCO's format a choice of the categories (default: all)",
+    )
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='how processes are started; see tools/dist_train.sh'
     )
@@ -84,7 +98,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_config(args: argparse.Namespace, splits: Iterable[str], log_to: str = '.') -> Config:
+def read_config(args: argparse.Namespace, splits: Iterable[str], log_to: str = '.', check: bool = True) -> Config:
     """Read the config and apply the shared options to it.
 
     Args:
@@ -92,9 +106,10 @@ def read_config(args: argparse.Namespace, splits: Iterable[str], log_to: str = '
         splits: The splits that will be used, of ``'train'``, ``'val'`` and ``'test'``.
         log_to: The folder within the work directory for the runner's log and its copy of the config. Testing uses another folder than
             training, because users resume and test with the copy that training saved.
+        check: Whether to look at the data, as everything does that uses it.
 
     Returns:
-        The config, whose data is present.
+        The config, whose data is present if it was looked at.
 
     Raises:
         ImportError: The config's framework is not installed.
@@ -115,9 +130,11 @@ def read_config(args: argparse.Namespace, splits: Iterable[str], log_to: str = '
     given = {'train': Split(args.train_ann, args.train_img), 'val': Split(args.val_ann, args.val_img)}
     wanted = given if 'train' in splits else {'val': given['val']}
     if args.data_root:
-        for line in use_folder(config, args.data_root, wanted):
+        classes = None if args.classes is None else args.classes.split(',')
+        for line in use_folder(config, args.data_root, wanted, classes, args.cfg_options):
             print(line)
-    elif any(value for split in given.values() for value in split):
-        raise ValueError('--train-ann, --val-ann, --train-img and --val-img go with --data-root')
-    prepare_data(config, splits)
+    elif args.classes is not None or any(value for split in given.values() for value in split):
+        raise ValueError('--train-ann, --val-ann, --train-img, --val-img and --classes go with --data-root')
+    if check:
+        prepare_data(config, splits)
     return config

@@ -4,8 +4,10 @@
 """
 
 import logging
+import signal
 import sys
 
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
@@ -18,10 +20,12 @@ def launch() -> int:
     """Run torchrun with the arguments of this process.
 
     Returns:
-        The exit code of the process that failed first (1 if a signal killed it); 0 if none failed.
+        The exit code of the process that failed first (1 if a signal killed it); 130 for Ctrl-C, as in shells, and 143 for SIGTERM; 0 if
+        none failed.
     """
-    # torchrun logs every process that ends, which would bury the message of the process itself.
-    logging.getLogger('torch.distributed.elastic.multiprocessing.api').setLevel(logging.CRITICAL)
+    # torchrun logs every signal and every process that ends, which would bury the message of the process itself.
+    for name in ('multiprocessing.api', 'agent.server.api'):
+        logging.getLogger(f'torch.distributed.elastic.{name}').setLevel(logging.CRITICAL)
     try:
         main()
     except ChildFailedError as error:
@@ -31,6 +35,12 @@ def launch() -> int:
         if failure.exitcode != NAMED:
             print(f'error: process {rank} ended with {_how(failure.exitcode)}', file=sys.stderr)
         return failure.exitcode if failure.exitcode > 0 else 1
+    except SignalException as error:
+        if show_traceback():
+            raise
+        if error.sigval != signal.SIGINT:  # for Ctrl-C, the first process prints the line
+            print(f'error: ended by signal {error.sigval:d}', file=sys.stderr)
+        return 128 + error.sigval
     return 0
 
 

@@ -12,6 +12,8 @@ from mmdysample.locations import LOCATIONS
 from mmdysample.registry import MODELS
 from mmdysample.upsamplers.builder import UpsampleConfig, resolve
 
+from .stock_upsampling import how_to_upsample
+
 SCOPE = 'mmdysample.'
 
 
@@ -37,10 +39,8 @@ def use_upsampler(config: Config, text: str, options: Optional[dict[str, Any]] =
                 f'--upsampler would override --cfg-options {option}: give all arguments in one option, as in --upsampler "dict(type=...)"'
             )
     if not places:
-        raise ValueError(
-            f'--upsampler: no module in the model of {config.filename} takes one; use a module that does, e.g. '
-            'with --cfg-options model.neck.type=mmdysample.FPN or model.decode_head.type=mmdysample.SegformerHead'
-        )
+        remedy = how_to_upsample(config) or 'use a module that does, as model.neck.type=mmdysample.FPN'
+        raise ValueError(f'--upsampler: no module in the model of {config.filename} takes one; {remedy}')
     for place in places.values():
         place['upsample_cfg'] = ConfigDict(upsampler)
     return upsampler_name(upsampler)

@@ -19,7 +19,7 @@ from .panoptic_quality import Matches, Segments, class_quality, match_segments, 
 
 require('mmdet', 'mmdysample.CocoPanopticMetric')
 
-from mmdet.datasets.api_wrappers import COCOPanoptic  # noqa: E402
+from mmdet.datasets import api_wrappers  # noqa: E402
 from mmdet.evaluation import INSTANCE_OFFSET  # noqa: E402
 from mmdet.evaluation.metrics.coco_panoptic_metric import CocoPanopticMetric as StockCocoPanopticMetric  # noqa: E402
 from mmdet.evaluation.metrics.coco_panoptic_metric import parse_pq_results, print_panoptic_table  # noqa: E402
@@ -71,7 +71,7 @@ class CocoPanopticMetric(BaseMetric):
         self.classwise = classwise
         self.backend_args = backend_args
         with get_local_path(ann_file, backend_args=backend_args) as path:
-            self.truth = COCOPanoptic(path)
+            self.truth = api_wrappers.COCOPanoptic(path)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Count the matched segments of a batch.

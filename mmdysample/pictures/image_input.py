@@ -12,9 +12,10 @@ import mmcv
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.registry import DATASETS
 
-from mmdysample.datasets.check import leaves, prepare_data
+from mmdysample.datasets.check import prepare_data
+from mmdysample.datasets.loading import build_dataset, is_cut_off
+from mmdysample.datasets.source import leaves
 from mmdysample.engine.errors import one_line, show_traceback
 from mmdysample.engine.model import naming_the_config
 
@@ -102,14 +103,14 @@ def build_test_set(loaded: LoadedModel) -> Any:
             if _kind(step) == 'LoadAnnotations':
                 step['with_mask'] = True  # configs omit it, because evaluation reads the masks from the annotation file
     with naming_the_config(config), in_scope(config):
-        return DATASETS.build(dataset)
+        return build_dataset(dataset)
 
 
 def image_of(loaded: LoadedModel, dataset: Any, index: int) -> ImageInput:
     """Return an image of a test set, with its annotations.
 
     Raises:
-        ValueError: There is no image of that index.
+        ValueError: There is no image of that index, or its files cannot be loaded.
     """
     if not 0 <= index < len(dataset):
         raise ValueError(f'the test set of {loaded.config.filename} has the images 0 to {len(dataset) - 1}, got --index {index}')
@@ -126,10 +127,12 @@ def read_pixels(path: str) -> np.ndarray:
         ``(h, w, 3)``, uint8, RGB.
 
     Raises:
-        ValueError: There is no such file, or mmcv cannot read it.
+        ValueError: There is no such file, it is cut off, or mmcv cannot read it.
     """
     if not Path(path).is_file():
         raise ValueError(f'there is no image {path}')
+    if is_cut_off(path):
+        raise ValueError(f'{path} is cut off: the end of the JPEG image is missing')
     try:
         pixels = mmcv.imread(path)
     except Exception as error:  # each backend of mmcv raises another type
@@ -137,17 +140,6 @@ def read_pixels(path: str) -> np.ndarray:
     if pixels is None:
         raise ValueError(f'mmcv cannot read the image {path}')
     return mmcv.bgr2rgb(pixels)
-
-
-def class_names(config: Config) -> tuple[list[str], Optional[list[Any]]]:
-    """Return the classes of a config's test set and their colours, or None for the colours; the dataset is not read."""
-    dataset = next(leaves(config.get('test_dataloader') or {}), {})
-    with in_scope(config), DATASETS.switch_scope_and_registry(None) as registry:
-        cls = registry.get(dataset['type']) if dataset.get('type') else None
-    meta = {**getattr(cls, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
-    classes, palette = list(meta.get('classes') or ()), meta.get('palette')
-    # A config that names other classes inherits the palette of the dataset's class, whose length does not match.
-    return classes, list(palette) if isinstance(palette, (list, tuple)) and len(palette) == len(classes) else None
 
 
 def _pipeline(config: Config) -> list[dict[str, Any]]:

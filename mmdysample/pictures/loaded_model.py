@@ -17,11 +17,13 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmdysample.engine.checkpoint import check_checkpoint, check_fit, secure_loading
+from mmdysample.engine.checkpoint import check_checkpoint, secure_loading
 from mmdysample.engine.config import load_config
 from mmdysample.engine.errors import one_line
+from mmdysample.engine.fit import compare
 from mmdysample.engine.model import naming_the_config
 from mmdysample.engine.panoptic import stand_in_for_panopticapi
+from mmdysample.engine.pretrained import check_pretrained, checked_loading
 from mmdysample.frameworks import require
 
 from .upsampler_calls import find_upsamplers, upsampler_name
@@ -36,6 +38,7 @@ class LoadedModel:
     checkpoint: Optional[str] = None  # None for an untrained model
     lacking: frozenset[str] = frozenset()  # parameters that are not in the checkpoint and keep their initial values
     warning: Optional[str] = None  # a warning about the checkpoint, to print
+    fault: Optional[str] = None  # why the predictions of this model would be wrong
 
     @property
     def title(self) -> str:
@@ -52,6 +55,11 @@ class LoadedModel:
     def is_trained(self, module: str) -> bool:
         """Return True if all parameters of a module, by its name, come from the checkpoint."""
         return self.checkpoint is not None and not any(name.startswith(f'{module}.') for name in self.lacking)
+
+    def check_complete(self) -> None:
+        """Raise ValueError if predictions of this model would be wrong: its weights are from a checkpoint, but not all of them."""
+        if self.fault:
+            raise ValueError(self.fault)
 
     def in_scope(self) -> Any:
         """Return a context in which type names are looked up in the framework of the config."""
@@ -81,19 +89,24 @@ def load_model(config: Union[str, Config], checkpoint: Optional[str] = None) -> 
     stand_in_for_panopticapi(config)
     if checkpoint:
         check_checkpoint(checkpoint)
+    else:
+        check_pretrained(config)
     with naming_the_config(config), in_scope(config), torch.random.fork_rng(devices=[]), _quietly():
         torch.manual_seed(0)
         model = revert_sync_batchnorm(MODELS.build(copy.deepcopy(config.model)))
         if not checkpoint:
             _initialise(model, config)
     lacking: frozenset[str] = frozenset()
-    warning = None
+    warning = fault = None
     if checkpoint:
-        warning = check_fit(checkpoint, model)
+        fit = compare(checkpoint, model)
+        warning, fault = fit.warning, fit.fault
+        if fault and fit.is_small:
+            raise ValueError(fault)
         content = load_checkpoint(model, checkpoint, map_location='cpu', logger='silent')
         held = {name.removeprefix('module.'): value.shape for name, value in content.get('state_dict', content).items()}
         lacking = frozenset(name for name, value in model.named_parameters() if held.get(name) != value.shape)
-    return LoadedModel(config, model.to(get_device()).eval(), checkpoint, lacking, warning)
+    return LoadedModel(config, model.to(get_device()).eval(), checkpoint, lacking, warning, fault)
 
 
 @contextmanager
@@ -105,7 +118,8 @@ def in_scope(config: Config) -> Iterator[None]:
 
 def _initialise(model: nn.Module, config: Config) -> None:
     try:
-        model.init_weights()  # type: ignore[operator]
+        with checked_loading(model):
+            model.init_weights()  # type: ignore[operator]
     except OSError as error:  # there is no network, or no such address
         raise ValueError(
             f'cannot load the pretrained weights that {config.filename} names ({one_line(error)[:200]}): give a checkpoint, or '

@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from matplotlib.colors import Normalize
 
+from mmdysample.engine.classes import class_names
+
 from .contents import Contents, DepthMap, ground_truth, prediction
 from .drawing import class_colours, draw_contents, legend_of
-from .image_input import ImageInput, build_test_set, class_names, image_of, read_image
+from .image_input import ImageInput, build_test_set, image_of, read_image
 from .loaded_model import LoadedModel
 from .picture import Picture
 
@@ -43,9 +45,12 @@ def draw_predictions(
         A column for each image, with a row for the ground truth (or the image) and one for each model. All depth maps share one scale.
 
     Raises:
-        ValueError: There is no such image, the data is missing, or the two models have different classes or kinds of predictions.
+        ValueError: There is no such image, the data is missing, a model lacks weights, or the two models have different classes or kinds
+            of predictions.
     """
     models = [loaded] if against is None else [loaded, against]
+    for model in models:
+        model.check_complete()
     classes, palette = class_names(loaded.config)
     if against is not None and class_names(against.config)[0] != classes:
         raise ValueError(f'the two models have different classes: {_few(classes)}; and {_few(class_names(against.config)[0])}')

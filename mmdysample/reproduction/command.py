@@ -165,13 +165,13 @@ def with_data(trainings: Sequence[Training], options: Mapping[str, object]) -> t
     """
     missing: dict[Path, str] = {}
     for path in dict.fromkeys(training.config for training in trainings):
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr):  # stdout is for tables
             config = load_config(str(path), dict(options))
-        if 'shapes' not in config:  # the scenes of Shapes are rendered on demand
-            try:
-                prepare_data(config, ('train', 'val', 'test'))
-            except ValueError as error:
-                missing[path] = one_line(error)
+            if 'shapes' not in config:  # the scenes of Shapes are rendered on demand
+                try:
+                    prepare_data(config, ('train', 'val', 'test'))
+                except ValueError as error:
+                    missing[path] = one_line(error)
     if len(missing) == len({training.config for training in trainings}):
         raise ValueError(' '.join(dict.fromkeys(missing.values())))
     counts = Counter(training.config for training in trainings)

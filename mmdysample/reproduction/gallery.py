@@ -6,10 +6,11 @@ from typing import Any, Optional
 import torch
 
 from mmdysample.engine.checkpoint import secure_loading
+from mmdysample.engine.classes import class_names
 from mmdysample.engine.config import load_config
 from mmdysample.pictures.contents import Contents, ground_truth, prediction
 from mmdysample.pictures.drawing import class_colours, draw_contents, legend_of
-from mmdysample.pictures.image_input import build_test_set, class_names, image_of
+from mmdysample.pictures.image_input import build_test_set, image_of
 from mmdysample.pictures.loaded_model import load_model
 from mmdysample.pictures.picture import Picture
 from mmdysample.terminal.progress import progress

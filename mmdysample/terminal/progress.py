@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from typing import Optional, Protocol, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, track
@@ -12,9 +12,15 @@ from rich.text import Text
 T = TypeVar('T')
 
 
-def progress(items: Iterable[T], label: str) -> Iterator[T]:
-    """Iterate over items with a progress bar and the time left, on stderr because stdout is for results."""
-    yield from track(items, label, transient=True, console=Console(stderr=True))
+def progress(items: Iterable[T], label: str, total: Optional[int] = None) -> Iterator[T]:
+    """Iterate over items with a progress bar and the time left, on stderr because stdout is for results.
+
+    Args:
+        items: The items.
+        label: Name of the work.
+        total: Number of items, if they have no length.
+    """
+    yield from track(items, label, total, transient=True, console=Console(stderr=True))
 
 
 class TimeLeft(ProgressColumn):

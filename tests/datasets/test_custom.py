@@ -3,9 +3,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import mmdet_config
 from mmengine.config import Config
 
-from mmdysample.datasets.check import prepare_data, read_coco
+from mmdysample.datasets.check import prepare_data
+from mmdysample.datasets.coco_file import read_coco
 from mmdysample.datasets.custom import Split, use_folder
 
 pytest.importorskip('mmdet')
@@ -68,8 +70,8 @@ def test_coco_itself_keeps_the_classes(coco128):
     assert cfg.model.roi_head.bbox_head.num_classes == 80
 
 
-def test_the_order_of_the_file_counts(coco128, tmp_path):
-    """mmdet numbers the classes in the order of the file."""
+def test_classes_may_be_in_another_order_than_the_categories(coco128, tmp_path):
+    """They are numbered in the order of the config; --data-root takes that of the file."""
     root = tmp_path / 'coco'
     (root / 'annotations').mkdir(parents=True)
     for split in ('train', 'val'):
@@ -79,8 +81,7 @@ def test_the_order_of_the_file_counts(coco128, tmp_path):
         (root / f'annotations/instances_{split}2017.json').write_text(json.dumps(content))
     cfg = config()
     cfg.train_dataloader.dataset.data_root = str(root)
-    with pytest.raises(ValueError, match='each class must be a category, and in the same order'):
-        prepare_data(cfg, ('train',))
+    prepare_data(cfg, ('train',))
     assert use_folder(cfg, str(root), BOTH)[-1].startswith('classes: 80 from the annotations (toothbrush, ')
     assert len(cfg.train_dataloader.dataset.metainfo.palette) == 80
     prepare_data(cfg, ('train', 'val'))
@@ -92,9 +93,86 @@ def test_a_choice_of_classes_is_allowed(coco128):
     prepare_data(cfg, ('train',))
 
 
-def test_coco_flags_with_another_layout(shapes):
-    with pytest.raises(ValueError, match='are for COCO annotations'):
-        use_folder(config('segformer_b1_dysample.py'), str(shapes / 'ade'), {'train': Split('x.json'), 'val': Split()})
+def test_some_of_the_categories(fruit):
+    cfg = config()
+    assert use_folder(cfg, str(fruit), BOTH, ['carrot', ' apple'])[-1] == 'classes: 2 of the 3 from the annotations (apple, carrot)'
+    assert cfg.model.roi_head.mask_head.num_classes == 2
+    assert cfg.test_dataloader.dataset.metainfo.classes == ('apple', 'carrot')
+    prepare_data(cfg, ('train', 'val', 'test'))
+    with pytest.raises(ValueError, match=r'--classes names pear, which is not among the categories of .*: apple, box, carrot'):
+        use_folder(config(), str(fruit), BOTH, ['apple', 'pear'])
+
+
+def test_some_of_the_categories_by_options(fruit):
+    cfg, options = config(), {'train_dataloader.dataset.metainfo.classes': ('apple', 'box')}
+    cfg.merge_from_dict(options)
+    use_folder(cfg, str(fruit), BOTH, options=options)
+    assert cfg.model.roi_head.bbox_head.num_classes == len(cfg.val_dataloader.dataset.metainfo.classes) == 2
+
+
+def test_options_have_the_last_word(fruit):
+    cfg, options = config(), {'train_dataloader.dataset.data_prefix.img': 'val_photos', 'train_dataloader.batch_size': 1}
+    cfg.merge_from_dict(options)
+    use_folder(cfg, str(fruit), BOTH, options=options)
+    assert cfg.train_dataloader.dataset.data_prefix.img == 'val_photos'
+
+
+def test_another_order_in_the_validation_file(fruit):
+    path = fruit / 'annotations/instances_val_v3.json'
+    edit(path, lambda content: content['categories'].reverse())
+    cfg = config()
+    use_folder(cfg, str(fruit), BOTH)
+    assert cfg.val_dataloader.dataset.metainfo.classes == ('apple', 'box', 'carrot')
+
+
+@pytest.mark.parametrize('name', ["d'été", 'two words', 'back\\slash', '[1]', 'a"b', '木', '{x}', 'per%cent'])
+def test_any_name_of_a_folder(fruit, tmp_path, name):
+    root = tmp_path / name
+    fruit.rename(root)
+    edit(root / 'annotations/instances_train_v3.json', lambda content: content['categories'][0].update(name="l'été"))
+    edit(root / 'annotations/instances_val_v3.json', lambda content: content['categories'][0].update(name="l'été"))
+    cfg = config()
+    use_folder(cfg, str(root), BOTH)
+    cfg.dump(str(tmp_path / 'saved.py'))
+    again = Config.fromfile(str(tmp_path / 'saved.py'))
+    assert again.to_dict() == cfg.to_dict()
+    prepare_data(again, ('train', 'val', 'test'))
+
+
+def test_a_home_folder(fruit, monkeypatch):
+    monkeypatch.setenv('HOME', str(fruit.parent))
+    assert use_folder(config(), '~/fruit', BOTH)[0] == f'data: {fruit}'
+
+
+def test_two_datasets_of_a_config_become_one(fruit):
+    cfg = config()
+    one = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = dict(
+        type='ClassBalancedDataset', oversample_thr=0.1, dataset=dict(type='ConcatDataset', datasets=[one, one])
+    )
+    use_folder(cfg, str(fruit), BOTH)
+    (leaf,) = cfg.train_dataloader.dataset.dataset.datasets
+    assert leaf.ann_file == str(fruit / 'annotations/instances_train_v3.json')
+    prepare_data(cfg, ('train',))
+
+
+@pytest.mark.parametrize(('path', 'is_file'), [('train_photos', False), ('annotations/instances_train_v3.json', True)])
+def test_a_folder_for_a_file_and_the_other_way_round(fruit, path, is_file):
+    given = Split(img=path) if is_file else Split(ann=path)
+    with pytest.raises(ValueError, match=f'takes a {"folder, and this is a file" if is_file else "file, and this is a folder"}: .*{path}'):
+        use_folder(config(), str(fruit), {'train': given, 'val': Split()})
+
+
+def test_maps_and_classes_for_a_config_that_reads_neither(fruit):
+    cfg = config()
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        cfg[name].dataset = dict(type='VOCDataset', data_root='x', ann_file='train.txt', data_prefix=dict(sub_data_root='VOC2007/'))
+    with pytest.raises(ValueError, match='which this config does not read'):
+        use_folder(cfg, str(fruit), {'train': Split('annotations'), 'val': Split()})
+    with pytest.raises(ValueError, match='--classes is for label maps and COCO annotations'):
+        use_folder(cfg, str(fruit), BOTH, ['a'])
+    use_folder(cfg, str(fruit), BOTH)
+    assert cfg.test_dataloader.dataset.data_root == str(fruit)
 
 
 @pytest.mark.parametrize('categories', [None, 'apple', [{'id': 1}], []])
@@ -102,13 +180,6 @@ def test_categories_without_names(tmp_path, categories):
     (tmp_path / 'x.json').write_text(json.dumps(dict(images=[], annotations=[], categories=categories)))
     with pytest.raises(ValueError, match='its categories must be a list of at least one object with a name'):
         read_coco(tmp_path / 'x.json')
-
-
-def test_ade_layout_keeps_its_own(shapes):
-    cfg = config('segformer_b1_dysample.py')
-    assert use_folder(cfg, str(shapes / 'ade'), BOTH) == [f'data: {shapes / "ade"}']
-    assert cfg.train_dataloader.dataset.data_root == str(shapes / 'ade')
-    prepare_data(cfg, ('train', 'val', 'test'))
 
 
 @pytest.mark.parametrize(
@@ -132,10 +203,14 @@ def test_what_is_wrong_with_a_folder_is_said(fruit, harm, message):
         use_folder(config(), str(fruit), BOTH)
 
 
-def rename_category(path: Path):
+def edit(path: Path, change):
     content = json.loads(path.read_text())
-    content['categories'][0]['name'] = 'pear'
+    change(content)
     path.write_text(json.dumps(content))
+
+
+def rename_category(path: Path):
+    edit(path, lambda content: content['categories'][0].update(name='pear'))
 
 
 def test_missing_data_names_the_variable_and_the_shapes_twin(monkeypatch):
@@ -208,12 +283,6 @@ def test_panoptic_coco_itself_keeps_the_classes(coco128):
     prepare_data(cfg, ('train', 'val'))
 
 
-def edit(path: Path, change):
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-
-
 @pytest.mark.parametrize(
     ('harm', 'message'),
     [
@@ -253,3 +322,47 @@ def test_missing_panoptic_labels(shapes, tmp_path):
     (root / 'annotations/panoptic_train2017.json').unlink()
     with pytest.raises(ValueError, match=r'there is no annotation file .*panoptic_train2017\.json\. Set COCO_ROOT to'):
         prepare_data(cfg, ('train',))
+
+
+MASK2FORMER = 'mask2former/mask2former_r50_8xb2-lsj-50e_coco'
+
+
+def test_a_config_that_inherits_a_folder_of_panoptic_labels(fruit):
+    """mmdet's Mask2Former for instances inherits data_prefix.seg and the weights of 133 classes from the panoptic one."""
+    cfg = Config.fromfile(mmdet_config(f'{MASK2FORMER}.py'))
+    assert use_folder(cfg, str(fruit), BOTH)[-1].startswith('classes: 3')
+    assert cfg.train_dataloader.dataset.data_prefix == dict(img=f'{fruit}/train_photos/')
+    assert (cfg.model.panoptic_head.num_things_classes, cfg.model.panoptic_head.num_stuff_classes) == (3, 0)
+    assert cfg.model.panoptic_head.loss_cls.class_weight == [1.0] * 3 + [0.1]
+    prepare_data(cfg, ('train', 'val', 'test'))
+
+
+@pytest.mark.parametrize('with_instances', [True, False])
+def test_a_config_with_several_evaluators(panoptic_fruit, shapes, with_instances):
+    cfg = Config.fromfile(mmdet_config(f'{MASK2FORMER}-panoptic.py'))
+    boxes = panoptic_fruit / 'annotations/instances_val_v3.json'
+    if with_instances:
+        shutil.copy(shapes / 'coco/annotations/instances_val2017.json', boxes)
+    found = use_folder(cfg, str(panoptic_fruit), BOTH)
+    evaluators = {evaluator.type: evaluator.ann_file for evaluator in cfg.val_evaluator}
+    panoptic = {'CocoPanopticMetric': str(panoptic_fruit / 'annotations/panoptic_val_v3.json')}
+    assert evaluators == (panoptic | {'CocoMetric': str(boxes)} if with_instances else panoptic)
+    assert any(line == f'left out: CocoMetric, because there is no {boxes}' for line in found) is not with_instances
+    assert cfg.model.panoptic_head.loss_cls.class_weight == [1.0] * 5 + [0.1]
+    prepare_data(cfg, ('train', 'val', 'test'))
+
+
+@pytest.mark.parametrize(
+    'name', sorted(path.name for path in Path('configs').glob('*.py') if 'rcnn' in path.name or 'det' in path.name or 'yolox' in path.name)
+)
+def test_every_detector_of_the_project(fruit, name):
+    cfg = config(name)
+    use_folder(cfg, str(fruit), BOTH)
+    assert {value for key, value in numbers(cfg.model) if key == 'num_classes'} == {3}
+    prepare_data(cfg, ('train', 'val', 'test'))
+
+
+def numbers(node):
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield key, value
+        yield from numbers(value) if isinstance(value, (dict, list)) else ()

@@ -1,3 +1,5 @@
+import argparse
+import io
 import os
 import pickle
 import re
@@ -7,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import load_checkpoint
 
-from mmdysample import DySamplePlus
-from mmdysample.engine.checkpoint import check_checkpoint, check_fit, latest_complete, secure_loading
+from mmdysample.engine.checkpoint import check_checkpoint, latest_complete, secure_loading
+from mmdysample.engine.errors import one_line
 
 
 @pytest.fixture(autouse=True)
@@ -104,17 +107,109 @@ def test_a_truncated_file_is_refused(tmp_path, share):
     assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('data', [b'\x89PNG\r\n', b'hello', pickle.dumps([1, 2])])
-def test_a_file_of_another_kind_is_refused(tmp_path, data):
+def zipped(**files):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, 'w') as archive:
+        for name, content in files.items():
+            archive.writestr(name.replace('_', '.'), content)
+    return file.getvalue()
+
+
+def scripted():
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ('data', 'kind'),
+    [
+        (b'', 'an empty file'),
+        (b'hello', 'a text file'),
+        ('ein Stück Text'.encode(), 'a text file'),
+        (b'<!DOCTYPE html><title>404</title>', 'a web page: the download went wrong'),
+        (b'version https://git-lfs.github.com/spec/v1\noid sha256:0\n', 'a Git LFS pointer and not the file itself: run git lfs pull'),
+        (b'\x89PNG\r\n', 'an image'),
+        (b'\x89HDF\r\n\x1a\n', 'an HDF5 file'),
+        (b'\x1f\x8b\x08', 'a gzip archive: unpack it'),
+        (b'\x18\0\0\0\0\0\0\0{"w": {"dtype": "F32"}}', r'a safetensors file, .* run python -c "import torch, safetensors'),
+        (b'\x08\x07\x12\x07pytorch\x1a\x05', 'an ONNX model'),
+        (pickle.dumps({'model': {'w': np.ones(2)}, '__author__': 'x'}), "a pickle that torch.save has not written, such as Detectron2's"),
+        (zipped(a_npy='x', b_npy='y'), 'an archive of numpy arrays'),
+        (zipped(epoch1_pth='x'), 'a zip archive that holds epoch1.pth: unpack it'),
+        (scripted(), 'a TorchScript program'),
+        (bytes(range(200, 256)) * 9, 'truncated, or another kind of file'),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path, data, kind):
     path = tmp_path / 'epoch_1.pth'
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r'is not a (complete )?checkpoint'):
+    with pytest.raises(ValueError, match=f'is not a complete checkpoint: it is {kind}') as error:
+        check_checkpoint(path)
+    assert '\n' not in str(error.value)
+
+
+def test_a_folder_is_refused(tmp_path):
+    saved(tmp_path / 'pytorch_model.bin', {'weight': torch.zeros(3)})
+    with pytest.raises(ValueError, match='there is no checkpoint .*; it is a folder, which holds pytorch_model.bin'):
+        check_checkpoint(tmp_path)
+
+
+def old(path, value):
+    torch.save(value, path, _use_new_zipfile_serialization=False)
+    return path
+
+
+def test_the_format_of_older_torch(tmp_path):
+    """It is told from a broken file."""
+    check_checkpoint(old(tmp_path / 'clean.pth', content()), to_resume=True)
+    with pytest.raises(ValueError, match=r'holds more than data: argparse\.Namespace\. .* add --trust-checkpoint$') as error:
+        check_checkpoint(old(tmp_path / 'args.pth', content(args=argparse.Namespace(lr=1))))
+    assert 'weights_only' not in str(error.value)
+    data = (tmp_path / 'clean.pth').read_bytes()
+    for share in (0.1, 0.5, 0.99):
+        (tmp_path / 'cut.pth').write_bytes(data[: int(share * len(data))])
+        with pytest.raises(ValueError, match='is not a complete checkpoint: it is truncated'):
+            check_checkpoint(tmp_path / 'cut.pth')
+
+
+@pytest.mark.parametrize('write', [saved, old])
+def test_a_whole_model(tmp_path, write):
+    path = write(tmp_path / 'model.pth', torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)))
+    with pytest.raises(
+        ValueError, match='holds more than data: torch.nn.modules.*; it seems to be a whole model: a file of its state_dict'
+    ):
+        check_checkpoint(path)
+    secure_loading(trust=True)
+    with pytest.raises(ValueError, match='holds a whole Sequential, not its weights: save its state_dict'):
         check_checkpoint(path)
 
 
-@pytest.mark.parametrize('value', [torch.zeros(3), {'state_dict': {'a': 1}}, [torch.zeros(1)], {}])
-def test_something_else_in_the_right_format_is_refused(tmp_path, value):
-    with pytest.raises(ValueError, match='holds no state_dict of tensors'):
+def test_torchs_own_message_is_not_passed_on(tmp_path):
+    """A file that mmengine loads, after a download, is not checked before: its error names our option in place of torch's advice."""
+    for path in (saved(tmp_path / 'a.pth', content(args=argparse.Namespace())), old(tmp_path / 'b.pth', argparse.Namespace())):
+        with pytest.raises(pickle.UnpicklingError, match='weights_only') as error:
+            load_checkpoint(torch.nn.Linear(1, 1), str(path))
+        for text in (str(error.value), f'Caught UnpicklingError in DataLoader worker process 0.\nOriginal Traceback:\n{error.value}'):
+            told = one_line(RuntimeError(text))
+            assert 'holds more than data: argparse.Namespace.' in told
+            assert told.endswith('add --trust-checkpoint')
+            assert 'weights_only' not in told
+
+
+@pytest.mark.parametrize(
+    ('value', 'told'),
+    [
+        (torch.zeros(3), ': it holds a Tensor'),
+        ({'state_dict': {'a': 1}}, '$'),
+        ([torch.zeros(1)], ': it holds a list'),
+        ({}, '$'),
+        (torch.optim.SGD([torch.zeros(1)], 1.0).state_dict(), ': it holds the state of an optimizer'),
+        ({'model': {'w': torch.zeros(1)}, 'epoch': 3}, r""": its weights are under 'model', .*: python -c "import torch; .*\['model'\]"""),
+    ],
+)
+def test_something_else_in_the_right_format_is_refused(tmp_path, value, told):
+    with pytest.raises(ValueError, match=f'holds no state_dict of tensors, so it is not a checkpoint of a model{told}'):
         check_checkpoint(saved(tmp_path / 'epoch_1.pth', value))
 
 
@@ -133,39 +228,6 @@ def test_a_config_in_a_checkpoint_is_not_run(tmp_path):
         check_checkpoint(path, to_resume=True)
     with pytest.raises(ValueError, match='training resumes from a file, got the URL'):
         check_checkpoint('https://example.org/epoch_1.pth', to_resume=True)
-
-
-def test_weights_of_another_model(tmp_path):
-    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 4, 1))
-    state = model.state_dict()
-    assert check_fit(str(saved(tmp_path / 'own.pth', {'state_dict': state})), model, to_resume=True) is None
-    assert check_fit(str(saved(tmp_path / 'wrapped.pth', {f'module.{key}': value for key, value in state.items()})), model) is None
-    partial = {key: value for key, value in state.items() if key != '1.bias'}
-    path = str(saved(tmp_path / 'partial.pth', partial))
-    assert 'lacks 1 of the 4 weights, which keep their random values: 1.bias; use the config that was saved' in check_fit(path, model)
-    more = str(saved(tmp_path / 'more.pth', {**state, 'other.weight': torch.zeros(1)}))
-    assert '1 of its weights are not in the model: other.weight; use the config' in check_fit(more, model)
-    with pytest.raises(ValueError, match=r'belongs to another model \(they differ in 1\.bias\)'):
-        check_fit(path, model, to_resume=True)
-    with pytest.raises(ValueError, match=r'belongs to another model \(they differ in extra\)'):
-        check_fit(str(saved(tmp_path / 'more.pth', {**state, 'extra': torch.zeros(1)})), model, to_resume=True)
-    half = str(saved(tmp_path / 'half.pth', {key: state[key] for key in list(state)[:2]}))
-    with pytest.raises(ValueError, match="is not a checkpoint of this model: it holds 2 of the model's 4 weights"):
-        check_fit(half, model)
-    foreign = {key: torch.zeros(7) for key in state}
-    with pytest.raises(ValueError, match="is not a checkpoint of this model: it holds 0 of the model's 4 weights"):
-        check_fit(str(saved(tmp_path / 'foreign.pth', foreign)), model)
-
-
-def test_a_training_that_began_with_an_older_file_resumes(tmp_path):
-    """Its checkpoints carry the bias of the scope that it was given, and that of a new model is zero."""
-    state = DySamplePlus(16).state_dict()
-    older = str(saved(tmp_path / 'epoch_1.pth', {**state, 'scope.bias': torch.ones(32)}))
-    model = DySamplePlus(16)
-    assert check_fit(older, model, to_resume=True) is None
-    assert not model.scope_bias.any()  # the check leaves the model alone
-    del state['init_pos']
-    assert check_fit(str(saved(tmp_path / 'epoch_2.pth', state)), model, to_resume=True) is None
 
 
 def test_a_missing_file_names_its_neighbours(tmp_path):

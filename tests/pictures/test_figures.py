@@ -77,7 +77,7 @@ def test_a_scope_is_a_heat_map(load):
 def test_padding_is_no_part_of_the_maps(load, tmp_path):
     from mmdysample.pictures.sampling import draw_sampling
 
-    # 128x53 pixels for the network, padded to 128x64: the image ends in row 13 of 16.
+    # 120x50 pixels, padded to 128x64 for the network: the image ends in row 12 of 16 and column 29 of 32.
     Image.new('RGB', (120, 50), (200, 100, 50)).save(tmp_path / 'flat.png')
     loaded = load('faster_rcnn', **{'model.neck.upsample_cfg.type': 'DySample+'})
     name = 'neck.upsample_modules.0'
@@ -94,11 +94,11 @@ def test_padding_is_no_part_of_the_maps(load, tmp_path):
         patch.setattr('mmdysample.pictures.sampling.sampling_points', spy)
         figure = draw_sampling(loaded, image=str(tmp_path / 'flat.png'), module=name, pixels=[(119, 49)])
     maps = {ax.get_title(): ax.images[0] for ax in panels(figure) if ax.images}
-    distance, scope = points[0].distance[:, :14], points[0].scope[:14]
+    distance, scope = points[0].distance[:, :13, :30], points[0].scope[:13, :30]
     assert points[0].scope.shape == (16, 32)
     moved = maps[f'movement: mean {distance.mean():.2g}, largest {distance.max():.2g}']
     assert np.array_equal(moved.get_array(), distance.mean(0))
-    assert moved.get_extent() == pytest.approx([0, 120, 14 * 50 / 53 * 4, 0])
+    assert moved.get_extent() == pytest.approx([0, 120, 52, 0])
     assert np.array_equal(maps[f'dynamic scope: {scope.min():.2f} to {scope.max():.2f}'].get_array(), scope)
 
 

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmdysample.engine.classes import class_names
 from mmdysample.engine.config import load_config
-from mmdysample.pictures.image_input import class_names, read_image, read_pixels
+from mmdysample.pictures.image_input import read_image, read_pixels
 from mmdysample.pictures.places import edge_and_flat
 
 
@@ -24,7 +25,8 @@ def test_a_photo_is_turned_as_its_camera_was_held(tmp_path):
     [
         ('configs/faster_rcnn_dysample.py', (500, 375), (1067, 800), 800 / 375),
         ('configs/yolox_tiny_dysample.py', (208, 104), (416, 416), 2.0),  # padded to a square
-        ('configs/shapes/faster_rcnn_dysample_shapes.py', (256, 512), (64, 128), 0.25),
+        ('configs/faster_rcnn_dysample.py', (3200, 5332), (800, 1333), 0.25),
+        ('configs/shapes/faster_rcnn_dysample_shapes.py', (256, 512), (256, 512), 1.0),
     ],
 )
 def test_the_scale_between_file_and_network(tmp_path, config, size, expected, scale):

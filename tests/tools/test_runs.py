@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+import PIL.Image
 import pytest
 import torch
 from conftest import ROOT, mmdet_config
@@ -192,6 +193,33 @@ def test_a_folder_of_ones_own_by_flags_alone(forked, shapes, tmp_path):
     assert torch.load(work / 'epoch_1.pth', weights_only=False)['meta']['dataset_meta']['classes'] == ('apple', 'crate', 'carrot')
     resumed = forked('train', saved, '--resume', '--cfg-options', 'train_cfg.max_epochs=2')
     assert re.search(r'Epoch\(train\) +\[2\]\[4/4\]', resumed)
+
+
+def test_label_maps_of_ones_own_by_flags_alone(forked, shapes, tmp_path):
+    """Two classes, counted from 0, on images of several sizes; testing and resuming need no flag."""
+    root = tmp_path / "l'étang"
+    for split in ('training', 'validation'):
+        for i, path in enumerate(sorted((shapes / f'ade/images/{split}').iterdir())[:8]):
+            size = (128 + 32 * (i % 3), 97 + 50 * (i % 2))
+            for kind, ending in (('images', '.jpg'), ('annotations', '_mask.png')):
+                with PIL.Image.open(shapes / f'ade/{kind}/{split}/{path.name}') as image:
+                    target = root / kind / split / f'{path.stem}{ending}'
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    resized = image.resize(size, PIL.Image.Resampling.NEAREST)
+                    (resized.point(lambda label: int(label > 3)) if kind == 'annotations' else resized).save(target)
+    work = tmp_path / 'work'
+    few = ['--cfg-options', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2']
+    printed = forked('train', SEGFORMER, '--data-root', root, '--classes', 'thing,stuff', '--work-dir', work, *few)
+    assert 'classes: 2 from --classes (thing, stuff)' in printed
+    assert 'labels: values 0 to 1 are the classes, ignored: none; reduce_zero_label=False' in printed
+    saved = work / Path(SEGFORMER).name
+    tested = forked('test', saved, work / 'iter_2.pth')
+    iou = r'thing +\| +[\d.]+'
+    assert re.findall(iou, tested) == re.findall(iou, printed) != []
+    meta = torch.load(work / 'iter_2.pth', weights_only=False)['meta']['dataset_meta']
+    assert (meta['classes'], meta['reduce_zero_label']) == (('thing', 'stuff'), False)
+    forked('train', saved, '--resume', '--cfg-options', 'train_cfg.max_iters=4')
+    assert (work / 'iter_4.pth').is_file()
 
 
 def test_a_stock_config_takes_the_neck_from_the_command_line(forked, shapes, tmp_path):

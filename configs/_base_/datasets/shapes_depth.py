@@ -6,6 +6,7 @@ shapes = dict(root='{{$SHAPES_ROOT:data/shapes}}', train=256, val=64, size=128, 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadDepthAnnotation', depth_rescale_factor=1e-3),
+    dict(type='RandomCrop', crop_size=(128, 128)),  # a scene is as large; other data has larger images, which keep their scale
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]

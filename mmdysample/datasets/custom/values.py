@@ -1,0 +1,88 @@
+"""What the label maps of a folder hold."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mmdysample.terminal.progress import progress
+
+IGNORED = 255  # mmseg's ignore_index
+MANY = 100  # label maps from which a progress bar shows how they are read, about a second
+READ_AS = {-1: IGNORED, 65535: IGNORED}  # because mmseg keeps 8 bits
+
+
+@dataclass
+class LabelValues:
+    """The values of some label maps.
+
+    Args:
+        pixels: The number of pixels of each value.
+        example: A map that holds the value.
+        read: The number of maps that were read.
+        total: The number of maps.
+    """
+
+    pixels: Counter[int] = field(default_factory=Counter)
+    example: dict[int, Path] = field(default_factory=dict)
+    read: int = 0
+    total: int = 0
+
+    @property
+    def used(self) -> set[int]:
+        """The values except 255, which mmseg ignores."""
+        return set(self.pixels) - {IGNORED}
+
+    def share(self, value: int) -> float:
+        """Return the fraction of the pixels that have a value."""
+        return self.pixels[value] / max(sum(self.pixels.values()), 1)
+
+
+def read_values(maps: Sequence[Path], total: int) -> LabelValues:
+    """Read label maps.
+
+    Args:
+        maps: The files to read.
+        total: The number of maps of which they are a sample.
+
+    Raises:
+        ValueError: A file is no image, or has several channels.
+    """
+    values = LabelValues(total=total)
+    for path in progress(maps, 'label maps') if len(maps) >= MANY else maps:
+        pixels = read_map(path)
+        values.pixels.update(pixels)
+        values.example = dict.fromkeys(pixels, path) | values.example
+        values.read += 1
+    return values
+
+
+def read_map(path: Path) -> Counter[int]:
+    """Return the number of pixels of each value of a label map.
+
+    Raises:
+        ValueError: The file is no image, or has several channels.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            kind, mode, label = image.format, image.mode, np.asarray(image)
+    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, ...
+        raise ValueError(f'the label map {path} cannot be read ({error})') from error
+    if label.ndim != 2 or label.dtype.kind == 'f':
+        raise ValueError(
+            f'{path} is no label map: its pixels are of the mode {mode}, and a label map has one channel with the index of the class '
+            'of each pixel: translate each colour into an index'
+        )
+    if kind == 'JPEG':
+        raise ValueError(f'{path} is no label map: a JPEG file does not keep the values of its pixels; save label maps as PNG')
+    # Sorting, as np.unique does, takes ten times as long as counting.
+    values, counts = np.unique(label, return_counts=True) if label.itemsize > 1 else (range(256), np.bincount(label.ravel(), minlength=256))
+    pixels: Counter[int] = Counter()
+    for value, count in zip(values, counts.tolist()):
+        if count:
+            pixels[READ_AS.get(int(value), int(value))] += count
+    return pixels

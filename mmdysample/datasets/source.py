@@ -1,0 +1,108 @@
+"""A dataset of a config, as the checks see it: where its files are, and what the config will use of them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from mmengine.config import Config
+
+SPLITS = ('train', 'val', 'test')
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset of a config that reads files.
+
+    Args:
+        config: The whole config.
+        split: ``'train'``, ``'val'`` or ``'test'``.
+        dataset: The config of the dataset.
+        places: Where the config holds this dataset, such as ``('val_dataloader.dataset', 'test_dataloader.dataset')``.
+    """
+
+    config: Config
+    split: str
+    dataset: dict[str, Any]
+    places: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The name of its class, without a scope such as ``mmdet.``."""
+        kind = self.dataset.get('type')
+        return kind.__name__ if isinstance(kind, type) else str(kind).split('.')[-1]
+
+    @property
+    def root(self) -> Path:
+        """The folder of the data."""
+        return Path(self.dataset.get('data_root') or '')
+
+    @property
+    def ann_file(self) -> Optional[Path]:
+        """The annotation file."""
+        name = self.dataset.get('ann_file')
+        return self.root / name if name else None
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The folders of the data by their names in ``data_prefix``: ``img``, ``img_path``, ``seg_map_path``, ``depth_map_path``, ..."""
+        prefixes = self.dataset.get('data_prefix') or {}
+        return {name: self.root / prefix for name, prefix in prefixes.items() if isinstance(prefix, str)}
+
+    def step(self, *kinds: str) -> dict[str, Any]:
+        """Return the first step of the pipeline that is of one of these classes, or an empty dict."""
+        steps = self.dataset.get('pipeline') or []
+        return next((step for step in steps if str(step.get('type')).split('.')[-1] in kinds), {})
+
+    def place(self, *kinds: str) -> str:
+        """Return where the dataset holds the step that :meth:`step` returns, such as ``'pipeline.1'``."""
+        return next(f'pipeline.{i}' for i, step in enumerate(self.dataset['pipeline']) if step is self.step(*kinds))
+
+    def options(self, values: dict[str, Any]) -> str:
+        """Return the ``--cfg-options`` that set values of the dataset, such as ``{'img_suffix': '.png'}``."""
+        return options({f'{place}.{name}': value for place in self.places for name, value in values.items()})
+
+    def update(self, values: dict[str, Any]) -> None:
+        """Set values of the dataset in the config, wherever the config holds it."""
+        for place in self.places:
+            node = self.config
+            for key in place.split('.'):
+                node = node[int(key)] if isinstance(node, (list, tuple)) else node[key]
+            node.update(values)
+
+    @property
+    def evaluators(self) -> list[dict[str, Any]]:
+        """The evaluators of its split."""
+        evaluators = self.config.get(f'{self.split}_evaluator') or []
+        return [evaluators] if isinstance(evaluators, dict) else list(evaluators)
+
+
+def sources(config: Config, splits: Iterable[str]) -> Iterator[Source]:
+    """Yield the datasets of some splits, each once: most configs test on their validation data."""
+    found = [(place, d) for split in SPLITS for place, d in located(config.get(f'{split}_dataloader') or {}, f'{split}_dataloader')]
+    seen = []
+    for split in splits:
+        for dataset in leaves(config.get(f'{split}_dataloader') or {}):
+            if dataset not in seen:
+                seen.append(dataset)
+                yield Source(config, split, dataset, tuple(place for place, other in found if other == dataset))
+
+
+def leaves(dataloader: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the configs of the datasets of a data loader that read files, within any wrappers."""
+    for _, dataset in located(dataloader, ''):
+        yield dataset
+
+
+def located(node: dict[str, Any], place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the datasets of :func:`leaves` with their places, which begin with the place of the data loader."""
+    inner = [(f'{place}.dataset', node.get('dataset'))]
+    inner += [(f'{place}.datasets.{i}', dataset) for i, dataset in enumerate(node.get('datasets') or [])]
+    for below, dataset in inner:
+        if dataset:
+            yield from located(dataset, below) if dataset.get('dataset') or dataset.get('datasets') else [(below, dataset)]
+
+
+def options(values: dict[str, Any]) -> str:
+    """Return the ``--cfg-options`` that set values of a config."""
+    return '--cfg-options ' + ' '.join(f'{key}={value}' for key, value in values.items())
