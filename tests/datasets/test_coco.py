@@ -395,4 +395,4 @@ def test_images_that_were_trained_on(tmp_path):
     (root / 'val/001.png').write_bytes((root / 'train/001.png').read_bytes())
     (line,) = lines(root, splits=('train', 'val'))
     assert line.startswith('warning: ')
-    assert '1 of 3 images are among the training images' in line
+    assert '1 of 3 images are among the training images (such as 001.png)' in line
