@@ -18,7 +18,7 @@ from .coco_masks import check_masks, check_unused_masks, mend_masks
 from .coco_panoptic import check_segments
 from .findings import Finding
 from .image_files import spread
-from .image_names import check_names, mend_names
+from .image_names import check_label_maps, check_names, mend_names
 from .mending import mend
 from .source import Source, sources
 
@@ -110,6 +110,8 @@ def _check_dataset(file: CocoFile, source: Source, full: bool) -> list[Step]:
     ]
     if file.panoptic and source.folders.get('seg'):
         steps.append(lambda: check_segments(file, source.folders['seg'], used(), full))
+    elif source.folders.get('seg') and source.step('LoadAnnotations').get('with_seg'):
+        steps.append(lambda: check_label_maps(file, source.folders['seg'], used(), source.dataset.get('seg_map_suffix', '.png')))
     return steps
 
 
@@ -184,14 +186,15 @@ def _check_leak(file: CocoFile, source: Source, folder: Path) -> Iterator[Findin
         there = image_folder(other)
         theirs = {str(image.get('file_name')) for image in train.content['images']}
         if os.path.realpath(folder) == os.path.realpath(there):
-            looked_at, shared = names, names & theirs
+            shared = names & theirs
         else:
             same_name = spread(sorted(names & theirs), QUICK)
-            looked_at, shared = set(same_name), {name for name in same_name if _equal(folder / name, there / name)}
             theirs = {os.path.normpath(there / name) for name in theirs}
+            shared = {name for name in same_name if _equal(folder / name, there / name)}
             shared |= {name for name in names if os.path.normpath(folder / name) in theirs}
         if shared:
-            what = f'of {max(len(looked_at), len(shared))} images are among the training images'
+            more = 'or more ' if len(shared) == QUICK else ''
+            what = f'{more}of {len(names)} images are among the training images'
             yield Finding('warning', file.path, what, 'scores on them say nothing: use others', len(shared), min(shared))
 
 

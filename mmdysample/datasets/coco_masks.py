@@ -12,7 +12,8 @@ from .image_files import spread
 from .segmentation import is_polygon, is_sound, mask_box, polygons_of
 
 QUICK = 5000  # masks whose geometry the quick check looks at
-RARE = 0.01  # a share of masks that is tolerated
+RARE = 1e-4  # a share of objects without a usable mask that is tolerated
+MANY = 0.01  # a share of masks outside of their boxes that is tolerated
 
 
 def mend_masks(file: CocoFile) -> Iterator[Finding]:
@@ -45,10 +46,13 @@ def mend_masks(file: CocoFile) -> Iterator[Finding]:
     what = 'masks that are a polygon outside of a list, or lists of points'
     yield from file.found('mended', what, 'they are read as lists of polygons x, y, x, y, ...', other_form)
     what = 'objects with a polygon that is no list of at least three points x, y, x, y, ...'
-    yield from file.found('warning', what, 'that polygon is left out', partial)
+    if len(partial) > RARE * len(objects):
+        yield from file.found('warning', what, 'that polygon is left out', partial)
     what = 'objects without a usable segmentation'
     remedy = 'they are ignored, neither objects nor background: give them polygons of at least three points, or an RLE'
-    yield from file.found('warning', what, remedy, [a for a in lost if not a['iscrowd']], 'segmentation')
+    ignored = [a for a in lost if not a['iscrowd']]
+    if len(ignored) > RARE * len(objects):
+        yield from file.found('warning', what, remedy, ignored, 'segmentation')
     for a in lost:
         x, y, w, h = a['bbox']
         a['iscrowd'], a['segmentation'] = 1, [[x, y, x + w, y, x + w, y + h, x, y + h]]
@@ -96,7 +100,7 @@ def _check_extents(file: CocoFile, objects: list[Entry], full: bool) -> Iterator
     """Yield an error if most masks lie outside of their boxes, and a warning if some do."""
     looked_at = objects if full else spread(objects, QUICK)
     apart = [a for a in looked_at if not _fits(a)]
-    if len(apart) > RARE * len(looked_at):
+    if len(apart) > MANY * len(looked_at):
         level: Level = 'error' if len(apart) > len(looked_at) / 2 else 'warning'
         what = f'masks of {len(looked_at)} looked at whose extent is not that of the box'
         yield from file.found(level, what, 'both are in pixels of the image: compare', apart, 'bbox')

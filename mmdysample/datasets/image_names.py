@@ -122,3 +122,19 @@ def check_names(file: CocoFile, folder: Path, used: list[Entry]) -> Iterator[Fin
     twice = [i for i in images if i['file_name'] and times[i['file_name']] > 1]
     remedy = 'each entry is an image of its own, in which the objects of the other entries are background: merge them'
     yield from file.found('warning', 'images with the name of another one', remedy, twice, 'id')
+
+
+def check_label_maps(file: CocoFile, folder: Path, used: list[Entry], suffix: str) -> Iterator[Finding]:
+    """Check that each image has a label map, for datasets with boxes and label maps.
+
+    Args:
+        file: The file, whose names were mended.
+        folder: The folder of the label maps.
+        used: The images that will be loaded.
+        suffix: The ending of a label map in place of that of the image.
+
+    Yields:
+        What is missing.
+    """
+    absent = [i for i in used if i['file_name'] and not is_there(i['file_name'].rsplit('.', 1)[0] + suffix, folder)]
+    yield from file.found('error', f'images have no label map in {folder}', f'its name is that of the image, with {suffix}', absent)

@@ -11,6 +11,7 @@ from .coco_numbers import mend_ids, number
 from .findings import Finding
 from .segmentation import mask_area, mask_box
 
+RARE = 1e-4  # a share of objects without an area that is tolerated: COCO itself may have some
 FLAGS = {0: 0, 1: 1, '0': 0, '1': 1, 'true': 1, 'false': 0, None: 0}  # True == 1 and False == 0 are among them
 
 
@@ -127,15 +128,20 @@ def _is_box(box: Any) -> bool:
 def _mend_areas(file: CocoFile) -> Iterator[Finding]:
     """Compute areas that are missing or not positive; mmdet leaves out an object without an area, even if it has a box."""
     objects = file.objects()
-    odd = [a for a in objects if not (type(a.get('area')) in (int, float) and 0 < a['area'] < np.inf)]
-    given = [(a, number(a.get('area'))) for a in odd]
-    text = [(a, area) for a, area in given if area and 0 < area < np.inf]
-    yield from file.found('mended', 'areas written as text', 'they are read as numbers', [a for a, _ in text], 'area')
-    for a, area in text:
-        a['area'] = area
-    computed = [a for a, area in given if not (area and 0 < area < np.inf) and a['bbox'][2] > 0 and a['bbox'][3] > 0]
-    yield from file.found('mended', 'objects without a positive area', 'it is that of the mask or of the box', computed, 'area')
-    for a in computed:
-        a['area'] = mask_area(a.get('segmentation')) or a['bbox'][2] * a['bbox'][3]
+    odd = [a for a in objects if not _is_area(a.get('area'))]
+    text = [a for a in odd if _is_area(number(a.get('area')))]
+    yield from file.found('mended', 'areas written as text', 'they are read as numbers', text, 'area')
+    for a in text:
+        a['area'] = number(a['area'])
+    computed = [a for a in odd if not _is_area(a.get('area')) and min(a['bbox'][2:]) > 0]
+    if len(computed) > RARE * len(objects) or any(a.get('area') != 0 for a in computed):
+        yield from file.found('mended', 'objects without a positive area', 'it is that of the mask or of the box', computed, 'area')
+        for a in computed:
+            a['area'] = mask_area(a.get('segmentation')) or a['bbox'][2] * a['bbox'][3]
     for a in odd:
-        a['area'] = a['area'] if type(a.get('area')) in (int, float) else 0  # of boxes without a size
+        if type(a.get('area')) not in (int, float):
+            a['area'] = 0  # of boxes without a size
+
+
+def _is_area(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < np.inf

@@ -33,12 +33,14 @@ def match_to_test(config: Config, checkpoint: str, all_occur: bool = False) -> l
     lines = []
     for dataset in leaves(config.get('test_dataloader') or {}):
         ours = dataset_classes(config, dataset)
+        if not theirs and (dataset.get('metainfo') or {}).get('classes'):  # not those of COCO or ADE20K, which all have in one order
+            lines.append(f'classes: {checkpoint} does not name its own; they are taken to be {_list(ours)}, in this order')
         if not theirs or not ours or ours == theirs:
             continue
         common = [name for name in theirs if name in ours]
         too_few = not common or (all_occur and len(common) < len(theirs)) or (_is_panoptic(dataset) and set(ours) != set(theirs))
         if too_few or not _by_name(config, dataset):
-            raise ValueError(_refusal(checkpoint, theirs, _data(dataset), ours))
+            raise ValueError(f'{_refusal(checkpoint, theirs, _data(dataset), ours)}; {_remedy(config, dataset, theirs, ours)}')
         if set(ours) == set(theirs):
             lines.append(f'classes: in the order of {checkpoint} ({_list(theirs)}), and not in that of {_data(dataset)} ({_list(ours)})')
         else:
@@ -82,20 +84,28 @@ def match_to_resume(config: Config, checkpoint: str) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def compare_to_start(config: Config, checkpoint: str) -> Optional[str]:
-    """Return a warning if training would start from the weights of as many other classes, which the head keeps; else None.
+def match_to_start(config: Config, checkpoint: str) -> list[str]:
+    """Let the data of a config number its classes as the checkpoint that training starts from (``load_from``), if it has the same.
 
-    The weights of another number of classes have other shapes and are not loaded.
+    Args:
+        config: As in :func:`match_to_resume`.
+        checkpoint: As in :func:`match_to_test`.
+
+    Returns:
+        Lines for the user. One says so if the head starts from the weights of as many other classes. Those of another number of classes
+        have other shapes and are not loaded.
     """
     theirs = checkpoint_classes(checkpoint)
     dataset: Any = next(leaves(config.get('train_dataloader') or {}), {})
     ours = dataset_classes(config, dataset)
     if not theirs or not ours or ours == theirs or len(ours) != len(theirs):
-        return None
-    return (
+        return []
+    if set(ours) == set(theirs) and _by_name(config, dataset):
+        return match_to_resume(config, checkpoint)
+    return [
         f'warning: load_from={checkpoint} was trained on {_list(theirs)}, and the data has {_list(ours)}: the head starts from the weights '
         'of the former, in that order'
-    )
+    ]
 
 
 def take_classes(config: Config, checkpoint: str) -> None:
@@ -156,6 +166,15 @@ def _is_panoptic(dataset: dict[str, Any]) -> bool:
     return bool((dataset.get('metainfo') or {}).get('thing_classes')) or 'Panoptic' in str(dataset.get('type'))
 
 
+def _remedy(config: Config, dataset: dict[str, Any], theirs: list[str], ours: list[str]) -> str:
+    if not _by_name(config, dataset):
+        names = ','.join(theirs) if len(theirs) <= SHOWN else 'with its names'
+        return f'if the data numbers the classes as the checkpoint does, name them so: --data-root DIR --classes "{names}"'
+    folded = {name.strip().casefold() for name in theirs}
+    same = [name for name in ours if name not in theirs and name.strip().casefold() in folded]
+    return f'rename the categories that mean the same{", such as " * bool(same)}{_list(same)}, or use another checkpoint'
+
+
 def _refuse_a_choice(dataset: dict[str, Any], ours: list[str], checkpoint: str, theirs: list[str]) -> None:
     """Raise ValueError if the config selects some classes of its annotations, of which a score of all classes of the model says nothing."""
     path = Path(dataset.get('data_root') or '', dataset['ann_file'])
@@ -191,7 +210,7 @@ def _set_counts(node: Any, old: int, new: int) -> None:
 
 def _refusal(checkpoint: str, theirs: list[str], data: str, ours: list[str]) -> str:
     first = next(i for i in range(max(len(ours), len(theirs))) if ours[i : i + 1] != theirs[i : i + 1])
-    where = f' (they differ from number {first} on)' if set(ours) & set(theirs) else ''
+    where = f' (they differ from number {first + 1} on)' if set(ours) & set(theirs) else ''
     return f'{checkpoint} was trained on the classes {_list(theirs, first)}, and {data} has {_list(ours, first)}{where}'
 
 

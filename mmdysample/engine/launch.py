@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmdysample.upsamplers import DUpsample
 
 from .checkpoint import check_checkpoint, checkpoints, latest_complete
-from .classes import compare_to_start, match_to_resume
+from .classes import match_to_resume, match_to_start
 from .model import naming_the_config
 from .pretrained import check_pretrained
 from .runner import Runner
@@ -60,8 +60,9 @@ def set_resume(config: Config, resume: Optional[str]) -> None:
     if config.get('resume'):
         for line in match_to_resume(config, config.load_from):
             print(line)
-    elif config.get('load_from') and (warning := compare_to_start(config, config.load_from)):
-        print(warning)
+    elif config.get('load_from'):
+        for line in match_to_start(config, config.load_from):
+            print(line)
 
 
 def set_launcher(config: Config, launcher: str, local_rank: int) -> None:

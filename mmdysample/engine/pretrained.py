@@ -1,5 +1,6 @@
 """Check the pretrained weights that a config names in ``init_cfg``, before they are loaded and while they are."""
 
+import pickle
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from torch import nn
 
 from .checkpoint import find_weights, how_to_save, read_checkpoint
 from .fit import Shapes, fitting_prefix, shapes_of, some
+from .refusal import if_trusted, refused_by_torch
 
 KINDS = ('Pretrained', 'PretrainedInit', 'Pretrained_Part')
 PATHS = ('pretrained', 'teacher_ckpt')  # arguments of modules of mmdet and mmseg that are files of weights
@@ -84,6 +86,9 @@ def checked_loading(model: nn.Module) -> Iterator[None]:
     hooks = [watch.module.register_load_state_dict_pre_hook(watch) for watch in watches]
     try:
         yield
+    except pickle.UnpicklingError as error:  # only of a URL: files have been checked
+        paths = dict.fromkeys(watch.path for watch in watches if not watch.seen)
+        raise ValueError(f'{" or ".join(paths)} holds more than data: {refused_by_torch(str(error))}. {if_trusted()}') from error
     except AssertionError as error:
         prefix = re.fullmatch(r'(\S+) is not in the pretrained model', str(error))
         if prefix is None:
@@ -140,6 +145,8 @@ class Watch:
         if prefix := fitting_prefix(theirs, own):
             return f'its names begin with {prefix}; add --cfg-options {self.place}.{self.where}.prefix={prefix}'
         name = lacking[0]
+        if len(lacking) < len(own):
+            return f'it lacks {some(lacking)}'
         if name in theirs:
             return f'{name} is {tuple(theirs[name])} in the file and {tuple(own[name])} in the model'
         return f'its names are others, such as {next(iter(state), "none")} where the model has {name}'

@@ -66,6 +66,8 @@ SOUND = [
     lambda values, folder: values['images'].append(dict(values['images'][0], id=9, file_name='../train/000.png')),
     put('annotations', 'iscrowd', 1, only=0),
     put('annotations', 'segmentation', runs),
+    # Boxes that fit as corners, too.
+    each('annotations', lambda a: a.update(bbox=[2, 2, 40, 30], area=1200, segmentation=[polygon(2, 2, 40, 30)])),
     put('images', 'file_name', lambda i: './' + i['file_name']),
 ]
 
@@ -303,6 +305,21 @@ def test_masks_tell_of_wrong_boxes(tmp_path, change, masks):
     assert [line.split(':')[0] for line in found] == ['error' if masks else 'warning']
 
 
+@pytest.mark.parametrize(('count', 'told'), [(2_000, 1), (20_000, 0)])
+def test_a_few_odd_objects_of_many_are_tolerated(tmp_path, count, told):
+    """COCO itself has boxes less than a pixel wide."""
+
+    def change(values, folder):
+        values['annotations'] = [
+            dict(values['annotations'][i % 6], id=i + 1, bbox=[i % 30, i % 20, 5 + i % 7, 5 + i % 5]) for i in range(count)
+        ]
+        each('annotations', lambda a: a.update(area=a['bbox'][2] * a['bbox'][3], segmentation=[polygon(*a['bbox'])]))(values, folder)
+        values['annotations'][5].update(bbox=[3, 3, 0.5, 5], area=2.5, segmentation=[[3, 3, 4, 3]])
+
+    found = [line for line in lines(write(tmp_path, change), masks=True) if 'listed twice' not in line]
+    assert len(found) == 2 * told, found
+
+
 def test_images_left_out_by_the_filter(tmp_path):
     root = write(tmp_path)
     (line,) = lines(root, filter_cfg=dict(min_size=HEIGHT + 1))
@@ -378,4 +395,4 @@ def test_images_that_were_trained_on(tmp_path):
     (root / 'val/001.png').write_bytes((root / 'train/001.png').read_bytes())
     (line,) = lines(root, splits=('train', 'val'))
     assert line.startswith('warning: ')
-    assert '1 of 3 images are among the training images' in line
+    assert '1 of 3 images are among the training images (such as 001.png)' in line

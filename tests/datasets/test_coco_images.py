@@ -196,6 +196,18 @@ def test_headers(tmp_path):
     assert (header(path).mode, header(path).bits) == ('RGB', 16)
 
 
+def test_label_maps_beside_boxes(tmp_path):
+    root = write(tmp_path)
+    (root / 'maps').mkdir()
+    for name in ('000', '001'):
+        (root / f'maps/{name}_labels.png').touch()
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_seg=True)]
+    (line,) = lines(root, data_prefix=dict(img='train', seg='maps'), seg_map_suffix='_labels.png', pipeline=pipeline)
+    assert line.startswith('error: ')
+    assert '1 images have no label map in' in line
+    assert 'images[2], 002.png' in line
+
+
 def test_mended_lines_are_printed_and_errors_raised(tmp_path, capsys):
     root = write(tmp_path, lambda values, folder: [each('annotations', lambda a: a.pop('iscrowd'))(values, folder), values['images'].pop()])
     prepare_data(config(root), ('train',))

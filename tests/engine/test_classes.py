@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 
 from mmdysample.engine.checkpoint import secure_loading
-from mmdysample.engine.classes import checkpoint_classes, compare_to_start, match_to_resume, match_to_test, take_classes
+from mmdysample.engine.classes import checkpoint_classes, match_to_resume, match_to_start, match_to_test, take_classes
 
 pytest.importorskip('mmdet')
 RGB = ('red', 'green', 'blue')
@@ -71,16 +71,18 @@ def test_what_names_no_classes(tmp_path, config):
     torch.save({'weight': torch.zeros(1)}, tmp_path / 'x.pth')
     path, cfg = str(tmp_path / 'x.pth'), config('any', 'other')
     assert checkpoint_classes(path) == []
-    assert match_to_test(cfg, path) == match_to_resume(cfg, path) == []
-    assert compare_to_start(cfg, path) is None
+    assert match_to_resume(cfg, path) == match_to_start(cfg, path) == []
+    (line,) = match_to_test(cfg, path)
+    assert line.endswith('does not name its own; they are taken to be any, other, in this order')
     assert classes_of(cfg) == ('any', 'other')
+    del cfg.test_dataloader.dataset['metainfo']
+    assert match_to_test(cfg, path) == []  # the classes of COCO
 
 
 def test_the_same_classes(checkpoint, config):
     path, cfg = checkpoint(*RGB), config(*RGB)
     before = cfg.pretty_text
-    assert match_to_test(cfg, path) == match_to_resume(cfg, path) == []
-    assert compare_to_start(cfg, path) is None
+    assert match_to_test(cfg, path) == match_to_resume(cfg, path) == match_to_start(cfg, path) == []
     assert cfg.pretty_text == before
 
 
@@ -133,8 +135,10 @@ def test_a_choice_of_the_config(checkpoint, config):
 
 
 def test_other_names(checkpoint, config):
-    with pytest.raises(ValueError, match=r'x\.pth was trained on the classes red, green, blue, and .*a\.json has cat, dog, cow$'):
+    with pytest.raises(ValueError, match=r'x\.pth was trained on the classes red, green, blue, and .* has cat, dog, cow; rename the categ'):
         match_to_test(config('cat', 'dog', 'cow'), checkpoint(*RGB))
+    with pytest.raises(ValueError, match='; rename the categories that mean the same, such as Red, Blue , or use another checkpoint$'):
+        match_to_test(config('Red', 'cat', 'Blue '), checkpoint(*RGB))
 
 
 @pytest.mark.parametrize('classes', [('b', 'a'), ('a',), ('a', 'b', 'c'), ('x', 'y')])
@@ -142,7 +146,7 @@ def test_label_maps_name_no_classes(checkpoint, config, classes):
     """A number in a label map cannot be told to be another class."""
     pytest.importorskip('mmseg')
     cfg = config(*classes, kind='BaseSegDataset', scope='mmseg')
-    with pytest.raises(ValueError, match=f'was trained on the classes a, b, and .* has {", ".join(classes)}'):
+    with pytest.raises(ValueError, match=f'the classes a, b, and .* has {", ".join(classes)}.*; if the data .* --classes "a,b"'):
         match_to_test(cfg, checkpoint('a', 'b'))
 
 
@@ -151,7 +155,7 @@ def test_long_lists_show_where_they_differ(checkpoint, config):
     other = [*names[:100], 'new', *names[101:]]
     cfg = config(*other, kind='BaseSegDataset', scope='mmseg')
     pytest.importorskip('mmseg')
-    with pytest.raises(ValueError, match=r'class99, class100, class101, .* class99, new, class101, .* differ from number 100 on'):
+    with pytest.raises(ValueError, match=r'class99, class100, class101, .* class99, new, class101, .* differ from number 101 on'):
         match_to_test(cfg, checkpoint(*names))
 
 
@@ -163,9 +167,13 @@ def test_training_resumes_on_the_same_classes(checkpoint, config, classes):
 
 def test_fine_tuning_says_what_the_head_knows(checkpoint, config):
     path = checkpoint(*RGB)
-    assert compare_to_start(config('cat', 'dog'), path) is None  # other shapes are not loaded
-    warning = compare_to_start(config('cat', 'dog', 'cow'), path)
+    assert match_to_start(config('cat', 'dog'), path) == []  # other shapes are not loaded
+    (warning,) = match_to_start(config('cat', 'dog', 'cow'), path)
     assert 'was trained on red, green, blue, and the data has cat, dog, cow: the head starts from the weights of the former' in warning
+    cfg = config('green', 'blue', 'red')
+    (line,) = match_to_start(cfg, path)
+    assert line.startswith('classes: in the order of')
+    assert classes_of(cfg, 'train') == classes_of(cfg, 'val') == RGB
 
 
 def test_names_for_a_picture(checkpoint, config):

@@ -113,7 +113,7 @@ def test_none_of_it_fits(file, content, init, told):
 
 
 def test_some_of_it_fits(file, capsys):
-    with pytest.raises(ValueError, match=r'holds 4 of the 14 weights of model\.backbone'):
+    with pytest.raises(ValueError, match=r'holds 4 of the 14 weights of model\.backbone .*: it lacks layers\.2\.weight, .* \(10\)'):
         load(file(weights(layers=2)))
     load(file(weights(layers=4)))
     told = 'holds 8 of the 14 weights of model.backbone (Backbone); the others keep their initial values: layers.4.weight, layers.4.bias'
@@ -133,6 +133,11 @@ def test_modules_that_load_the_weights_themselves(file, capsys):
         load(file(dict(state_dict=weights())), Strict)
     with pytest.raises(ValueError, match=r'w\.pth does not fit: Error.* size mismatch for layers\.0\.weight'):
         load(file(weights(**{'layers.0.weight': torch.ones(9, 9)})), Strict)
+
+
+def test_a_download_that_is_refused(file):
+    with pytest.raises(ValueError, match=r'w\.pth holds more than data: argparse\.Namespace\. .* add --trust-checkpoint$'):
+        load(file(dict(state_dict=weights(), args=argparse.Namespace())))
 
 
 def test_weights_of_the_whole_model(file):

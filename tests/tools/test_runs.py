@@ -331,7 +331,7 @@ def test_a_converted_file_is_tested(forked, tmp_path):
     state = build_model(load_config(FASTER, {'model.neck.upsample_cfg.type': 'DySample+'})).state_dict()
     state = {f'module.{name}': value for name, value in state.items() if not name.endswith('init_pos')}
     state |= {f'module.neck.upsample_modules.{i}.scope.bias': torch.randn(32) for i in range(4)}
-    torch.save({'state_dict': state, 'optimizer': {}, 'meta': {'config': 'x', 'CLASSES': ('a', 'b', 'c')}}, released)
+    torch.save({'state_dict': state, 'optimizer': {}, 'meta': {'config': 'x', 'CLASSES': ('circle', 'square', 'triangle')}}, released)
     printed = forked('convert_checkpoint', released, ours, '--config', FASTER, '--upsampler', 'DySample+')
     assert 'neck.upsample_modules.*.init_pos' in printed
     evaluated = forked('test', FASTER, ours, '--upsampler', 'DySample+', '--work-dir', work, '--cfg-options', *SIZES)
