@@ -62,7 +62,9 @@ def test_images_of_other_modes_are_sound(tmp_path, mode):
 
 
 @pytest.mark.parametrize(
-    'change', [convert('CMYK', 'jpg'), convert('RGB', 'bmp'), convert('RGB', 'webp'), save(grey(65535), 'x.png')], ids=str
+    'change',
+    [convert('CMYK', 'jpg'), convert('RGB', 'bmp'), convert('RGB', 'webp'), save(grey(65535), 'x.png')],
+    ids=['CMYK', 'bmp', 'webp', '16 bits'],
 )
 def test_other_formats_are_sound(tmp_path, change):
     assert lines(write(tmp_path, change), full=True) == []
