@@ -179,7 +179,8 @@ def test_a_compiled_model_keeps_the_operator(x):
     with torch.no_grad():
         torch.compile(module, fullgraph=True, backend=backend)(x)
     torch.compiler.reset()
-    assert any('mmdysample' in name for name in seen)
+    # Before torch 2.7, a compiler cannot be told from an exporter, which needs plain operations.
+    assert any('mmdysample' in name for name in seen) == hasattr(torch.compiler, 'is_exporting')
 
 
 def test_torch_func_transforms_the_module():

@@ -36,7 +36,7 @@ def raising(error):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
 def test_kernels_that_work_pass(dtype):
     with warnings.catch_warnings():
-        warnings.simplefilter('error')
+        warnings.simplefilter('error', UserWarning)  # the interpreter of Triton 3.2 causes deprecation warnings of NumPy
         assert self_check.why_broken(DEVICE, dtype) == ''
 
 
@@ -56,7 +56,7 @@ def test_kernels_that_fail_are_named_once(monkeypatch, name, change, reason):
     broken(monkeypatch, name, change)
     with pytest.warns(UserWarning, match=f'samples by PyTorch operations on {DEVICE}, because the kernels failed: ') as caught:
         assert self_check.why_broken(DEVICE, torch.float32).startswith(reason)
-    assert len(caught) == 1
+    assert [warning.category for warning in caught].count(UserWarning) == 1
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert self_check.why_broken(DEVICE, torch.float32).startswith(reason)
