@@ -131,6 +131,8 @@ def shard(name: str) -> str:
     """Compare the gradients under FSDP2, which shards model and upsampler, with those of the model alone, by gloo in one process."""
     from torch.distributed.fsdp import fully_shard
 
+    if not hasattr(torch.cpu.Stream, 'record_event'):
+        raise ImportError(f'torch {torch.__version__} cannot run FSDP2 on a CPU')
     model = Model(name)
     with _one_process():
         mesh = dist.init_device_mesh('cpu', (1,))
