@@ -238,7 +238,8 @@ def test_the_same_detections():
         for detector in (model, theirs)
     )
     assert len(expected) > 5
-    assert all(torch.equal(got[key], expected[key]) for key in ('bboxes', 'scores', 'labels'))
+    for key in ('bboxes', 'scores', 'labels'):  # a scope's bias is added in another order, so they differ by rounding on some CPUs
+        torch.testing.assert_close(got[key], expected[key], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
