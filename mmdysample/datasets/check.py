@@ -8,13 +8,13 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from .coco import check_coco
-from .coco_api import use_prepared_coco
-from .coco_file import forget_files
-from .depth_maps import check_depth_maps
+from .coco.api import use_prepared_coco
+from .coco.check import check_coco
+from .coco.file import forget_files
 from .findings import Finding, tell
 from .image_files import forget
-from .label_maps import check_label_maps
+from .maps.depth_maps import check_depth_maps
+from .maps.label_maps import check_label_maps
 from .shapes_writer import ShapesSpec, ensure_shapes
 from .source import Source, sources
 

@@ -60,8 +60,3 @@ def tell(findings: Iterable[Finding]) -> None:
             else ''
         )
         raise ValueError(f'{errors[0]}{more}')
-
-
-def short(names: list[str]) -> str:
-    """Return the first names of a list, and how many there are."""
-    return f'{", ".join(names[:5])}, ... ({len(names)})' if len(names) > 5 else ', '.join(names)

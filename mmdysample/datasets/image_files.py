@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 T = TypeVar('T')
+IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.gif')
+LOSSY_ENDINGS = ('.jpg', '.jpeg', '.webp')  # of formats whose compression changes values
 ORIENTATION = 0x0112  # EXIF's tag
 QUARTER_TURNS = range(5, 9)  # its values that swap width and height
 BITS = {'1': 1, 'I': 32, 'F': 32, **dict.fromkeys(('I;16', 'I;16L', 'I;16B', 'I;16N'), 16)}  # of PIL's modes; 8 for all others

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
-from .coco_file import kept_file
+from .coco.file import kept_file
 from .findings import LEVELS, Finding
 from .image_files import listing
 from .source import sources

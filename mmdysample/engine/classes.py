@@ -7,7 +7,7 @@ from typing import Any, Optional
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
-from mmdysample.datasets.coco_file import read_coco
+from mmdysample.datasets.coco.file import read_coco
 from mmdysample.datasets.source import leaves
 
 from .checkpoint import load_content

@@ -2,12 +2,14 @@
 
 import copy
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional
 
 import torch
 from mmengine.model import is_model_wrapper
 from torch import nn
+
+from mmdysample.terminal.text import short
 
 from .checkpoint import State, load_content
 from .recognition import fitting_options
@@ -45,7 +47,7 @@ class Fit(NamedTuple):
         left = [name for name in self.surplus if '.upsample_modules.' in f'.{name}']
         if not needed and not left:
             return None
-        what = f' and lacks {some(needed)}' if needed else f', and the model has no place for {some(left)}'
+        what = f' and lacks {short(needed)}' if needed else f', and the model has no place for {short(left)}'
         remedy = _options(self) or _renaming(self) or 'use the config that was saved in the same folder'
         return f'{self.path} is not a checkpoint of this model: {self.share}{what}; {remedy}'
 
@@ -56,9 +58,9 @@ class Fit(NamedTuple):
             return None
         told = f'warning: {self.path} does not fit this model exactly'
         if self.lacking:
-            told += f'; {self.share} and lacks {some(self.lacking)}'
+            told += f'; {self.share} and lacks {short(self.lacking)}'
         if self.surplus:
-            told += f'; {len(self.surplus)} of its weights are not in the model: {some(self.surplus)}'
+            told += f'; {len(self.surplus)} of its weights are not in the model: {short(self.surplus)}'
         return f'{told}; use the config that was saved in the same folder'
 
 
@@ -117,9 +119,8 @@ def check_to_start(path: str, model: nn.Module) -> Optional[str]:
         raise ValueError(f'load_from={path} is of another model: {fit.share}; {_renaming(fit) or _part(fit) or _names(fit)}')
     if not fit.lacking:
         return None
-    return (
-        f'warning: load_from={path} does not fit this model exactly: {fit.share}; the others keep their initial values: {some(fit.lacking)}'
-    )
+    others = f'the others keep their initial values: {short(fit.lacking)}'
+    return f'warning: load_from={path} does not fit this model exactly: {fit.share}; {others}'
 
 
 def compare(path: str, model: nn.Module) -> Fit:
@@ -156,11 +157,6 @@ def fitting_prefix(state: Shapes, own: Shapes) -> Optional[str]:
     return None
 
 
-def some(names: Collection[str]) -> str:
-    """Return the first five names."""
-    return ', '.join(list(names)[:5]) + (f', ... ({len(names)})' if len(names) > 5 else '')
-
-
 def _options(fit: Fit) -> str:
     options = fitting_options(fit.state, fit.model)
     return f'the options that fit the file are {options}' if options else ''
@@ -191,4 +187,4 @@ def _part(fit: Fit) -> str:
 
 
 def _names(fit: Fit) -> str:
-    return f'its weights have names such as {next(iter(fit.state))}, and the model lacks {some(fit.lacking)}'
+    return f'its weights have names such as {next(iter(fit.state))}, and the model lacks {short(fit.lacking)}'

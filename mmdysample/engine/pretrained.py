@@ -13,8 +13,10 @@ from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 from torch import nn
 
+from mmdysample.terminal.text import short
+
 from .checkpoint import find_weights, how_to_save, read_checkpoint
-from .fit import Shapes, fitting_prefix, shapes_of, some
+from .fit import Shapes, fitting_prefix, shapes_of
 from .refusal import if_trusted, refused_by_torch
 
 KINDS = ('Pretrained', 'PretrainedInit', 'Pretrained_Part')
@@ -137,7 +139,7 @@ class Watch:
             raise ValueError(f'{told}: {self._advice(state, theirs, own, lacking)}')
         lacking = [name for name in lacking if not EXPECTED.fullmatch(name)]
         if lacking and is_main_process():
-            print(f'warning: {told}; the others keep their initial values: {some(lacking)}')
+            print(f'warning: {told}; the others keep their initial values: {short(lacking)}')
 
     def _advice(self, state: dict[str, Any], theirs: Shapes, own: Shapes, lacking: list[str]) -> str:
         if nested := [key for key in find_weights(state) if key]:
@@ -146,7 +148,7 @@ class Watch:
             return f'its names begin with {prefix}; add --cfg-options {self.place}.{self.where}.prefix={prefix}'
         name = lacking[0]
         if len(lacking) < len(own):
-            return f'it lacks {some(lacking)}'
+            return f'it lacks {short(lacking)}'
         if name in theirs:
             return f'{name} is {tuple(theirs[name])} in the file and {tuple(own[name])} in the model'
         return f'its names are others, such as {next(iter(state), "none")} where the model has {name}'
@@ -158,7 +160,7 @@ def _found(path: str, state: dict[str, Any]) -> str:
     if key:
         return f"its weights are under '{key}', where mmengine does not look; save them alone: {how_to_save(path, key)}"
     starts = dict.fromkeys(str(name).split('.')[0] + '.' for name in state)
-    return f'they begin with {some(starts)}'
+    return f'they begin with {short(starts)}'
 
 
 def _learnt_before(module: nn.Module) -> Shapes:

@@ -8,6 +8,7 @@ import torch
 from matplotlib.colors import Normalize
 
 from mmdysample.engine.classes import class_names
+from mmdysample.terminal.text import short
 
 from .contents import Contents, DepthMap, ground_truth, prediction
 from .drawing import class_colours, draw_contents, legend_of
@@ -53,7 +54,7 @@ def draw_predictions(
         model.check_complete()
     classes, palette = class_names(loaded.config)
     if against is not None and class_names(against.config)[0] != classes:
-        raise ValueError(f'the two models have different classes: {_few(classes)}; and {_few(class_names(against.config)[0])}')
+        raise ValueError(f'the two models have different classes: {short(classes)}; and {short(class_names(against.config)[0])}')
     if image is not None:
         shown = [read_image(loaded, image)]
         truths: list[Optional[Contents]] = [None]
@@ -115,7 +116,3 @@ def _draw(
 
 def _unique(label: str, taken: dict[str, Any]) -> str:
     return label if label not in taken else f'{label}\n(second)'
-
-
-def _few(names: Sequence[str]) -> str:
-    return ', '.join(names[:5]) + (f', ... ({len(names)})' if len(names) > 5 else '')

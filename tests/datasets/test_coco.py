@@ -9,7 +9,7 @@ import torch
 from coco_folders import BOXES, HEIGHT, WIDTH, config, content, each, lines, polygon, put, take, write
 
 from mmdysample.datasets.check import check_data, prepare_data
-from mmdysample.datasets.coco_file import hand_over, kept_file, read_coco
+from mmdysample.datasets.coco.file import hand_over, kept_file, read_coco
 
 pytest.importorskip('mmdet')
 NAN = float('nan')
@@ -357,7 +357,7 @@ def test_a_file_is_parsed_once_and_given_back(tmp_path, monkeypatch):
     from mmdet.registry import DATASETS, METRICS
 
     parsed = []
-    monkeypatch.setattr('mmdysample.datasets.coco_json.json.loads', lambda text: parsed.append(text) or json.JSONDecoder().decode(text))
+    monkeypatch.setattr('mmdysample.datasets.coco.parsing.json.loads', lambda text: parsed.append(text) or json.JSONDecoder().decode(text))
     cfg = config(write(tmp_path, splits=('train', 'val')), splits=('train', 'val'))
     prepare_data(cfg, ('train', 'val'))
     path = Path(cfg.val_evaluator.ann_file)

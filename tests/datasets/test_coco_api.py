@@ -10,7 +10,7 @@ pytest.importorskip('mmdet')
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 
-from mmdysample.datasets.coco_api import ClassOrder, use_prepared_coco
+from mmdysample.datasets.coco.api import ClassOrder, use_prepared_coco
 
 NAMES = ('red', 'green', 'blue')
 # The boxes of each image, by class.

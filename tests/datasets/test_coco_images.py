@@ -9,8 +9,8 @@ from coco_folders import HEIGHT, WIDTH, config, each, lines, write
 from PIL import Image
 
 from mmdysample.datasets.check import prepare_data
+from mmdysample.datasets.coco.names import Files
 from mmdysample.datasets.image_files import forget, header, listing, spread
-from mmdysample.datasets.image_names import Files
 
 pytest.importorskip('mmdet')
 

@@ -7,7 +7,7 @@ from conftest import mmdet_config
 from mmengine.config import Config
 
 from mmdysample.datasets.check import prepare_data
-from mmdysample.datasets.coco_file import read_coco
+from mmdysample.datasets.coco.file import read_coco
 from mmdysample.datasets.custom import Split, use_folder
 
 pytest.importorskip('mmdet')

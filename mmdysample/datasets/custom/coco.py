@@ -6,7 +6,9 @@ from typing import Optional
 
 from mmengine.config import Config
 
-from ..coco_file import class_names, is_panoptic, panoptic_classes, read_coco, short
+from mmdysample.terminal.text import short
+
+from ..coco.file import class_names, is_panoptic, panoptic_classes, read_coco
 from .classes import check_classes, make_palette, set_counts
 from .places import Split, find
 

@@ -6,17 +6,18 @@ from typing import Any, Optional
 
 from mmengine.config import Config
 
-from ..coco_file import short
+from mmdysample.terminal.text import short
+
 from ..image_files import listing, spread
+from ..maps.class_counts import IGNORED, MUCH
 from .asked import asked_for
 from .classes import FILE, check_classes, make_palette, read_classes, set_counts
 from .maps import MapFolders, use_maps
 from .places import Split
 from .stock import Stock, stock
-from .values import IGNORED, LabelValues, read_values
+from .values import LabelValues, read_values
 
 READ = 300  # label maps of each split that are read to see what they hold
-MUCH = 0.2  # of the pixels; 0.1 of those of ADE20K are unlabelled
 ADE20K = ('objectInfo150.txt', 'sceneCategories.txt')
 ZERO = 'reduce_zero_label'
 NAME_THEM = 'name the classes in the order of their values with --classes a,b,c, or one a line in {}'

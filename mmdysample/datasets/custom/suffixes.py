@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Optional
 
-from ..image_files import listing, spread
+from ..image_files import IMAGE_ENDINGS, LOSSY_ENDINGS, listing, spread
 
-ENDINGS = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.gif'}
-LOSSY = ('.jpg', '.jpeg', '.webp')
 LOOKED_AT = 32  # images whose maps are looked for
 CANDIDATES = 16  # pairs of suffixes that are then counted over all names
 
@@ -35,17 +33,17 @@ def find_suffixes(images: Path, maps: Path, own: Suffixes, asked: Sequence[Optio
         ValueError: A folder holds no image, the names do not belong together, or images have several endings or several maps.
     """
     pictures, labels = (
-        sorted(name for name in listing(folder) if PurePosixPath(name).suffix.lower() in ENDINGS) for folder in (images, maps)
+        sorted(name for name in listing(folder) if PurePosixPath(name).suffix.lower() in IMAGE_ENDINGS) for folder in (images, maps)
     )
     for folder, names in ((images, pictures), (maps, labels)):
         if not names:
-            raise ValueError(f'there is no image in {folder} (looked for {", ".join(sorted(ENDINGS))})')
+            raise ValueError(f'there is no image in {folder} (looked for {", ".join(sorted(IMAGE_ENDINGS))})')
     known = set(labels)
     seen = Counter(pair for name in spread(pictures, LOOKED_AT) for pair in _pairs(name, labels, name if images == maps else ''))
     candidates = {own, *(pair for pair, _ in seen.most_common(CANDIDATES))}
     candidates = {Suffixes(asked[0] or pair.image, asked[1] or pair.map) for pair in candidates}
     if images == maps:  # tell maps from images: no map has the ending of the images, and none is stored with losses
-        candidates = {pair for pair in candidates if not pair.map.endswith(pair.image) and not pair.map.lower().endswith(LOSSY)}
+        candidates = {pair for pair in candidates if not pair.map.endswith(pair.image) and not pair.map.lower().endswith(LOSSY_ENDINGS)}
     paired = {pair: {name for name in pictures if _map_of(name, pair) in known} for pair in candidates}
     most = max(map(len, paired.values()), default=0)
     if 2 * most < min(len(pictures), len(labels)) or not most:

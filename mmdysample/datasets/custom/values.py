@@ -9,7 +9,8 @@ import numpy as np
 
 from mmdysample.terminal.progress import progress
 
-IGNORED = 255  # mmseg's ignore_index
+from ..maps.class_counts import IGNORED
+
 MANY = 100  # label maps from which a progress bar shows how they are read, about a second
 READ_AS = {-1: IGNORED, 65535: IGNORED}  # because mmseg keeps 8 bits
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from mmdysample.terminal.progress import progress
 
-from .coco_file import CocoFile, Entry
-from .coco_numbers import integer
-from .findings import Finding, Level
-from .image_files import Header, check_pixels, header, spread
-from .image_names import is_there
+from ..findings import Finding, Level
+from ..image_files import Header, check_pixels, header, spread
+from .file import CocoFile, Entry
+from .names import is_there
+from .numbers import integer
 
 T = TypeVar('T')
 QUICK = 200  # headers that the quick check reads, evenly spread

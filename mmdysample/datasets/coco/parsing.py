@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .findings import Finding
+from ..findings import Finding
 
 LARGE = 2**23  # characters from which garbage collection takes seconds
 GZIP = b'\x1f\x8b'

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .coco_numbers import integers, mend_ids
-from .findings import Finding, short
+from mmdysample.terminal.text import short
+
+from ..findings import Finding
+from .numbers import integers, mend_ids
 
 Entry = dict[str, Any]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Optional
 
-from .findings import Finding
+from ..findings import Finding
 
 Entry = dict[str, Any]
 

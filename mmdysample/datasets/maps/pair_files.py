@@ -9,13 +9,11 @@ from typing import Optional
 
 from mmdysample.terminal.progress import progress
 
-from .findings import Finding
-from .image_files import Header, check_pixels, header, listing, spread
+from ..findings import Finding
+from ..image_files import IMAGE_ENDINGS, LOSSY_ENDINGS, Header, check_pixels, header, listing, spread
+from ..source import SPLITS, sources
 from .pairs import Pairs
-from .source import SPLITS, sources
 
-IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
-LOSSY_ENDINGS = ('.jpg', '.jpeg', '.webp')
 HEADERS = 24  # pairs whose headers are read before each training
 COMPARED = 8  # images that are compared with training images before each training
 

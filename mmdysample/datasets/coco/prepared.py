@@ -2,7 +2,7 @@
 
 from typing import Any, Optional
 
-from .coco_file import hand_over
+from .file import hand_over
 
 
 class Prepared:

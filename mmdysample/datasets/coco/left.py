@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .coco_file import CocoFile, Entry
-from .findings import Finding, Level
-from .source import Source
+from ..findings import Finding, Level
+from ..source import Source
+from .file import CocoFile, Entry
 
 
 @dataclass

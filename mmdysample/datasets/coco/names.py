@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Optional
 from urllib.parse import unquote
 
-from .coco_file import CocoFile, Entry
-from .findings import Finding
-from .image_files import listing
+from ..findings import Finding
+from ..image_files import listing
+from .file import CocoFile, Entry
 
 
 def mend_names(file: CocoFile, folder: Path) -> Iterator[Finding]:

@@ -9,18 +9,18 @@ from typing import Any
 
 from mmdysample.terminal.progress import progress
 
-from .coco_boxes import check_boxes
-from .coco_categories import check_category_ids, check_classes
-from .coco_file import CocoFile, class_names, is_panoptic, kept_file, panoptic_classes, read_file
-from .coco_images import check_files, mend_sizes
-from .coco_left import check_left, images_left
-from .coco_masks import check_masks, check_unused_masks, mend_masks
-from .coco_panoptic import check_segments
-from .findings import Finding
-from .image_files import spread
-from .image_names import check_label_maps, check_names, mend_names
+from ..findings import Finding
+from ..image_files import spread
+from ..source import Source, sources
+from .boxes import check_boxes
+from .categories import check_category_ids, check_classes
+from .file import CocoFile, class_names, is_panoptic, kept_file, panoptic_classes, read_file
+from .images import check_files, mend_sizes
+from .left import check_left, images_left
+from .masks import check_masks, check_unused_masks, mend_masks
 from .mending import mend
-from .source import Source, sources
+from .names import check_label_maps, check_names, mend_names
+from .segments import check_segments
 
 EVALUATORS = ('CocoMetric', 'CocoPanopticMetric', 'FasterCocoMetric')
 LONG = 100_000  # objects from which the checks are shown by a progress bar

@@ -10,11 +10,11 @@ from mmengine.registry import TRANSFORMS
 
 from mmdysample.terminal.progress import progress
 
-from .image_files import check_pixels, spread
+from ..image_files import check_pixels, spread
+from .class_counts import IGNORED
 from .pairs import Pairs
 
 JPEG = b'\xff\xd8'
-IGNORED = 255  # mmseg ignores pixels of this value
 LOOKED_AT = 24  # maps that are read before each training
 MOST_PIXELS = 48_000_000  # read before each training, about a second
 

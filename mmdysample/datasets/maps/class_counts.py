@@ -6,12 +6,15 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .findings import Finding, short
-from .source import Source, options
+from mmdysample.terminal.text import short
+
+from ..findings import Finding
+from ..source import Source, options
 
 BOUNDARY_HEADS = ('STDCHead',)  # they predict where classes meet, not which classes
 SOFTMAX = ('CrossEntropyLoss',)
-IGNORED = 255  # the label that heads of mmseg ignore by default
+IGNORED = 255  # the label that mmseg ignores by default
+MUCH = 0.2  # of the pixels, if they are ignored; 0.1 of those of ADE20K have label 0, which means unlabelled there
 
 
 def check_heads(config: Config, classes: list[str]) -> Iterator[Finding]:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from mmdysample.terminal.progress import progress
+from mmdysample.terminal.text import short
 
-from .coco_categories import mend_categories
-from .coco_json import parse
-from .findings import Finding, Level, short
+from ..findings import Finding, Level
+from .categories import mend_categories
+from .parsing import parse
 
 COCO_KEYS = ('images', 'annotations', 'categories')
 LONG = 2**25  # bytes from which reading is shown by a progress bar

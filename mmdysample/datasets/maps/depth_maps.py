@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
+from ..findings import Finding, Level
+from ..image_files import IMAGE_ENDINGS, listing
+from ..source import SPLITS, Source, options
 from .depth_values import LOADER, DepthsSeen
-from .findings import Finding, Level
-from .image_files import listing
-from .pair_files import IMAGE_ENDINGS, check_pair_files
+from .pair_files import check_pair_files
 from .pairs import Pairs
-from .source import SPLITS, Source, options
 
 HEADS = ('DenseDepthHead', 'VPDDepthHead')
 MAX_DEPTH = 10.0  # of these heads by default, in metres

@@ -7,9 +7,9 @@ import numpy as np
 
 from mmdysample.terminal.progress import progress
 
-from .coco_file import CocoFile, Entry
-from .findings import Finding
-from .image_files import header, listing, spread
+from ..findings import Finding
+from ..image_files import header, listing, spread
+from .file import CocoFile, Entry
 
 QUICK = 8  # PNG files that the quick check decodes
 LONG = 500

@@ -7,8 +7,8 @@ from typing import Any, Optional
 
 from mmengine.registry import DATASETS
 
-from .source import Source
-from .visible_files import pass_over_hidden_folders
+from ..source import Source
+from ..visible_files import pass_over_hidden_folders
 
 
 class Pairs:

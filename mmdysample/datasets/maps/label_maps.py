@@ -3,17 +3,18 @@
 import math
 from collections.abc import Iterator
 
-from .class_counts import check_heads, ignored_label, mend_palette
-from .findings import Finding, Level, short
-from .image_files import header
-from .label_values import IGNORED, LabelReader, LabelsSeen
+from mmdysample.terminal.text import short
+
+from ..findings import Finding, Level
+from ..image_files import header
+from ..source import Source
+from .class_counts import IGNORED, MUCH, check_heads, ignored_label, mend_palette
+from .label_values import LabelReader, LabelsSeen
 from .pair_files import check_pair_files
 from .pairs import Pairs
-from .source import Source
 
 LOADER = 'LoadAnnotations'
 DENSE = 0.75  # of the numbers up to the largest label are labels, if classes were numbered one after another
-MUCH = 0.2  # of the pixels; 0.1 of those of ADE20K have label 0, which means unlabelled there
 FAULTS = {
     'broken': ('cannot be read', 'repair or remove them'),
     'lossy': ('are JPEG files', 'their compression changes labels: save the maps as PNG, from the labels and not from these files'),

@@ -7,7 +7,7 @@ categories in another order therefore gives each name the boxes of another one, 
 from collections.abc import Sequence
 from typing import Any
 
-from .coco_prepared import Prepared
+from .prepared import Prepared
 
 # pycocotools' arrays of an evaluation, and their axis of categories.
 AXES = {'precision': 2, 'scores': 2, 'recall': 1}

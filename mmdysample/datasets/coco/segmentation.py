@@ -5,7 +5,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from .coco_numbers import number
+from .numbers import number
 
 Polygon = list[float]
 

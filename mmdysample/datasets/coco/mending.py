@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .coco_file import CocoFile, Entry, boxes_of
-from .coco_numbers import mend_ids, number
-from .findings import Finding
+from ..findings import Finding
+from .file import CocoFile, Entry, boxes_of
+from .numbers import mend_ids, number
 from .segmentation import mask_area, mask_box
 
 RARE = 1e-4  # a share of objects without an area that is tolerated: COCO itself may have some

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .coco_file import CocoFile, Entry
-from .findings import Finding, Level
-from .image_files import spread
+from ..findings import Finding, Level
+from ..image_files import spread
+from .file import CocoFile, Entry
 from .segmentation import is_polygon, is_sound, mask_box, polygons_of
 
 QUICK = 5000  # masks whose geometry the quick check looks at

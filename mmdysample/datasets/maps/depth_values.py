@@ -11,8 +11,7 @@ from mmengine.registry import TRANSFORMS
 
 from mmdysample.terminal.progress import progress
 
-from .image_files import check_pixels, spread
-from .pair_files import IMAGE_ENDINGS
+from ..image_files import IMAGE_ENDINGS, check_pixels, spread
 from .pairs import Pairs
 
 LOADER = 'LoadDepthAnnotation'

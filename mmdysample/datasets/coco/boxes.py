@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .coco_file import CocoFile
-from .findings import Finding, Level
+from ..findings import Finding, Level
+from .file import CocoFile
 
 RARE = 1e-4  # a share of objects that is tolerated: COCO itself has some boxes less than a pixel wide
 MANY = 0.01  # a share of objects listed twice that is tolerated: COCO has some
