@@ -9,7 +9,7 @@ from mmengine.config import Config
 from ..source import leaves
 from .asked import asked_for
 from .coco import use_coco
-from .depth import use_depth_maps
+from .maps import use_maps
 from .places import Split
 from .segmentation import use_label_maps
 
@@ -26,7 +26,7 @@ def use_folder(
     """Change a config so that it reads all data from a folder.
 
     What the folder should hold depends on what the config reads: annotations in COCO's format (see ``use_coco``), label maps (see
-    ``use_label_maps``) or depth maps (see ``use_depth_maps``). For anything else, only ``data_root`` changes.
+    ``use_label_maps``) or depth maps (see ``use_maps``). For anything else, only ``data_root`` changes.
 
     Args:
         config: The config, changed in place, so that its saved copy is complete.
@@ -56,7 +56,7 @@ def use_folder(
     elif classes:
         raise ValueError('--classes is for label maps and COCO annotations, which this config does not read')
     elif _have(every, 'depth_map_path'):
-        found += use_depth_maps(config, folder, splits, datasets, options)
+        found += use_maps(config, folder, splits, datasets, options, 'depth_map_path', ('test*/', 'val*/'))[1]
     elif any(where != Split() for where in splits.values()):
         raise ValueError(
             '--train-ann, --val-ann, --train-img and --val-img are for COCO annotations, label maps and depth maps, '
