@@ -324,12 +324,21 @@ def rename(folder, *pairs):
         (lambda root: [f.unlink() for f in (root / 'images/val').iterdir()], r'there is no image in .*images/val \(looked for \.bmp'),
         (
             lambda root: Image.new('RGB', (24, 24)).save(root / 'annotations/val/photo_0.png'),
-            r'photo_0\.png is no label map: its pixels are of the mode RGB',
+            r'photo_0\.png is no label map \(3 equal channels\): .* keep only the first',
         ),
-        (lambda root: (root / 'annotations/train/photo_0.png').write_bytes(b'<html>'), r'the label map .*photo_0\.png cannot be read'),
+        (
+            lambda root: Image.new('RGB', (24, 24), (0, 0, 1)).save(root / 'annotations/val/photo_0.png'),
+            r'photo_0\.png is no label map \(3 channels\): .* translate each colour',
+        ),
+        (
+            lambda root: Image.fromarray(np.full((24, 24), 300, np.uint16)).save(root / 'annotations/val/photo_0.png'),
+            r'photo_0\.png is no label map \(300 at x=0, y=0\): mmseg keeps only the lowest eight bits',
+        ),
+        (lambda root: (root / 'annotations/train/photo_0.png').write_bytes(b'<html>'), r'photo_0\.png is not an image'),
+        (lambda root: (root / 'annotations/train/photo_0.png').write_bytes(b''), r'photo_0\.png is an empty file'),
         (
             lambda root: [Image.open(f).save(f, format='JPEG') for f in (root / 'annotations/train').iterdir()],
-            r'photo_0\.png is no label map: a JPEG file does not keep the values',
+            r'photo_0\.png is no label map \(a JPEG file\): their compression changes labels',
         ),
     ],
 )
@@ -339,6 +348,16 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path, harm, message):
     with pytest.raises(ValueError, match=message) as error:
         use_folder(config(), root, BOTH, ['a', 'b', 'c'])
     assert '\n' not in str(error.value)
+
+
+def test_indices_stored_as_floats(tmp_path):
+    write(tmp_path, [0, 1, 2])
+    for path in sorted(tmp_path.glob('annotations/*/*.png')):
+        Image.fromarray(np.array(Image.open(path), np.float32)).save(path.with_suffix('.tif'))
+        path.unlink()
+    cfg = config()
+    assert use_folder(cfg, tmp_path, BOTH, ['a', 'b', 'c'])[4].startswith('labels: values 0 to 2 are the classes, ignored: none')
+    prepare_data(cfg, ['train', 'val'])
 
 
 def test_endings_by_options(tmp_path):

@@ -129,8 +129,17 @@ SPOILED = {
         {},
         r'error: .*6 of 6 .* in colour \(such as 000.png: 3 channels\).*translate each colour',
     ),
-    'RGB of grey': (each(lambda a: np.stack((a, a, a), 2)), {}, r'error: .*in colour \(such as 000.png: 3 equal channels\).*keep only one'),
+    'RGB of grey': (
+        each(lambda a: np.stack((a, a, a), 2)),
+        {},
+        r'error: .*in colour \(such as 000.png: 3 equal channels\).*keep only the first',
+    ),
     'RGBA': (each(lambda a: np.stack((a, a, a, a), 2), 5), {}, r'error: .*1 of 6 .*in colour \(such as 005.png: 4 equal channels'),
+    'grey and alpha': (
+        each(lambda a: np.stack((a, a * 0 + 255), 2), 5),
+        {},
+        r'error: .*1 of 6 .*in colour \(such as 005.png: 2 channels\).*only the first',
+    ),
     'palette, cv2': (palette, {'data__pipeline__1__imdecode_backend': 'cv2'}, r'error: .*pipeline.1.imdecode_backend=pillow'),
     'beyond 8 bits': (
         each(lambda a: np.where(a == 3, np.uint16(300), a.astype(np.uint16)), 1),
@@ -212,6 +221,16 @@ SPOILED = {
 def test_spoiled(tmp_path, change, options, line):
     lines = found(read(SHAPES, folder(tmp_path, change), **options), tmp_path)
     assert re.match(line, lines[0]), lines
+
+
+def test_grey_and_coloured_maps_have_remedies_of_their_own(tmp_path):
+    def spoil(images, maps):
+        each(lambda a: np.stack((a, a, a), 2), 1)(images, maps)
+        each(lambda a: np.stack((a, a, 9 * a), 2), 2)(images, maps)
+
+    lines = found(read(SHAPES, folder(tmp_path, spoil)), tmp_path)
+    assert re.match(r'error: .*1 of 6 .*001.png: 3 equal channels\).*keep only the first', lines[0])
+    assert re.match(r'error: .*1 of 6 .*002.png: 3 channels\).*translate each colour', lines[1])
 
 
 def test_both_splits_are_checked(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 from mmdysample.terminal.progress import progress
 
 from ..maps.class_counts import IGNORED
+from ..maps.label_values import FAULTS, find_fault, read_label_map
 
 MANY = 100  # label maps from which a progress bar shows how they are read, about a second
 READ_AS = {-1: IGNORED, 65535: IGNORED}  # because mmseg keeps 8 bits
@@ -49,7 +50,7 @@ def read_values(maps: Sequence[Path], total: int) -> LabelValues:
         total: The number of maps of which they are a sample.
 
     Raises:
-        ValueError: A file is no image, or has several channels.
+        ValueError: A file is no image, or its values are not those of labels.
     """
     values = LabelValues(total=total)
     for path in progress(maps, 'label maps') if len(maps) >= MANY else maps:
@@ -64,22 +65,11 @@ def read_map(path: Path) -> Counter[int]:
     """Return the number of pixels of each value of a label map.
 
     Raises:
-        ValueError: The file is no image, or has several channels.
+        ValueError: The file is no image, or its values are not those of labels.
     """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            kind, mode, label = image.format, image.mode, np.asarray(image)
-    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise ValueError(f'the label map {path} cannot be read ({error})') from error
-    if label.ndim != 2 or label.dtype.kind == 'f':
-        raise ValueError(
-            f'{path} is no label map: its pixels are of the mode {mode}, and a label map has one channel with the index of the class '
-            'of each pixel: translate each colour into an index'
-        )
-    if kind == 'JPEG':
-        raise ValueError(f'{path} is no label map: a JPEG file does not keep the values of its pixels; save label maps as PNG')
+    label, jpeg = read_label_map(path)
+    if fault := find_fault(label, jpeg):
+        raise ValueError(f'{path} is no label map ({fault[1]}): {FAULTS[fault[0]][1]}')
     # Sorting, as np.unique does, takes ten times as long as counting.
     values, counts = np.unique(label, return_counts=True) if label.itemsize > 1 else (range(256), np.bincount(label.ravel(), minlength=256))
     pixels: Counter[int] = Counter()

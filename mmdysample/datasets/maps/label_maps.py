@@ -9,18 +9,12 @@ from ..findings import Finding, Level
 from ..image_files import header
 from ..source import Source
 from .class_counts import IGNORED, MUCH, check_heads, ignored_label, mend_palette
-from .label_values import LabelReader, LabelsSeen
+from .label_values import FAULTS, LabelReader, LabelsSeen
 from .pair_files import check_pair_files
 from .pairs import Pairs
 
 LOADER = 'LoadAnnotations'
 DENSE = 0.75  # of the numbers up to the largest label are labels, if classes were numbered one after another
-FAULTS = {
-    'broken': ('cannot be read', 'repair or remove them'),
-    'lossy': ('are JPEG files', 'their compression changes labels: save the maps as PNG, from the labels and not from these files'),
-    'fractions': ('hold fractions', 'each pixel of a label map must hold the index of a class'),
-    'large': ('hold values beyond 0 to 255', 'mmseg keeps only the lowest eight bits of a label: number the classes from 0 or 1'),
-}
 
 
 def check_label_maps(source: Source, full: bool) -> Iterator[Finding]:
@@ -81,8 +75,7 @@ def _check_faults(pairs: Pairs, reader: LabelReader, seen: LabelsSeen, classes: 
             yield Finding(level, pairs.maps, f'of {_maps(pairs, seen)} {what}', remedy, len(maps), maps[0])
 
     for fault, (what, remedy) in FAULTS.items():
-        yield from found(fault, what, remedy)
-    yield from found('coloured', 'are in colour', _remedy_for_colour(pairs, reader, seen))
+        yield from found(fault, what, _remedy_for_palette(pairs, reader, seen.faults.get(fault, [])) or remedy)
     held = f'the maps hold {_ranges(seen.values)}'
     yield from found('beyond', f'hold labels beyond the {classes} classes', f'{held}: {_remedy_for_beyond(pairs, reader, seen, classes)}')
     if seen.pixels[IGNORED] and not set(seen.values) - {0}:
@@ -95,14 +88,13 @@ def _check_faults(pairs: Pairs, reader: LabelReader, seen: LabelsSeen, classes: 
         yield from found('empty', 'hold only ignored labels', remedy, 'error' if nothing else 'warning')
 
 
-def _remedy_for_colour(pairs: Pairs, reader: LabelReader, seen: LabelsSeen) -> str:
-    for fault in seen.faults.get('coloured', ()):
-        if reader.backend != 'pillow' and header(pairs.maps / fault.split(': ')[0]).mode == 'P':
+def _remedy_for_palette(pairs: Pairs, reader: LabelReader, faults: list[str]) -> str:
+    """Return how to read the indices of a map with a palette, of which the backend returns the colours; '' if no map has one."""
+    for name in (fault.split(': ')[0] for fault in faults if fault.endswith('channels')):
+        if reader.backend != 'pillow' and header(pairs.maps / name).mode == 'P':
             option = pairs.source.options({f'{pairs.source.place(LOADER)}.imdecode_backend': 'pillow'})
             return f'{reader.backend} reads the colours of a palette, and pillow its indices: set {option}'
-        if 'equal' in fault:
-            return 'the channels are equal, and a label map has one: keep only one of them'
-    return 'a label map has one channel with the index of the class of each pixel: translate each colour into an index'
+    return ''
 
 
 def _remedy_for_beyond(pairs: Pairs, reader: LabelReader, seen: LabelsSeen, classes: int) -> str:

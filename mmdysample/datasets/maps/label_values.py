@@ -17,6 +17,63 @@ from .pairs import Pairs
 JPEG = b'\xff\xd8'
 LOOKED_AT = 24  # maps that are read before each training
 MOST_PIXELS = 48_000_000  # read before each training, about a second
+# What is wrong with a map, and what to do.
+FAULTS = {
+    'broken': ('cannot be read', 'repair or remove them'),
+    'lossy': ('are JPEG files', 'their compression changes labels: save the maps as PNG, from the labels and not from these files'),
+    'fractions': ('hold fractions', 'each pixel of a label map must hold the index of a class'),
+    'large': ('hold values beyond 0 to 255', 'mmseg keeps only the lowest eight bits of a label: number the classes from 0 or 1'),
+    'equal': ('are in colour', 'a label map has one channel: keep only the first, as the others are equal to it or are transparency'),
+    'coloured': (
+        'are in colour',
+        'a label map has one channel with the index of the class of each pixel: translate each colour into an index',
+    ),
+}
+
+
+def read_label_map(path: Path, backend: str = 'pillow', backend_args: Optional[dict[str, Any]] = None) -> tuple[np.ndarray, bool]:
+    """Read a label map as mmseg does.
+
+    Args:
+        path: The file.
+        backend: mmcv's backend. The default is that of mmseg's ``LoadAnnotations``.
+        backend_args: The arguments of mmengine's file client.
+
+    Returns:
+        The values as they are stored, ``(H, W)``, or with more axes if the map is in colour, and whether the file is a JPEG file.
+
+    Raises:
+        ValueError: The map cannot be read.
+    """
+    import mmcv
+    from mmengine import fileio
+
+    try:
+        content = fileio.get(str(path), backend_args=backend_args)
+        stored = mmcv.imfrombytes(content, flag='unchanged', backend=backend)
+    except Exception as error:  # each backend of mmcv raises another type
+        check_pixels(path)  # its message says more
+        raise ValueError(f'{path} cannot be decoded by {backend}') from error
+    if stored is None:
+        raise ValueError(f'{path} cannot be decoded by {backend}')
+    return stored.squeeze(), content.startswith(JPEG)
+
+
+def find_fault(stored: np.ndarray, jpeg: bool) -> Optional[tuple[str, str]]:
+    """Return the key in ``FAULTS`` for a map whose values are not those of labels, and which they are and where, or None."""
+    if stored.ndim != 2:
+        count = stored.shape[-1]
+        same = stored.ndim == 3 and (count == 2 or (stored[..., :1] == stored[..., :3]).all())  # of two, the second is transparency
+        return ('equal' if same else 'coloured'), f'{count} {"equal " if same and count > 2 else ""}channels'
+    if jpeg:
+        return 'lossy', 'a JPEG file'
+    if stored.dtype == np.uint8 or stored.dtype == bool:
+        return None
+    broken = stored != np.floor(stored)  # True for NaN as well
+    if broken.any():
+        return 'fractions', f'{stored[broken][0]:.3g} at {_where(broken)}'
+    large = ((stored < 0) | (stored > IGNORED)) & (stored != -1) & (stored != 65535)  # these two are read as 255
+    return ('large', f'{stored[large][0]:.0f} at {_where(large)}') if large.any() else None
 
 
 class LabelReader:
@@ -42,26 +99,8 @@ class LabelReader:
         self.label_map: dict[int, int] = getattr(pairs.dataset, 'label_map', None) or {}
 
     def read(self, path: Path) -> tuple[np.ndarray, bool]:
-        """Read a label map.
-
-        Returns:
-            The values as they are stored, ``(H, W)``, or with more axes if the map is in colour, and whether the file is a JPEG file.
-
-        Raises:
-            ValueError: The map cannot be read.
-        """
-        import mmcv
-        from mmengine import fileio
-
-        try:
-            content = fileio.get(str(path), backend_args=self.backend_args)
-            stored = mmcv.imfrombytes(content, flag='unchanged', backend=self.backend)
-        except Exception as error:  # each backend of mmcv raises another type
-            check_pixels(path)  # its message says more
-            raise ValueError(f'{path} cannot be decoded by {self.backend}') from error
-        if stored is None:
-            raise ValueError(f'{path} cannot be decoded by {self.backend}')
-        return stored.squeeze(), content.startswith(JPEG)
+        """Read a label map, as :func:`read_label_map` does, with the backend of the pipeline."""
+        return read_label_map(path, self.backend, self.backend_args)
 
     def label(self, value: int) -> int:
         """Return the label that mmseg makes of a value from 0 to 255."""
@@ -103,7 +142,7 @@ class LabelsSeen:
                 self.faults['broken'].append(str(error))
                 continue
             read += stored.size
-            if fault := _fault(stored, jpeg):
+            if fault := find_fault(stored, jpeg):
                 self.faults[fault[0]].append(f'{name}: {fault[1]}')
                 continue
             values = stored.astype(np.uint8)
@@ -118,22 +157,6 @@ class LabelsSeen:
     def values(self) -> list[int]:
         """The values that occur, without 255."""
         return np.flatnonzero(self.pixels[:IGNORED]).tolist()
-
-
-def _fault(stored: np.ndarray, jpeg: bool) -> Optional[tuple[str, str]]:
-    """Return why the values of a map are not those of labels, and which and where they are."""
-    if stored.ndim != 2:
-        same = stored.ndim == 3 and (stored[..., :1] == stored[..., :3]).all()
-        return 'coloured', f'{stored.shape[-1]} {"equal " if same else ""}channels'
-    if jpeg:
-        return 'lossy', 'a JPEG file'
-    if stored.dtype == np.uint8 or stored.dtype == bool:
-        return None
-    broken = stored != np.floor(stored)  # True for NaN as well
-    if broken.any():
-        return 'fractions', f'{stored[broken][0]:.3g} at {_where(broken)}'
-    large = ((stored < 0) | (stored > IGNORED)) & (stored != -1) & (stored != 65535)  # these two are read as 255
-    return ('large', f'{stored[large][0]:.0f} at {_where(large)}') if large.any() else None
 
 
 def _where(mask: np.ndarray) -> str:
