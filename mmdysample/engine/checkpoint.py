@@ -90,12 +90,12 @@ def check_checkpoint(path: Union[str, Path], to_resume: bool = False) -> None:
     if not _holds_tensors(content.get('state_dict', content)):
         raise ValueError(f'{path} holds no state_dict of tensors, so it is not a checkpoint of a model{_found(path, content)}')
     # On resuming, mmengine 0.10.7 executes meta['config'] as Python. Its own checkpoints store the config as meta['cfg'].
-    if to_resume and 'config' in (content.get('meta') or {}) and not _trusting():
+    meta = content.get('meta')
+    if to_resume and isinstance(meta, dict) and 'config' in meta and not _trusting():
         raise ValueError(f'{path} holds a config that resuming would execute; if you trust its author, add {TRUST_FLAG}')
-    if to_resume and not {'optimizer', 'meta'} <= content.keys():
-        raise ValueError(
-            f'{path} holds only weights, and training cannot resume from those; start from them: --cfg-options load_from={path}'
-        )
+    if to_resume and (lacking := _lacking_to_resume(content)):
+        fault = 'holds only weights' if 'optimizer' in lacking else f"lacks {', '.join(lacking)}, which mmengine's checkpoints hold"
+        raise ValueError(f'{path} {fault}, so training cannot resume from it; start from its weights: --cfg-options load_from={path}')
 
 
 def read_checkpoint(path: Union[str, Path], mapped: bool = False) -> dict[Any, Any]:
@@ -111,9 +111,8 @@ def read_checkpoint(path: Union[str, Path], mapped: bool = False) -> dict[Any, A
     path = Path(path).expanduser()
     if not path.is_file():
         folder, told = (path, 'it is a folder, which') if path.is_dir() else (path.parent, 'that folder')
-        nearby = [file.name for file in checkpoints(folder)] or [file.name for ending in ENDINGS for file in sorted(folder.glob(ending))][
-            :5
-        ]
+        nearby = [file.name for file in checkpoints(folder)]
+        nearby = nearby or [file.name for ending in ENDINGS for file in sorted(folder.glob(ending))][:5]
         raise ValueError(f'there is no checkpoint {path}' + (f'; {told} holds {", ".join(sorted(nearby))}' if nearby else ''))
     if kind := foreign_kind(path):
         raise ValueError(f'{path} is not a complete checkpoint: it is {kind}')
@@ -167,6 +166,13 @@ def _found(path: Path, content: dict[Any, Any]) -> str:
         return ': it holds the state of an optimizer'
     key = next((key for key in find_weights(content) if key), None)
     return f": its weights are under '{key}', where mmengine does not look; save them alone: {how_to_save(path, key)}" if key else ''
+
+
+def _lacking_to_resume(content: dict[Any, Any]) -> list[str]:
+    """Return the keys that mmengine reads when it resumes and that a checkpoint lacks. A file of mmcv 1 has no ``message_hub``."""
+    meta = content.get('meta')
+    lacking = [key for key in ('optimizer', 'message_hub') if key not in content]
+    return lacking + [f'meta.{key}' for key in ('epoch', 'iter') if not isinstance(meta, dict) or key not in meta]
 
 
 def _trusting() -> bool:

@@ -30,6 +30,8 @@ def foreign_kind(path: Path) -> str:
     head = _head(path)
     if not head:
         return 'an empty file'
+    if not head.strip(b'\0'):  # as a download leaves it that reserves the space first; tarfile takes it for an empty archive
+        return 'filled with zeros: the download or the copy did not finish'
     if is_old_torch(path):
         return ''
     for start, kind in SIGNATURES.items():

@@ -29,7 +29,7 @@ def content(**extra):
     return {
         'state_dict': {'weight': torch.randn(3)},
         'optimizer': {'state': {}, 'param_groups': []},
-        'meta': {'epoch': 1, 'cfg': 'model = dict()', 'dataset_meta': {'classes': ('circle',)}},
+        'meta': {'epoch': 1, 'iter': 10, 'cfg': 'model = dict()', 'dataset_meta': {'classes': ('circle',)}},
         'message_hub': {
             'log_scalars': {'train/loss': history},
             'runtime_info': {'best_score': np.float64(0.5), 'mIoU': np.float32(0.5), 'per_class': np.ones(3, np.float32)},
@@ -125,6 +125,7 @@ def scripted():
     ('data', 'kind'),
     [
         (b'', 'an empty file'),
+        (bytes(2000), 'filled with zeros: the download or the copy did not finish'),
         (b'hello', 'a text file'),
         ('ein Stück Text'.encode(), 'a text file'),
         (b'<!DOCTYPE html><title>404</title>', 'a web page: the download went wrong'),
@@ -217,6 +218,25 @@ def test_weights_alone_can_be_tested_but_not_resumed(tmp_path):
     path = saved(tmp_path / 'weights.pth', {'weight': torch.zeros(3)})
     check_checkpoint(path)
     with pytest.raises(ValueError, match='holds only weights, .* load_from='):
+        check_checkpoint(path, to_resume=True)
+
+
+@pytest.mark.parametrize(
+    ('change', 'lacking'),
+    [
+        (lambda file: file.pop('message_hub'), 'message_hub'),  # mmcv 1
+        (lambda file: file['meta'].pop('iter'), r'meta\.iter'),
+        (lambda file: file.pop('meta'), r'meta\.epoch, meta\.iter'),
+        (lambda file: file.update(meta=None), r'meta\.epoch, meta\.iter'),
+        (lambda file: file.update(meta=5, message_hub={}), r'meta\.epoch, meta\.iter'),
+    ],
+)
+def test_what_resuming_needs(tmp_path, change, lacking):
+    file = content()
+    change(file)
+    path = saved(tmp_path / 'epoch_1.pth', file)
+    check_checkpoint(path)
+    with pytest.raises(ValueError, match=f"lacks {lacking}, which mmengine's checkpoints hold, so .* load_from="):
         check_checkpoint(path, to_resume=True)
 
 
