@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmengine.config import Config
 from PIL import Image
@@ -61,6 +62,19 @@ def test_folders_and_names_of_files(shapes, tmp_path, layout, name):
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         assert len(built(again, loader)) == 4
     assert again.val_dataloader.batch_size == 1
+
+
+def test_an_ending_that_is_asked_for_may_be_of_no_image(shapes, tmp_path):
+    root = rooms(shapes, tmp_path)
+    for path in sorted(root.glob('annotations/*/*.png')):
+        np.save(path.with_suffix('.npy'), np.array(Image.open(path)))
+        path.unlink()
+    options = {f'{split}_dataloader.dataset.depth_map_suffix': '.npy' for split in ('train', 'val', 'test')}
+    options |= {f'{split}_dataloader.dataset.pipeline.1.decode_backend': 'numpy' for split in ('train', 'val', 'test')}
+    cfg = Config.fromfile('configs/depth_swin_t_dysample.py')
+    use_folder(cfg, str(root), BOTH, options=options)
+    prepare_data(cfg, ('train', 'val', 'test'))
+    assert len(built(cfg, 'val_dataloader')) == 4
 
 
 def built(cfg, loader):

@@ -33,7 +33,11 @@ def find_suffixes(images: Path, maps: Path, own: Suffixes, asked: Sequence[Optio
         ValueError: A folder holds no image, the names do not belong together, or images have several endings or several maps.
     """
     pictures, labels = (
-        sorted(name for name in listing(folder) if PurePosixPath(name).suffix.lower() in IMAGE_ENDINGS) for folder in (images, maps)
+        # A suffix that is asked for may be of another kind of file, as depth maps in .npy files are.
+        sorted(
+            name for name in listing(folder) if PurePosixPath(name).suffix.lower() in IMAGE_ENDINGS or (wanted and name.endswith(wanted))
+        )
+        for folder, wanted in zip((images, maps), asked)
     )
     for folder, names in ((images, pictures), (maps, labels)):
         if not names:
