@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
 
 SPLITS = ('train', 'val', 'test')
 
@@ -29,8 +30,7 @@ class Source:
     @property
     def kind(self) -> str:
         """The name of its class, without a scope such as ``mmdet.``."""
-        kind = self.dataset.get('type')
-        return kind.__name__ if isinstance(kind, type) else str(kind).split('.')[-1]
+        return kind_of(self.dataset)
 
     @property
     def root(self) -> Path:
@@ -52,7 +52,7 @@ class Source:
     def step(self, *kinds: str) -> dict[str, Any]:
         """Return the first step of the pipeline that is of one of these classes, or an empty dict."""
         steps = self.dataset.get('pipeline') or []
-        return next((step for step in steps if str(step.get('type')).split('.')[-1] in kinds), {})
+        return next((step for step in steps if kind_of(step) in kinds), {})
 
     def place(self, *kinds: str) -> str:
         """Return where the dataset holds the step that :meth:`step` returns, such as ``'pipeline.1'``."""
@@ -101,6 +101,36 @@ def located(node: dict[str, Any], place: str) -> Iterator[tuple[str, dict[str, A
     for below, dataset in inner:
         if dataset:
             yield from located(dataset, below) if dataset.get('dataset') or dataset.get('datasets') else [(below, dataset)]
+
+
+def kind_of(node: dict[str, Any]) -> str:
+    """Return the name of the class that a config builds, without a scope such as ``mmdet.``. The type may be the class itself."""
+    kind = node.get('type')
+    return kind.__name__ if isinstance(kind, type) else str(kind).split('.')[-1]
+
+
+def dataset_class(config: Config, dataset: dict[str, Any]) -> Optional[type]:
+    """Return the class of a dataset, or None if it is not registered."""
+    kind = dataset.get('type')
+    if not isinstance(kind, str):
+        return kind
+    with DefaultScope.overwrite_default_scope(config.get('default_scope')), DATASETS.switch_scope_and_registry(None) as registry:
+        return registry.get(kind)
+
+
+def metainfo(config: Config, dataset: dict[str, Any]) -> dict[str, Any]:
+    """Return what the config of a dataset, or else its class, says of its classes and their colours."""
+    return {**getattr(dataset_class(config, dataset), 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+
+
+def dataset_classes(config: Config, dataset: dict[str, Any]) -> list[str]:
+    """Return the classes of a dataset, from its config or else its class; an empty list if neither names them."""
+    return as_names(metainfo(config, dataset).get('classes'))
+
+
+def as_names(classes: Any) -> list[str]:
+    """Return the names of classes as a list; mmdet takes one name alone for a list of one."""
+    return [classes] if isinstance(classes, str) else [str(name) for name in classes or ()]
 
 
 def options(values: dict[str, Any]) -> str:

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope
 
 from mmdysample.datasets.coco.file import read_coco
-from mmdysample.datasets.source import leaves
+from mmdysample.datasets.source import as_names, dataset_class, dataset_classes, leaves, metainfo
 
 from .checkpoint import load_content
 
@@ -125,32 +124,15 @@ def checkpoint_classes(checkpoint: str) -> list[str]:
         return []
     inner = meta.get('dataset_meta')
     data = inner if isinstance(inner, dict) else meta
-    return _names({str(key).lower(): value for key, value in data.items()}.get('classes'))
+    return as_names({str(key).lower(): value for key, value in data.items()}.get('classes'))
 
 
 def class_names(config: Config) -> tuple[list[str], Optional[list[Any]]]:
     """Return the classes of a config's test set and their colours, or None for the colours; the dataset is not read."""
-    meta = _metainfo(config, next(leaves(config.get('test_dataloader') or {}), {}))
-    classes, palette = _names(meta.get('classes')), meta.get('palette')
+    meta = metainfo(config, next(leaves(config.get('test_dataloader') or {}), {}))
+    classes, palette = as_names(meta.get('classes')), meta.get('palette')
     # A config that names other classes inherits the palette of the dataset's class, whose length does not match.
     return classes, list(palette) if isinstance(palette, (list, tuple)) and len(palette) == len(classes) else None
-
-
-def dataset_classes(config: Config, dataset: dict[str, Any]) -> list[str]:
-    """Return the classes of a dataset, from its config or else its class; an empty list if neither names them."""
-    return _names(_metainfo(config, dataset).get('classes'))
-
-
-def _metainfo(config: Config, dataset: dict[str, Any]) -> dict[str, Any]:
-    return {**getattr(_class_of(config, dataset), 'METAINFO', {}), **(dataset.get('metainfo') or {})}
-
-
-def _class_of(config: Config, dataset: dict[str, Any]) -> Optional[type]:
-    kind = dataset.get('type')
-    if not isinstance(kind, str):
-        return kind
-    with DefaultScope.overwrite_default_scope(config.get('default_scope')), DATASETS.switch_scope_and_registry(None) as registry:
-        return registry.get(kind)
 
 
 def _by_name(config: Config, dataset: dict[str, Any]) -> bool:
@@ -159,7 +141,7 @@ def _by_name(config: Config, dataset: dict[str, Any]) -> bool:
         return False
     from mmdet.datasets import CocoDataset
 
-    return getattr(_class_of(config, dataset), 'load_data_list', None) is CocoDataset.load_data_list
+    return getattr(dataset_class(config, dataset), 'load_data_list', None) is CocoDataset.load_data_list
 
 
 def _is_panoptic(dataset: dict[str, Any]) -> bool:
@@ -231,7 +213,3 @@ def _without(theirs: Sequence[str], ours: Sequence[str]) -> str:
 
 def _data(dataset: dict[str, Any]) -> str:
     return str(Path(dataset.get('data_root') or '', dataset.get('ann_file') or ''))
-
-
-def _names(classes: Any) -> list[str]:
-    return [classes] if isinstance(classes, str) else [str(name) for name in classes or ()]

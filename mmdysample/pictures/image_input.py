@@ -15,7 +15,7 @@ from mmengine.dataset import Compose, pseudo_collate
 
 from mmdysample.datasets.check import prepare_data
 from mmdysample.datasets.loading import build_dataset, is_cut_off
-from mmdysample.datasets.source import leaves
+from mmdysample.datasets.source import kind_of, leaves
 from mmdysample.engine.errors import one_line, show_traceback
 from mmdysample.engine.model import naming_the_config
 
@@ -100,7 +100,7 @@ def build_test_set(loaded: LoadedModel) -> Any:
     dataset = copy.deepcopy(config.test_dataloader.dataset)
     if config.get('default_scope') == 'mmdet' and getattr(loaded.model, 'with_mask', False):
         for step in dataset.get('pipeline', []):
-            if _kind(step) == 'LoadAnnotations':
+            if kind_of(step) == 'LoadAnnotations':
                 step['with_mask'] = True  # configs omit it, because evaluation reads the masks from the annotation file
     with naming_the_config(config), in_scope(config):
         return build_dataset(dataset)
@@ -151,7 +151,7 @@ def _pipeline(config: Config) -> list[dict[str, Any]]:
 
 def _as_input(path: str, pixels: np.ndarray, item: dict[str, Any], pipeline: list[dict[str, Any]]) -> ImageInput:
     # A pipeline that pads records the scale in scale_factor; otherwise the size of the input gives the scale.
-    if any(_kind(step).endswith('Pad') for step in pipeline):
+    if any(kind_of(step).endswith('Pad') for step in pipeline):
         scale = item['data_samples'].get('scale_factor', (1.0, 1.0))
     else:
         height, width = item['inputs'].shape[-2:]
@@ -160,8 +160,4 @@ def _as_input(path: str, pixels: np.ndarray, item: dict[str, Any], pipeline: lis
 
 
 def _reads_annotations(step: dict[str, Any]) -> bool:
-    return _kind(step).startswith('Load') and not _kind(step).startswith('LoadImage')
-
-
-def _kind(step: dict[str, Any]) -> str:
-    return str(step.get('type')).split('.')[-1]
+    return kind_of(step).startswith('Load') and not kind_of(step).startswith('LoadImage')

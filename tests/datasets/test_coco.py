@@ -320,6 +320,21 @@ def test_a_few_odd_objects_of_many_are_tolerated(tmp_path, count, told):
     assert len(found) == 2 * told, found
 
 
+@pytest.mark.parametrize('scope', ['', 'mmdet.', None], ids=['name', 'scope', 'class'])
+def test_classes_and_steps_are_known_however_the_config_names_them(tmp_path, scope):
+    from mmdet.datasets import CocoDataset, transforms
+
+    def kind(cls):
+        return cls if scope is None else scope + cls.__name__
+
+    root = write(tmp_path, take('annotations', 'segmentation'))
+    pipeline = [dict(type='LoadImageFromFile'), dict(type=kind(transforms.LoadAnnotations), with_bbox=True, with_mask=True)]
+    (line,) = lines(root, type=kind(CocoDataset), pipeline=pipeline)
+    assert '6 objects without a segmentation' in line
+    found = lines(root, type=kind(CocoDataset), metainfo={})
+    assert 'has the categories cat, dog, and the config the classes person, bicycle, car, motorcycle, airplane, ... (80)' in found[0]
+
+
 def test_images_left_out_by_the_filter(tmp_path):
     root = write(tmp_path)
     (line,) = lines(root, filter_cfg=dict(min_size=HEIGHT + 1))

@@ -11,10 +11,10 @@ from mmdysample.terminal.progress import progress
 
 from ..findings import Finding
 from ..image_files import spread
-from ..source import Source, sources
+from ..source import Source, dataset_class, dataset_classes, kind_of, sources
 from .boxes import check_boxes
 from .categories import check_category_ids, check_classes
-from .file import CocoFile, class_names, is_panoptic, kept_file, panoptic_classes, read_file
+from .file import CocoFile, is_panoptic, kept_file, panoptic_classes, read_file
 from .images import check_files, mend_sizes
 from .left import check_left, images_left
 from .masks import check_masks, check_unused_masks, mend_masks
@@ -61,10 +61,8 @@ def reads_coco(source: Source) -> bool:
     if source.config.get('default_scope') != 'mmdet':
         return False
     from mmdet.datasets import CocoDataset
-    from mmdet.registry import DATASETS
 
-    kind = source.dataset['type']
-    cls: Any = kind if isinstance(kind, type) else DATASETS.get(kind)
+    cls: Any = dataset_class(source.config, source.dataset)
     derived = isinstance(cls, type) and issubclass(cls, CocoDataset)
     return derived and cls.load_data_list is CocoDataset.load_data_list  # LVIS, for example, has other keys
 
@@ -72,7 +70,7 @@ def reads_coco(source: Source) -> bool:
 def truths(source: Source) -> Iterator[Path]:
     """Yield the annotation files of a split's evaluators."""
     for evaluator in source.evaluators:
-        if str(evaluator.get('type')).split('.')[-1] in EVALUATORS and evaluator.get('ann_file'):
+        if kind_of(evaluator) in EVALUATORS and evaluator.get('ann_file'):
             yield Path(evaluator['ann_file'])
 
 
@@ -93,7 +91,7 @@ def _check_dataset(file: CocoFile, source: Source, full: bool) -> list[Step]:
         panoptic_classes(file.path, file.content)
     folder, turned = image_folder(source), _turns(source)
     categories = file.content['categories']
-    classes = class_names(source.dataset) or [category['name'] for category in categories]
+    classes = dataset_classes(source.config, source.dataset) or [category['name'] for category in categories]
     chosen = {category['id'] for category in categories if category['name'] in classes}
 
     @cache

@@ -15,6 +15,7 @@ from mmdysample.terminal.progress import progress
 from mmdysample.terminal.text import short
 
 from ..findings import Finding, Level
+from ..source import kind_of
 from .categories import mend_categories
 from .parsing import parse
 
@@ -206,19 +207,9 @@ def _kind(value: Any) -> str:
     return names.get(type(value), 'a number')
 
 
-def class_names(dataset: dict) -> list[str]:
-    """Return the classes in a dataset's config, or else those of its dataset class; an empty list if they are unknown."""
-    classes = (dataset.get('metainfo') or {}).get('classes')
-    if not classes and dataset.get('type') in ('CocoDataset', 'CocoPanopticDataset'):
-        from mmdet import datasets
-
-        classes = getattr(datasets, dataset['type']).METAINFO['classes']
-    return list(classes or ())
-
-
 def is_panoptic(dataset: dict) -> bool:
     """Return True if a dataset reads panoptic labels in COCO's format."""
-    return str(dataset.get('type')).endswith('CocoPanopticDataset')
+    return kind_of(dataset) == 'CocoPanopticDataset'
 
 
 def panoptic_classes(path: Path, content: dict) -> dict[str, tuple[str, ...]]:

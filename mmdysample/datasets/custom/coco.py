@@ -8,7 +8,8 @@ from mmengine.config import Config
 
 from mmdysample.terminal.text import short
 
-from ..coco.file import class_names, is_panoptic, panoptic_classes, read_coco
+from ..coco.file import is_panoptic, panoptic_classes, read_coco
+from ..source import dataset_classes
 from .classes import check_classes, make_palette, set_counts
 from .places import Split, find
 
@@ -66,7 +67,7 @@ def use_coco(
             found += _set_evaluators(config, folder, ann, panoptic)
 
     wanted = list(classes['classes'])
-    if chosen or any(class_names(dataset) != wanted for dataset in every):
+    if chosen or any(dataset_classes(config, dataset) != wanted for dataset in every):
         for dataset in every:
             # Set a palette with the classes, because CocoDataset would keep the 80 colours of COCO.
             dataset['metainfo'] = dict(classes, palette=make_palette(len(wanted)))

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmdysample.terminal.text import short
 
 from ..findings import Finding
-from ..source import Source, options
+from ..source import Source, kind_of, options
 
 BOUNDARY_HEADS = ('STDCHead',)  # they predict where classes meet, not which classes
 SOFTMAX = ('CrossEntropyLoss',)
@@ -85,7 +85,7 @@ def _nodes(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
         path, node = pending.pop(0)
         if isinstance(node, (list, tuple)):
             pending += [(f'{path}.{i}', part) for i, part in enumerate(node)]
-        elif isinstance(node, dict) and str(node.get('type')).split('.')[-1] not in BOUNDARY_HEADS:
+        elif isinstance(node, dict) and kind_of(node) not in BOUNDARY_HEADS:
             yield path, node
             pending += [(f'{path}.{key}', part) for key, part in node.items()]
 
@@ -96,4 +96,4 @@ def _learns_nothing(head: dict[str, Any], classes: int) -> bool:
         return False
     losses = head.get('loss_decode') or {'type': 'CrossEntropyLoss'}
     losses = losses if isinstance(losses, (list, tuple)) else [losses]
-    return all(str(loss.get('type')).split('.')[-1] in SOFTMAX and not loss.get('use_sigmoid') for loss in losses)
+    return all(kind_of(loss) in SOFTMAX and not loss.get('use_sigmoid') for loss in losses)
