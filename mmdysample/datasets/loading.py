@@ -14,7 +14,7 @@ from .image_files import check_pixels
 from .last_file import remember
 
 WHERE = '(MMDYSAMPLE_TRACEBACK=1 shows where)'
-START, SCAN, END = b'\xff\xd8', 0xDA, b'\xff\xd9'  # JPEG's markers
+START, SCAN, END = b'\xff\xd8', b'\xda', b'\xff\xd9'  # JPEG's markers
 
 
 class DataError(ValueError):
@@ -89,8 +89,9 @@ def is_cut_off(path: str) -> bool:
     # Some cameras write more after the end of the image, and a thumbnail before its pixels has an end of its own.
     content = Path(path).read_bytes()
     at = len(START)
-    while content[at : at + 1] == b'\xff' and content[at + 1] != SCAN:
-        at += 2 + int.from_bytes(content[at + 2 : at + 4], 'big')
+    while content[at : at + 1] == b'\xff' and content[at + 1 : at + 2] != SCAN:
+        # Bytes of 0xff may fill the space before a marker.
+        at += 1 if content[at + 1 : at + 2] in (b'\xff', b'') else 2 + int.from_bytes(content[at + 2 : at + 4], 'big')
     return END not in content[at:]
 
 

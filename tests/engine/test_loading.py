@@ -123,6 +123,7 @@ def test_a_file_that_nobody_may_read(folder, monkeypatch):
         encoded('JPEG', progressive=True),
         with_thumbnail(),
         JPEG + bytes(512),  # padded to whole blocks
+        JPEG[:2] + b'\xff' + JPEG[2:] + bytes(512),  # and the space before a marker is filled
         with_thumbnail() + b'trailer of a telephone',
         PNG,
         PNG + b'more',
@@ -135,6 +136,13 @@ def test_a_sound_file_is_loaded(folder, content):
     (folder / '2.jpg').write_bytes(content)
     assert images(folder)[2]['img'].shape == (64, 24, 3)
     assert read_pixels(str(folder / '2.jpg')).shape == (64, 24, 3)
+
+
+@pytest.mark.parametrize('start', [JPEG, b'\xff\xd8\xff' + JPEG[2:]])
+def test_a_file_that_ends_anywhere_is_cut_off(tmp_path, start):
+    for length in range(2, len(start)):
+        (tmp_path / 'x.jpg').write_bytes(start[:length])
+        assert is_cut_off(str(tmp_path / 'x.jpg')), length
 
 
 def test_real_photos_are_sound(coco128):
