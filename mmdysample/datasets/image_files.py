@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -14,6 +14,7 @@ T = TypeVar('T')
 IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.gif')
 LOSSY_ENDINGS = ('.jpg', '.jpeg', '.webp')  # of formats whose compression changes values
 ORIENTATION = 0x0112  # EXIF's tag
+IMAGE_WIDTH, IMAGE_LENGTH = 256, 257  # TIFF's tags
 QUARTER_TURNS = range(5, 9)  # its values that swap width and height
 BITS = {'1': 1, 'I': 32, 'F': 32, **dict.fromkeys(('I;16', 'I;16L', 'I;16B', 'I;16N'), 16)}  # of PIL's modes; 8 for all others
 PROGRAM_FOLDERS = ('@eaDir',)  # thumbnails that a Synology disk keeps beside images, under the images' names
@@ -28,7 +29,7 @@ class Header:
         height: Its height.
         mode: PIL's mode: ``'L'``, ``'P'``, ``'RGB'``, ``'RGBA'``, ``'CMYK'``, ``'I;16'``, ...
         bits: Bits per channel in the file: 8, 16, ... PIL's mode of a PNG file with 16-bit colours is ``'RGB'`` nevertheless.
-        rotated: Whether EXIF rotation has swapped width and height.
+        rotated: Whether EXIF rotation has swapped width and height, and can be switched off: OpenCV always rotates TIFF files.
         format: PIL's name of the format: ``'JPEG'``, ``'PNG'``, ...
     """
 
@@ -98,8 +99,13 @@ def header(path: Path) -> Header:
         # Pillow decodes a PNG file to look for EXIF data behind its pixels, so take only what stands before them.
         exif = image.getexif() if image.format != 'PNG' or 'exif' in image.info else {}
         rotated = exif.get(ORIENTATION) in QUARTER_TURNS
-        width, height = image.size[::-1] if rotated else image.size
-        return Header(width, height, image.mode, _bits(image, path), rotated, image.format or '')
+        if image.format == 'TIFF':  # newer versions of Pillow give the size after the rotation
+            tags: Any = image.tag_v2
+            size = tags[IMAGE_WIDTH], tags[IMAGE_LENGTH]
+        else:
+            size = image.size
+        width, height = size[::-1] if rotated else size
+        return Header(width, height, image.mode, _bits(image, path), rotated and image.format != 'TIFF', image.format or '')
 
 
 def check_pixels(path: Path) -> None:

@@ -9,6 +9,7 @@ from coco_folders import HEIGHT, WIDTH, config, each, lines, write
 from PIL import Image
 
 from mmdysample.datasets.check import prepare_data
+from mmdysample.datasets.coco.images import loaded_size
 from mmdysample.datasets.coco.names import Files
 from mmdysample.datasets.image_files import forget, header, listing, spread
 
@@ -104,6 +105,41 @@ def test_an_image_cut_short_is_found_by_the_full_check(tmp_path):
     assert lines(root) == []
     (line,) = lines(root, full=True)
     assert '1 images that cannot be read (such as images[1], 001.png)' in line
+
+
+@pytest.mark.parametrize('ending', ['jpg', 'png', 'webp', 'tif'])
+@pytest.mark.parametrize('orientation', [1, 3, 5, 6, 8])
+def test_the_size_is_that_which_opencv_returns(tmp_path, ending, orientation):
+    exif, path = Image.Exif(), tmp_path / f'x.{ending}'
+    exif[0x112] = orientation
+    Image.new('RGB', (WIDTH, HEIGHT)).save(path, exif=exif)
+    for turned, flags in ((True, cv2.IMREAD_COLOR), (False, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)):
+        assert loaded_size(header(path), turned) == cv2.imdecode(np.fromfile(path, np.uint8), flags).shape[1::-1]
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.int32])
+def test_an_image_of_a_known_format_that_opencv_does_not_decode(tmp_path, dtype):
+    (line,) = lines(write(tmp_path, save(grey(200, dtype), 'x.tif')))
+    assert line.startswith('error: ')
+    assert '1 images in a format that OpenCV does not read (such as images[0], x.tif)' in line
+
+
+def test_names_that_are_numbers_from_zero(tmp_path):
+    def change(values, folder):
+        for i, image in enumerate(values['images']):
+            (folder / image['file_name']).rename(folder / f'{i}.png')
+            image['file_name'] = i
+
+    (line,) = lines(write(tmp_path, change))
+    assert line.startswith('mended: ')
+    assert '3 images whose files' in line
+
+
+def test_names_with_the_folder_that_is_the_current_one(tmp_path, monkeypatch):
+    root = write(tmp_path, each('images', lambda image: image.update(file_name=f'train/{image["file_name"]}')))
+    monkeypatch.chdir(root / 'train')
+    (line,) = lines(root, data_root='', ann_file='../train.json', data_prefix=dict(img=''))
+    assert line.startswith('mended: ')
 
 
 def test_sizes_before_a_turn(tmp_path):

@@ -108,9 +108,9 @@ def check_files(file: CocoFile, folder: Path, used: list[Entry], turned: bool, f
             unreadable.append(image)
         if not isinstance(found, Header):
             continue
-        if found.format not in FORMATS and not _opencv_reads(folder / image['file_name']):
+        if (found.format not in FORMATS or found.bits > 16) and not _opencv_reads(folder / image['file_name']):
             foreign.append(image)
-        if found.bits > 8:
+        elif found.bits > 8:
             deep.append(image)
         size, loaded = (image.get('width'), image.get('height')), loaded_size(found, turned)
         if found.rotated and size == loaded[::-1] and loaded[0] != loaded[1]:
@@ -144,7 +144,10 @@ def check_files(file: CocoFile, folder: Path, used: list[Entry], turned: bool, f
 def _opencv_reads(path: Path) -> bool:
     import cv2
 
-    return bool(cv2.haveImageReader(str(path)))
+    try:
+        return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) is not None
+    except cv2.error:
+        return False
 
 
 def _brightest(path: Path) -> int:

@@ -29,7 +29,7 @@ def mend_names(file: CocoFile, folder: Path) -> Iterator[Finding]:
         What was mended, and what cannot be.
     """
     images = file.content['images']
-    nameless = [i for i in images if isinstance(i.get('file_name'), bool) or not isinstance(i.get('file_name') or None, (str, int))]
+    nameless = [i for i in images if type(i.get('file_name')) not in (str, int) or i['file_name'] == '']
     yield from file.found('error', 'images without a file_name', f'name their files in {folder}', nameless, 'file_name')
     for image in nameless:
         image['file_name'] = ''
@@ -62,7 +62,7 @@ class Files:
     """The files of a folder, to find by names that are not quite theirs."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.own = _fold(Path(os.path.abspath(folder)).name)
         self.names = listing(folder)
         self.folded = _unique((_fold(name), name) for name in self.names)
         self.stems = _unique((_fold(posixpath.splitext(name)[0]), name) for name in self.names)
@@ -71,7 +71,7 @@ class Files:
         """Return the file that is clearly meant by a name, or None."""
         parts = [part for part in name.replace('\\', '/').split('/') if part not in ('', '.')]
         for start in range(len(parts)):
-            if start and _fold(parts[start - 1]) != _fold(self.folder.name):
+            if start and _fold(parts[start - 1]) != self.own:
                 continue  # another folder may hold another image of the same name
             short = '/'.join(parts[start:])
             if short in self.names:
