@@ -186,6 +186,17 @@ def test_an_object_without_a_mask_is_ignored(tmp_path, segmentation):
     assert lines(root, masks=False) == []
 
 
+@pytest.mark.parametrize(('only', 'level'), [(1, 'warning'), (None, 'error')])
+def test_lines_are_no_masks(tmp_path, only, level):
+    def flatten(a):
+        x, y, w, h = a['bbox']
+        a['segmentation'] = [[x, y, x + w / 2, y + h / 2, x + w, y + h]]
+
+    (line,) = lines(write(tmp_path, each('annotations', flatten, only)), masks=True)
+    assert line.startswith(level)
+    assert 'masks of 6 looked at without an area, such as lines' in line
+
+
 def test_a_degenerate_part_of_a_mask_is_left_out(tmp_path):
     root = write(tmp_path, each('annotations', lambda a: a['segmentation'].append([1, 2, 3, 4]), only=1))
     (line,) = lines(root, masks=True)

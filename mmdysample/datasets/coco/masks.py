@@ -9,7 +9,7 @@ import numpy as np
 from ..findings import Finding, Level
 from ..image_files import spread
 from .file import CocoFile, Entry
-from .segmentation import is_polygon, is_sound, mask_box, polygons_of
+from .segmentation import is_polygon, is_sound, mask_area, mask_box, polygons_of
 
 QUICK = 5000  # masks whose geometry the quick check looks at
 RARE = 1e-4  # a share of objects without a usable mask that is tolerated
@@ -97,11 +97,16 @@ def check_unused_masks(file: CocoFile, full: bool) -> Iterator[Finding]:
 
 
 def _check_extents(file: CocoFile, objects: list[Entry], full: bool) -> Iterator[Finding]:
-    """Yield an error if most masks lie outside of their boxes, and a warning if some do."""
+    """Yield an error if most masks have no area or lie outside of their boxes, and a warning if some do."""
     looked_at = objects if full else spread(objects, QUICK)
+    flat = [a for a in looked_at if not mask_area(a['segmentation'])]
+    if len(flat) > MANY * len(looked_at):
+        level: Level = 'error' if len(flat) > len(looked_at) / 2 else 'warning'
+        remedy = 'no pixel is theirs: outline the objects, as polygons with an area'
+        yield from file.found(level, f'masks of {len(looked_at)} looked at without an area, such as lines', remedy, flat, 'segmentation')
     apart = [a for a in looked_at if not _fits(a)]
     if len(apart) > MANY * len(looked_at):
-        level: Level = 'error' if len(apart) > len(looked_at) / 2 else 'warning'
+        level = 'error' if len(apart) > len(looked_at) / 2 else 'warning'
         what = f'masks of {len(looked_at)} looked at whose extent is not that of the box'
         yield from file.found(level, what, 'both are in pixels of the image: compare', apart, 'bbox')
 
