@@ -129,8 +129,11 @@ def dataset_classes(config: Config, dataset: dict[str, Any]) -> list[str]:
 
 
 def as_names(classes: Any) -> list[str]:
-    """Return the names of classes as a list; mmdet takes one name alone for a list of one."""
-    return [classes] if isinstance(classes, str) else [str(name) for name in classes or ()]
+    """Return the names of classes as a list: those of a list, of a dict by their numbers, or one name alone, as mmdet takes it."""
+    if isinstance(classes, str):
+        return [classes]
+    names = classes.values() if isinstance(classes, dict) else classes
+    return [str(name) for name in names] if isinstance(names, Iterable) else []
 
 
 def options(values: dict[str, Any]) -> str:

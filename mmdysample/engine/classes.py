@@ -7,6 +7,7 @@ from typing import Any, Optional
 from mmengine.config import Config
 
 from mmdysample.datasets.coco.file import read_coco
+from mmdysample.datasets.custom.classes import set_counts
 from mmdysample.datasets.source import as_names, dataset_class, dataset_classes, leaves, metainfo
 
 from .checkpoint import load_content
@@ -44,7 +45,7 @@ def match_to_test(config: Config, checkpoint: str, all_occur: bool = False) -> l
             lines.append(f'classes: in the order of {checkpoint} ({_list(theirs)}), and not in that of {_data(dataset)} ({_list(ours)})')
         else:
             _refuse_a_choice(dataset, ours, checkpoint, theirs)
-            _set_counts(config.model, len(ours), len(theirs))
+            _set_count(config, len(theirs))
             lines.append(
                 f'warning: {checkpoint} was trained on {_list(theirs)}, and {_data(dataset)} has {_list(ours)}; '
                 f'evaluated are {_list(common)}{_without(theirs, ours)}'
@@ -113,7 +114,8 @@ def take_classes(config: Config, checkpoint: str) -> None:
     for dataset in leaves(config.get('test_dataloader') or {}):
         ours = dataset_classes(config, dataset)
         if theirs and ours and ours != theirs:
-            _set_counts(config.model, len(ours), len(theirs))
+            if len(ours) != len(theirs):
+                _set_count(config, len(theirs))
             _rename(dataset, ours, theirs)
 
 
@@ -177,17 +179,9 @@ def _rename(dataset: dict[str, Any], ours: list[str], theirs: list[str]) -> None
     dataset['metainfo'] = {**meta, 'classes': tuple(theirs)}
 
 
-def _set_counts(node: Any, old: int, new: int) -> None:
-    """Set every ``num_classes`` of a model that is the number of classes; that of an RPN, which tells objects from background, stays."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key == 'num_classes' and value == old:
-                node[key] = new
-            elif key != 'rpn_head':
-                _set_counts(value, old, new)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            _set_counts(value, old, new)
+def _set_count(config: Config, count: int) -> None:
+    """Set the number of classes of a model for boxes, masks or label maps. A panoptic model is tested only on as many as it has."""
+    set_counts(config.model, dict(num_classes=count, num_things_classes=count, num_stuff_classes=0))
 
 
 def _refusal(checkpoint: str, theirs: list[str], data: str, ours: list[str]) -> str:

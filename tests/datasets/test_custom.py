@@ -34,8 +34,10 @@ def config(name='mask_rcnn_dysample.py'):
 
 def test_classes_and_paths_come_from_the_folder(fruit):
     cfg = config()
+    cfg.model.rpn_head.num_classes = 1  # as of RPNs that are an FCOSHead or another detector: it tells objects from background
     found = use_folder(cfg, str(fruit), BOTH)
     assert found[-1] == 'classes: 3 from the annotations (apple, box, carrot)'
+    assert cfg.model.rpn_head.num_classes == 1
     assert cfg.model.roi_head.bbox_head.num_classes == cfg.model.roi_head.mask_head.num_classes == 3
     for loader, split in ((cfg.train_dataloader, 'train'), (cfg.val_dataloader, 'val'), (cfg.test_dataloader, 'val')):
         assert loader.dataset.ann_file == str(fruit / f'annotations/instances_{split}_v3.json')

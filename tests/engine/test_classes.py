@@ -58,6 +58,8 @@ def classes_of(cfg, split='test'):
         (dict(dataset_meta=dict(CLASSES=list(RGB))), list(RGB)),
         (dict(CLASSES=RGB), list(RGB)),
         (dict(CLASSES='ship'), ['ship']),
+        (dict(dataset_meta=dict(classes={0: 'red', 1: 'green'})), ['red', 'green']),
+        (dict(dataset_meta=dict(classes=3)), []),
         (dict(dataset_meta=dict(classes=None)), []),
         (dict(dataset_meta=None, epoch=3), []),
         (dict(epoch=3), []),
@@ -123,6 +125,16 @@ def test_fewer_and_more_classes(checkpoint, config, classes, told):
     assert classes_of(cfg) == RGB
     assert [head.num_classes for head in cfg.model.roi_head] == [3, 3]
     assert cfg.model.rpn_head.num_classes == 1
+
+
+def test_every_number_of_classes_follows(checkpoint, config):
+    """Mask2Former has numbers of things and stuff, and weights of the classes and of no object."""
+    cfg = config('red', 'blue')
+    head = dict(num_things_classes=2, num_stuff_classes=0, loss_cls=dict(class_weight=[1.0, 1.0, 0.1]))
+    cfg.model = dict(panoptic_head=head, panoptic_fusion_head=dict(num_things_classes=2, num_stuff_classes=0))
+    match_to_test(cfg, checkpoint(*RGB))
+    assert cfg.model.panoptic_head == dict(num_things_classes=3, num_stuff_classes=0, loss_cls=dict(class_weight=[1.0, 1.0, 1.0, 0.1]))
+    assert cfg.model.panoptic_fusion_head.num_things_classes == 3
 
 
 def test_a_choice_of_the_config(checkpoint, config):

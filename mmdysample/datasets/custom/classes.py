@@ -8,6 +8,7 @@ from typing import Any, Optional
 import numpy as np
 
 FILE = 'classes.txt'
+NO_CLASSES = ('backbone', 'rpn_head')  # parts of a model whose num_classes are not those of the data
 
 
 def read_classes(folder: Path) -> Optional[tuple[str, ...]]:
@@ -59,8 +60,8 @@ def set_counts(model: Any, counts: dict[str, int]) -> None:
     Args:
         model: The config of the model, changed in place.
         counts: The new ``num_classes``, ``num_things_classes`` and ``num_stuff_classes``. Every one of these keys is set, except in the
-            backbone. Equal weights of the classes in a loss (``class_weight``) are repeated or cut to the new number, and
-            ``out_channels`` follows where it was the old number.
+            backbone and in an RPN, which only tells objects from background. Equal weights of the classes in a loss (``class_weight``)
+            are repeated or cut to the new number, and ``out_channels`` follows where it was the old number.
 
     Raises:
         ValueError: A loss weighs the old classes one by one.
@@ -84,7 +85,7 @@ def _set(node: Any, counts: dict[str, int], change: tuple[int, int], path: str) 
             node[key] = _weights(list(value), *change, f'{path}.{key}')
         elif key == 'out_channels' and 'num_classes' in found and value == change[0]:
             node[key] = change[1]
-        elif key != 'backbone':
+        elif key not in NO_CLASSES:
             _set(value, counts, change, f'{path}.{key}')
 
 
