@@ -9,7 +9,7 @@ from rich.table import Table
 
 from .coco.file import kept_file
 from .findings import LEVELS, Finding
-from .image_files import listing
+from .image_files import IMAGE_ENDINGS, listing
 from .source import sources
 
 WIDE = 1000  # columns of the table where the output is no terminal, so that no line is broken
@@ -42,6 +42,7 @@ def contents(config: Config, splits: Iterable[str]) -> str:
             found.append(f'{source.split}: {len(file.content["images"])} images, {len(file.objects())} objects')
         else:
             folder = source.folders.get('img_path') or source.folders.get('img') or source.root
-            suffix = source.dataset.get('img_suffix') or ''
-            found.append(f'{source.split}: {sum(name.endswith(suffix) for name in listing(folder))} images')
+            suffix = source.dataset.get('img_suffix')
+            names = (name for name in listing(folder) if (name.endswith(suffix) if suffix else name.lower().endswith(IMAGE_ENDINGS)))
+            found.append(f'{source.split}: {sum(1 for _ in names)} images')
     return '; '.join(found)

@@ -10,6 +10,7 @@ from coco_folders import BOXES, HEIGHT, WIDTH, config, content, each, lines, pol
 
 from mmdysample.datasets.check import check_data, prepare_data
 from mmdysample.datasets.coco.file import hand_over, kept_file, read_coco
+from mmdysample.datasets.report import contents
 
 pytest.importorskip('mmdet')
 NAN = float('nan')
@@ -231,6 +232,8 @@ REFUSED = [
     (put('images', 'id', None, only=1), '1 images without an id'),
     (put('images', 'id', 'x', only=1), 'image ids that are no integers, while others are'),
     (put('images', 'id', [1], only=1), 'id of images[1] is a list'),
+    (put('annotations', 'bbox', [10**400, 20, 4, 12], only=1), 'a number is too large'),
+    (put('images', 'height', 10**400, only=1), 'a number is too large'),
     (put('images', 'file_name', None, only=1), '1 images without a file_name'),
     (put('images', 'file_name', ['000.png'], only=1), '1 images without a file_name'),
     (put('images', 'file_name', '', only=1), '1 images without a file_name'),
@@ -344,6 +347,14 @@ def test_classes_and_steps_are_known_however_the_config_names_them(tmp_path, sco
     assert '6 objects without a segmentation' in line
     found = lines(root, type=kind(CocoDataset), metainfo={})
     assert 'has the categories cat, dog, and the config the classes person, bicycle, car, motorcycle, airplane, ... (80)' in found[0]
+
+
+def test_the_images_of_a_broken_file_are_those_of_its_folder(tmp_path):
+    root = write(tmp_path)
+    (root / 'train/broken.json').write_text('{')
+    cfg = config(root, ann_file='train/broken.json')
+    assert [finding.level for finding in check_data(cfg, ('train',))] == ['error']
+    assert contents(cfg, ('train',)) == 'train: 3 images'
 
 
 def test_images_left_out_by_the_filter(tmp_path):
