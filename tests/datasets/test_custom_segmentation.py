@@ -279,6 +279,20 @@ def built(cfg, loader):
     return pairs
 
 
+def test_images_and_maps_of_one_format_in_one_folder(tmp_path, capsys):
+    same = {'train': Split('train', 'train'), 'val': Split('val', 'val')}
+    root = write(tmp_path / 'masks', [0, 1, 2], image='{}/{}.png', label='{}/{}_mask.png')
+    with pytest.raises(ValueError, match=r'does not tell images from maps: .* train_dataloader\.dataset\.img_suffix=_mask\.png$'):
+        use_folder(config(), root, same, ['a', 'b', 'c'])
+    root = write(tmp_path / 'photos', [0, 1, 2], image='{}/{}_rgb.png', label='{}/{}.png')
+    cfg = config()
+    use_folder(cfg, root, same, ['a', 'b', 'c'], {f'{loader}.dataset.img_suffix': '_rgb.png' for loader in LOADERS})
+    capsys.readouterr()
+    prepare_data(cfg, ('train', 'val', 'test'))
+    assert capsys.readouterr().out == ''
+    assert len(built(cfg, 'val_dataloader')) == 3
+
+
 def test_hidden_files_are_passed_over(tmp_path):
     write(tmp_path, [0, 1, 2])
     for folder in ('images/train', 'annotations/train', 'annotations/val'):

@@ -84,7 +84,9 @@ def _values(folders: Mapping[str, MapFolders]) -> LabelValues:
     for split in folders.values():
         beside = [] if 'train' in folders else sorted(split.maps.parent.glob('train*/'))
         for place in (split.maps, *beside):
-            maps[place] = sorted(name for name in listing(place) if name.endswith(split.suffixes.map))
+            images = split.suffixes.image if split.images == split.maps else None  # '_rgb.png' beside maps in '.png'
+            names = (name for name in listing(place) if name.endswith(split.suffixes.map))
+            maps[place] = sorted(name for name in names if not images or not name.endswith(images))
     chosen = [folder / name for folder, names in maps.items() for name in spread(names, READ)]
     return read_values(chosen, sum(map(len, maps.values())))
 

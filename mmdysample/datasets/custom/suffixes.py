@@ -30,7 +30,8 @@ def find_suffixes(images: Path, maps: Path, own: Suffixes, asked: Sequence[Optio
         options: The two options that ask for them, for error messages.
 
     Raises:
-        ValueError: A folder holds no image, the names do not belong together, or images have several endings or several maps.
+        ValueError: A folder holds no image, the names do not belong together or do not tell images from maps, or images have several
+            endings or several maps.
     """
     pictures, labels = (
         # A suffix that is asked for may be of another kind of file, as depth maps in .npy files are.
@@ -62,6 +63,11 @@ def find_suffixes(images: Path, maps: Path, own: Suffixes, asked: Sequence[Optio
         endings = sorted({pair[which] for pair in best})
         raise ValueError(
             f'{(images, maps)[which]} has {" and ".join(endings)} for the same names: choose with --cfg-options {option}={endings[0]}'
+        )
+    if images == maps and best[0].image.endswith(best[0].map) and best[0] != own and not asked[0]:
+        raise ValueError(
+            f'{images} holds files in {best[0].map} and in {best[0].image} of the same names, which does not tell images from maps: give '
+            f'the maps a folder of their own, or say which are the images, as in --cfg-options {options[0]}={best[0].image}'
         )
     _check_mixed(best[0], paired, images, maps, options)
     return best[0]

@@ -113,7 +113,8 @@ def _check_maps(pairs: Pairs) -> Iterator[Finding]:
         # An image that is left out for its ending has its own warning.
         images |= {name.removesuffix(_ending(name)) for name in _not_maps(pairs, listing(pairs.images))}
         ending = pairs.map_ending
-        lonely = sorted(name for name in listing(pairs.maps) if name.endswith(ending) and name.removesuffix(ending) not in images)
+        others = listing(pairs.maps) - ({image for image, _ in pairs.listed} if pairs.images == pairs.maps else set())
+        lonely = sorted(name for name in others if name.endswith(ending) and name.removesuffix(ending) not in images)
         if lonely and not _shared(pairs):
             yield Finding('warning', pairs.maps, f'{kind}s have no image', 'they are not used', len(lonely), lonely[0])
 
