@@ -289,6 +289,10 @@ def test_panoptic_coco_itself_keeps_the_classes(coco128):
     ('harm', 'message'),
     [
         (lambda folder: shutil.rmtree(folder / 'panoptic_val_v3'), r'no folder .*/panoptic_val_v3, which should hold the PNG files of'),
+        (
+            lambda folder: (shutil.rmtree(folder / 'panoptic_val_v3'), (folder / 'panoptic_val_v3.zip').touch()),
+            r'no folder .*/panoptic_val_v3, .*\. Unpack .*/panoptic_val_v3\.zip$',
+        ),
         (lambda folder: (folder / 'panoptic_val_v3.json').unlink(), r'one annotations/panoptic_val\*\.json, but holds none: give it with'),
         (
             lambda folder: edit(folder / 'panoptic_train_v3.json', lambda content: content['categories'].reverse()),

@@ -57,7 +57,9 @@ def use_coco(
             classes = panoptic_classes(ann, content) if panoptic else dict(classes=_choose(names, chosen, ann))
         seg = ann.with_suffix('')
         if panoptic and not seg.is_dir():
-            raise ValueError(f'there is no folder {seg}, which should hold the PNG files of {ann.name}')
+            archive = seg.with_suffix('.zip')  # COCO's is in the archive of its annotations
+            unpack = f'. Unpack {archive}' if archive.is_file() else ''
+            raise ValueError(f'there is no folder {seg}, which should hold the PNG files of {ann.name}{unpack}')
         for dataset in datasets[split]:
             dataset.update(data_root=str(folder), ann_file=str(ann))
             # Assign, because ConfigDict.update would merge it with the config's own, and leave folders behind that are not here.
