@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.library import custom_op
 
 from .dysample import check_shapes, dysample, sampling_grid, sampling_offset
+from .finite import finite_or_centre
 from .layout import output_format
 from .rows import rows_pay
 from .second_order import differentiable_gradients
@@ -100,19 +101,22 @@ def sample_backward(
     distance = sampling_offset(offset, scope, position, scope_factor)
     dtype = torch.promote_types(x.dtype, distance.dtype)
     grid = sampling_grid(distance.to(dtype), s, groups)
+    # A point that is NaN or infinite has no gradient. Of the distances and of the grid, only this mask is kept for the gradients.
+    broken = distance != finite_or_centre(distance)
+    del distance
     fold = lambda t: t.to(dtype).reshape(batch * groups, channels // groups, *t.shape[2:])  # noqa: E731
     grad_x, grad_grid = torch.ops.aten.grid_sampler_2d_backward(fold(grad), fold(x), grid, BILINEAR, BORDER, False, [of_x, of_points])
+    del grid
     nothing = x.new_empty(0)
     grad_x = grad_x.reshape(x.shape).to(x.dtype) if of_x else nothing
     if not of_points:
         return grad_x, nothing.clone(), nothing.clone()
-    finite = distance.abs() < float('inf')
-    grad_offset, grad_scope = _through_the_grid(grad_grid, finite, offset, scope, scope_factor, s, groups)
+    grad_offset, grad_scope = _through_the_grid(grad_grid, broken, offset, scope, scope_factor, s, groups)
     return grad_x, grad_offset, nothing.clone() if grad_scope is None else grad_scope
 
 
 def _through_the_grid(
-    grad_grid: Tensor, finite: Tensor, offset: Tensor, scope: Optional[Tensor], scope_factor: float, s: int, groups: int
+    grad_grid: Tensor, broken: Tensor, offset: Tensor, scope: Optional[Tensor], scope_factor: float, s: int, groups: int
 ) -> tuple[Tensor, Optional[Tensor]]:
     """Return the gradients of raw offset and scope from that of the grid: the backward of ``sampling_grid`` and ``sampling_offset``."""
     batch, _, height, width = offset.shape
@@ -120,7 +124,7 @@ def _through_the_grid(
     pixel = grad_grid.new_tensor((2 / width, 2 / height)) if width and height else grad_grid.new_zeros(2)
     grad = grad_grid.new_empty(batch, 2, groups, s, s, height, width)
     torch.mul(points, pixel.view(1, 2, 1, 1, 1, 1, 1), out=grad)  # out= writes in the right layout and avoids a copy
-    grad = grad.view(offset.shape).masked_fill_(~finite, 0)
+    grad = grad.view(offset.shape).masked_fill_(broken, 0)
     if scope is None:
         return grad.mul_(scope_factor).to(offset.dtype), None
     gate = scope.to(grad.dtype).sigmoid()
