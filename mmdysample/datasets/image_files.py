@@ -122,12 +122,14 @@ def check_pixels(path: Path) -> None:
 
 
 def _opened(path: Path) -> 'ImageFile':
-    from PIL import Image  # here, because configs are also read where Pillow is not installed
+    from PIL import Image, PngImagePlugin  # here, because configs are also read where Pillow is not installed
 
     try:
         if not path.stat().st_size:
             raise ValueError(f'{path} is an empty file')
-        Image.MAX_IMAGE_PIXELS = None  # an aerial image is no attack
+        # An aerial image is no attack, nor is a large colour profile or the workflow of an image generator.
+        Image.MAX_IMAGE_PIXELS = None
+        PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 2**30
         return Image.open(path)
     except FileNotFoundError as error:
         raise ValueError(f'there is no image {path}') from error

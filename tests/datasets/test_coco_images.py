@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from coco_folders import HEIGHT, WIDTH, config, each, lines, write
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from mmdysample.datasets.check import prepare_data
 from mmdysample.datasets.coco.images import loaded_size
@@ -122,6 +122,13 @@ def test_an_image_of_a_known_format_that_opencv_does_not_decode(tmp_path, dtype)
     (line,) = lines(write(tmp_path, save(grey(200, dtype), 'x.tif')))
     assert line.startswith('error: ')
     assert '1 images in a format that OpenCV does not read (such as images[0], x.tif)' in line
+
+
+def test_large_texts_and_profiles_in_png_files_are_sound(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text('workflow', 'x' * 2**22, zip=True)
+    profile = bytes(2**22)
+    assert lines(write(tmp_path, save(grey(255, np.uint8), 'x.png', pnginfo=text, icc_profile=profile)), full=True) == []
 
 
 def test_names_that_are_numbers_from_zero(tmp_path):
