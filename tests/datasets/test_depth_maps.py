@@ -104,6 +104,11 @@ SPOILED = {
         {},
         r'error: .*1 of 6 .* cannot be read .*004.png',
     ),
+    'cut off, capitals': (
+        lambda i, m: (rename(1, '.PNG')(i, m), (m / '004.PNG').write_bytes(b'')),
+        {'data__depth_map_suffix': '.PNG'},
+        r'error: .*1 of 6 .* cannot be read .*004.PNG is an empty file',
+    ),
     'numpy': (
         stored('.npy', lambda d: d),
         {'data__depth_map_suffix': '.npy'},

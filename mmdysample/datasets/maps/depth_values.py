@@ -83,7 +83,7 @@ def _decoded(path: Path, loader: Any) -> np.ndarray:
     except Exception as error:  # each backend raises another type
         stored, reason = None, error
     if stored is None:
-        if path.suffix in IMAGE_ENDINGS:
+        if path.suffix.lower() in IMAGE_ENDINGS:
             check_pixels(path)  # its message says more
         raise ValueError(f'{path} cannot be decoded by {loader.decode_backend}') from reason
     return np.asarray(stored)
