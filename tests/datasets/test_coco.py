@@ -4,12 +4,14 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from coco_folders import BOXES, HEIGHT, WIDTH, config, content, each, lines, polygon, put, take, write
 
 from mmdysample.datasets.check import check_data, prepare_data
 from mmdysample.datasets.coco.file import hand_over, kept_file, read_coco
+from mmdysample.datasets.coco.segmentation import pixels_of
 from mmdysample.datasets.report import contents
 
 pytest.importorskip('mmdet')
@@ -196,6 +198,19 @@ def test_lines_are_no_masks(tmp_path, only, level):
     (line,) = lines(write(tmp_path, each('annotations', flatten, only)), masks=True)
     assert line.startswith(level)
     assert 'masks of 6 looked at without an area, such as lines' in line
+
+
+def test_run_lengths_as_text_cover_their_image(tmp_path):
+    rle = pytest.importorskip('pycocotools.mask')
+    rng = np.random.default_rng(0)
+    for density in (0, 0.1, 0.5, 1):
+        counts = rle.encode(np.asfortranarray(rng.random((HEIGHT, WIDTH)) < density, dtype=np.uint8))['counts'].decode()
+        assert pixels_of(counts) == HEIGHT * WIDTH
+    for broken in (counts[:-1], counts + '2', 'zzzz', 'é'):
+        assert pixels_of(broken) != HEIGHT * WIDTH
+    root = write(tmp_path, put('annotations', 'segmentation', dict(size=[HEIGHT, WIDTH], counts='52'), only=1))
+    found = [line for line in lines(root, masks=True) if line.startswith('error: ')]
+    assert ['1 run-length encoded masks whose counts do not add up' in line for line in found] == [True]
 
 
 def test_a_degenerate_part_of_a_mask_is_left_out(tmp_path):

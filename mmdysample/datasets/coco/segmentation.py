@@ -36,6 +36,22 @@ def is_rle(segmentation: Any) -> bool:
     return bool(counts) and runs and isinstance(size, list) and len(size) == 2 and {type(v) for v in size} == {int}
 
 
+def pixels_of(counts: str | list[int]) -> int:
+    """Return how many pixels a run-length encoding covers, the background among them; -1 for a text that ends within a number."""
+    if isinstance(counts, list):
+        return sum(counts)
+    runs: list[int] = []
+    value = bits = 0
+    for code in (ord(character) - 48 for character in counts):  # five bits each, the lowest first, and one that says that more follow
+        value |= (code & 31) << bits
+        bits += 5
+        if not code & 32:
+            value -= (code & 16) >> 4 << bits  # the sign
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = bits = 0
+    return -1 if bits else sum(runs)
+
+
 def polygons_of(segmentation: Any) -> list[Polygon]:
     """Return the polygons of a segmentation, also if they stand alone, outside of a list, or are lists of points; empty without any."""
     if not isinstance(segmentation, list):
