@@ -9,6 +9,7 @@ from torch import nn
 from upsampler_tests import CompiledUpsamplerTests, UpsamplerTests
 
 from mmdysample import DySample, DySamplePlus, DySampleS, DySampleSPlus
+from mmdysample.benchmark.memory import peak_memory
 
 VARIANTS = [DySample, DySamplePlus, DySampleS, DySampleSPlus]
 
@@ -326,3 +327,16 @@ def test_in_float64_a_module_without_offsets_is_bilinear_interpolation(s, loaded
     x = torch.randn(1, 8, 9, 7, dtype=torch.float64)
     expected = F.interpolate(x, scale_factor=s, mode='bilinear')
     torch.testing.assert_close(module(x), expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(('dyscope', 'limit'), [(False, 3.5), (True, 8.5)])
+def test_a_step_of_training_holds_few_tensors_of_the_size_of_the_offsets(dyscope, limit):
+    """Beside the output and the gradient of the map."""
+    up = DySample(64, dyscope=dyscope)
+    x = torch.randn(2, 64, 40, 44, requires_grad=True)
+    grad = torch.ones(2, 64, 80, 88)
+
+    def step():
+        torch.autograd.grad(up(x), [x, *up.parameters()], grad)
+
+    assert (peak_memory(step) - grad.nbytes - x.nbytes) / (x.nbytes * 32 / 64) < limit
