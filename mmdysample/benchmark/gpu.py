@@ -110,7 +110,10 @@ def kernel_sweep(run: Run) -> str:
 def capabilities(run: Run) -> str:
     """Try every upsampler in every dtype on the device, forward and backward."""
     printed = run.python('tools/list_upsamplers.py', 'capabilities', '--format', 'csv')
-    table = printed[printed.index('name,guided') :].splitlines()
+    header = printed.find('name,guided')
+    if header < 0:
+        raise RuntimeError('the command printed no table')
+    table = printed[header:].splitlines()
     column, everything = 'CUDA' if run.gpu else 'CPU', ' '.join(DTYPES)
     cells = {row['name']: row[column] for row in csv.DictReader(table)}
     if lacking := [f'{name} ({cell})' for name, cell in cells.items() if cell != everything]:

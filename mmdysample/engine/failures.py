@@ -11,10 +11,10 @@ from torch import Tensor
 
 from mmdysample.datasets.last_file import last_file
 from mmdysample.datasets.loading import WHERE, DataError, calls
+from mmdysample.datasets.maps.class_counts import IGNORED
 
 from .errors import one_line
 
-IGNORED = 255  # the label of pixels that mmseg ignores
 # Parts of the messages of torch about an image that is too small, or too narrow, for a model.
 TOO_SMALL = (
     "Kernel size can't be greater",

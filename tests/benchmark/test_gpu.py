@@ -124,6 +124,7 @@ class TestWithGPU:
         ('step', 'printed', 'table', 'reason'),
         [
             ('capabilities', CAPABILITIES.format(cpu=FOUR, cuda='fp32'), '', f'not in all of {FOUR} on CUDA: bilinear (fp32)'),
+            ('capabilities', 'nothing', '', 'the command printed no table'),
             ('AMP training', LOSSES.format('2.5', 'nan'), '', 'the loss does not decrease: loss 2.50 nan'),
             ('AMP training', LOSSES.format('2.5', '2.5'), '', 'the loss does not decrease: loss 2.50 2.50'),
             ('AMP training', 'nothing', '', 'the loss does not decrease: loss '),
