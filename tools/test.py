@@ -29,8 +29,8 @@ def main() -> None:
         if args.show_dir:
             draw_into(config, args.show_dir)
         runner = build_runner(config)
-        warning = check_to_test(args.checkpoint, runner.model)
-        runner.write_config()
+        with runner.unless_refused():
+            warning = check_to_test(args.checkpoint, runner.model)
     with exit_on_error((OSError, ShapeError)):
         metrics = runner.test()
     if runner.rank == 0:

@@ -8,12 +8,12 @@ from mmdysample.engine.errors import exit_on_error
 with exit_on_error():
     from mmengine.runner import Runner
 
-    from mmdysample.engine.files import hold
     from mmdysample.engine.fit import check_to_resume, check_to_start
     from mmdysample.engine.launch import build_runner, set_amp, set_deterministic, set_resume
     from mmdysample.engine.options import make_parser, read_config
     from mmdysample.engine.report import LastMetrics, print_metrics
-    from mmdysample.engine.resume import EvaluateFirst
+    from mmdysample.engine.training.last_checkpoint import last_checkpoint
+    from mmdysample.engine.training.resume import EvaluateFirst
     from mmdysample.upsamplers.base import ShapeError
 
 
@@ -45,14 +45,12 @@ def main() -> None:
         if args.deterministic:
             set_deterministic(config)
         runner = build_runner(config, to_train=True)
-        if runner.rank == 0:
-            hold(Path(config.work_dir))
-        if config.get('resume'):
-            check_to_resume(config.load_from, runner.model)
-            runner.register_hook(EvaluateFirst())
-        elif config.get('load_from') and (warning := check_to_start(config.load_from, runner.model)):
-            print(warning)
-        runner.write_config()
+        with runner.unless_refused():
+            if config.get('resume'):
+                check_to_resume(config.load_from, runner.model)
+                runner.register_hook(EvaluateFirst())
+            elif config.get('load_from') and (warning := check_to_start(config.load_from, runner.model)):
+                print(warning)
     last = LastMetrics()
     runner.register_hook(last)
     with exit_on_error((OSError, ShapeError)):
@@ -63,12 +61,7 @@ def main() -> None:
         if not last.trained:
             print('this training was complete already')
         work_dir = Path(config.work_dir)
-        checkpoint = (
-            Path((work_dir / 'last_checkpoint').read_text(encoding='locale'))
-            if (work_dir / 'last_checkpoint').exists()
-            else 'none was saved'
-        )
-        print(f'checkpoint: {checkpoint}\nconfig:     {work_dir / Path(args.config).name}\nlog:        {runner.log_dir}')
+        print(f'checkpoint: {last_checkpoint(work_dir) or "none was saved"}\nconfig:     {work_dir / Path(args.config).name}\nlog:        {runner.log_dir}')
 
 
 def train(runner: Runner) -> None:

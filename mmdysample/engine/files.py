@@ -3,14 +3,16 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-# The locks of this process, by file.
+LOCK = '.training'
+# The locks of this process, by file, and those files among them that it has created.
 _held: dict[Path, FileLock] = {}
+_created: set[Path] = set()
 
 
 @contextmanager
@@ -60,7 +62,8 @@ def hold(folder: Path) -> None:
         ValueError: Another process holds the lock.
         OSError: The file of the lock cannot be written.
     """
-    path = (folder / '.training').resolve()
+    path = (folder / LOCK).resolve()
+    is_new = not path.exists()
     # A soft lock would outlive a training that is killed, and refuse to resume it on another machine.
     lock = _held.setdefault(path, FileLock(path, fallback_to_soft=False))
     try:
@@ -70,3 +73,18 @@ def hold(folder: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
             raise
+    else:
+        _created.update({path} if is_new else ())
+
+
+def give_up(folder: Path) -> None:
+    """Unlock a work directory, and remove the file of the lock if this process has created it."""
+    path = (folder / LOCK).resolve()
+    lock = _held.pop(path, None)
+    if lock is None or not lock.is_locked:
+        return
+    if path in _created:
+        _created.remove(path)
+        with suppress(OSError):  # Windows does not remove open files
+            path.unlink()  # while it is locked, so that no other process can lock it in between
+    lock.release()

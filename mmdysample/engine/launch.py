@@ -1,12 +1,14 @@
 """Build a runner from a config, for one process or several, with or without a GPU."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Optional
 
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.runner import EpochBasedTrainLoop
 
 from mmdysample.upsamplers import DUpsample
 
@@ -14,7 +16,8 @@ from .checkpoint import check_checkpoint, checkpoints, latest_complete
 from .classes import match_to_resume, match_to_start
 from .model import naming_the_config
 from .pretrained import check_pretrained
-from .runner import Runner
+from .runner import Runner, TrainingRunner
+from .training.random_state import seed_worker
 
 
 def set_work_dir(config: Config, name: str, work_dir: Optional[str], log_to: str = '.') -> None:
@@ -137,6 +140,9 @@ def set_deterministic(config: Config) -> None:
     """
     seed = (config.get('randomness') or {}).get('seed')
     config.randomness = {**(config.get('randomness') or {}), 'seed': 0 if seed is None else seed, 'deterministic': True}
+    # Processes that outlive an epoch have random states that a checkpoint cannot hold.
+    if 'max_epochs' in config.train_cfg and 'persistent_workers' in config.train_dataloader:
+        config.train_dataloader.persistent_workers = False
     # Without this variable, torch raises an error for matrix products on CUDA under deterministic algorithms.
     os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
 
@@ -144,7 +150,7 @@ def set_deterministic(config: Config) -> None:
 def build_runner(config: Config, to_train: bool = False) -> Runner:
     """Build the runner with its model, data and loops, so that mistakes in the config are reported before any work starts.
 
-    Its config is not saved yet: :meth:`~mmdysample.engine.runner.Runner.write_config` does so.
+    Nothing is left in the work directory if this fails. To train, its lock is taken.
 
     Args:
         config: The config.
@@ -154,15 +160,22 @@ def build_runner(config: Config, to_train: bool = False) -> Runner:
         ValueError: The model, the data or a loop of the config cannot be built.
     """
     with naming_the_config(config):
-        runner = Runner.from_cfg(config)
-        if to_train:
-            _ = runner.train_loop, runner.val_loop
-            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-            for module in runner.model.modules():
-                if isinstance(module, DUpsample):
-                    if config.get('resume'):
-                        module.matrix = None  # the checkpoint holds it
-                    module.read_matrix()
-        else:
-            _ = runner.test_loop
+        runner = (TrainingRunner if to_train else Runner).from_cfg(config)
+        with runner.unless_refused():
+            if to_train:
+                _prepare_training(runner, config)
+            else:
+                _ = runner.test_loop
     return runner
+
+
+def _prepare_training(runner: Runner, config: Config) -> None:
+    loop, _ = runner.train_loop, runner.val_loop
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    if runner.deterministic and isinstance(loop, EpochBasedTrainLoop) and 'worker_init_fn' not in config.train_dataloader:
+        loop.dataloader.worker_init_fn = partial(seed_worker, first=runner.rank * loop.dataloader.num_workers)
+    for module in runner.model.modules():
+        if isinstance(module, DUpsample):
+            if config.get('resume'):
+                module.matrix = None  # the checkpoint holds it
+            module.read_matrix()

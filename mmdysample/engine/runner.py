@@ -1,5 +1,8 @@
-"""mmengine's runner, which names the file or the remedy when the data or the machine fails."""
+"""mmengine's runner, which changes nothing until a run is allowed, and names the file or the remedy when the data or the machine fails."""
 
+import logging
+import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +10,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch.distributed as dist
+from mmengine.hooks import CheckpointHook as StockCheckpointHook
 from mmengine.runner import Runner as StockRunner
 from torch.utils.data import DataLoader
 
@@ -15,15 +19,57 @@ from mmdysample.datasets.loading import name_files, naming_the_dataset
 from .checkpoint import checkpoints
 from .errors import StoppedError, one_line
 from .failures import explain, of_another_process
+from .files import give_up, hold, whole_file
 from .pretrained import checked_loading
+from .training.saving import CheckpointHook
 
 PATIENCE = 10  # seconds in which the launcher ends this process, if another one has failed
 
 
 class Runner(StockRunner):
-    """mmengine's runner. Its :meth:`train` and :meth:`test` raise a ``StoppedError`` of one line for bad data and a lack of memory."""
+    """mmengine's runner. Its :meth:`train` and :meth:`test` raise a ``StoppedError`` of one line for bad data and a lack of memory.
+
+    A run begins when the weights are loaded. Until then it may be refused, and :meth:`unless_refused` then leaves the work directory as
+    it was: the config is saved when the run begins, and the log is removed if it does not.
+    """
 
     batch: Any = None  # the last batch of a data loader
+    begun = False
+    _shares_log = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        work_dir = Path(kwargs['work_dir'])
+        self._new_folders = [folder for folder in (work_dir, *work_dir.parents) if not folder.exists()]
+        with self.unless_refused():
+            super().__init__(*args, **kwargs)
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set up the processes, as mmengine does. It has not written anything before."""
+        super().setup_env(env_cfg)
+        self._shares_log = (Path(self.work_dir) / self.timestamp).exists()  # with a run that began in the same second
+
+    @contextmanager
+    def unless_refused(self) -> Iterator[None]:
+        """Remove what was written for this run if the code within raises an error before the run has begun."""
+        try:
+            yield
+        except BaseException:
+            if not self.begun and getattr(self, '_rank', 0) == 0:
+                self._remove_log()
+            raise
+
+    def _remove_log(self) -> None:
+        logger = getattr(self, 'logger', None)
+        for handler in [handler for handler in getattr(logger, 'handlers', ()) if isinstance(handler, logging.FileHandler)]:
+            logger.handlers.remove(handler)
+            handler.close()
+        if hasattr(self, '_log_dir') and not self._shares_log:
+            shutil.rmtree(self._log_dir, ignore_errors=True)
+        for folder in self._new_folders:
+            try:
+                folder.rmdir()
+            except OSError:  # another process has written to it
+                break
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: Optional[int] = None, diff_rank_seed: bool = False) -> DataLoader:
@@ -37,15 +83,34 @@ class Runner(StockRunner):
         name_files(loader.dataset)
         return loader
 
-    def dump_config(self) -> None:
-        """Do not save the config yet: a run whose weights are refused must leave the config of an earlier run as it is."""
+    def register_hook(self, hook: Any, priority: Any = None) -> None:
+        """Register a hook; in place of mmengine's CheckpointHook, ours."""
+        if isinstance(hook, dict) and hook.get('type') in ('CheckpointHook', 'mmengine.CheckpointHook', StockCheckpointHook):
+            hook = {**hook, 'type': CheckpointHook}
+        super().register_hook(hook, priority)
 
-    def write_config(self) -> None:
-        """Save the config in the work directory."""
-        super().dump_config()
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Save a checkpoint under a temporary name, and rename it when it is complete and on the disk."""
+        if '://' in str(out_dir):
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        part, path = Path(out_dir) / f'.{filename}.part', Path(out_dir) / filename
+        super().save_checkpoint(out_dir, part.name, *args, **kwargs)  # does nothing in processes other than the first
+        if self.rank == 0:
+            with part.open('rb+') as file:
+                os.fsync(file.fileno())
+            part.replace(path)
+
+    def dump_config(self) -> None:
+        """Do not save the config yet: a run that is refused must leave the config of an earlier run as it is."""
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Call the hooks, and remember the batch that they are called with."""
+        """Call the hooks, and remember the batch that they are called with. Before the first batch, save the config."""
+        if fn_name in ('before_train', 'before_test') and not self.begun:
+            self.begun = True
+            if self.rank == 0:
+                with whole_file(Path(self.work_dir) / Path(self.cfg.filename or f'{self.timestamp}.py').name) as file:
+                    file.write(self.cfg.pretty_text.encode())
         self.batch = kwargs.get('data_batch', self.batch)
         super().call_hook(fn_name, **kwargs)
 
@@ -77,9 +142,10 @@ class Runner(StockRunner):
     @contextmanager
     def _explaining(self) -> Iterator[None]:
         try:
-            yield
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f'interrupted{self._to_continue()}') from None
+            with self.unless_refused():
+                yield
+        except KeyboardInterrupt as error:
+            raise type(error)(f'interrupted{self._to_continue()}') from None
         except Exception as error:
             text = explain(error, self.batch)
             if text is None and dist.is_initialized() and of_another_process(error):
@@ -94,3 +160,21 @@ class Runner(StockRunner):
             return ''  # it only tests
         saved = checkpoints(Path(self.work_dir))
         return f'; {saved[0].name} is saved: continue with --resume' if saved else '; no checkpoint was saved yet'
+
+
+class TrainingRunner(Runner):
+    """A runner that trains. It locks the work directory before it writes there."""
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set up the processes and lock the work directory.
+
+        Raises:
+            ValueError: Another training holds the lock.
+        """
+        super().setup_env(env_cfg)
+        if self.rank == 0:
+            hold(Path(self.work_dir))
+
+    def _remove_log(self) -> None:
+        give_up(Path(self.work_dir))
+        super()._remove_log()

@@ -6,7 +6,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 from mmdysample.engine.checkpoint import secure_loading
-from mmdysample.engine.resume import EvaluateFirst
+from mmdysample.engine.training.resume import EvaluateFirst
 
 
 class Counter(BaseModel):

@@ -1,0 +1,1 @@
+"""What a training saves beside the weights, and how it goes on."""

@@ -1,0 +1,204 @@
+"""Trainings of a tiny model with our runner, in this process, that stop or are killed and go on."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from torch.utils.data import Dataset
+
+from mmdysample.engine.checkpoint import checkpoints, secure_loading
+from mmdysample.engine.launch import build_runner, set_deterministic
+from mmdysample.engine.training.random_state import get_random_state, set_random_state
+from mmdysample.registry import DATASETS, METRICS, MODELS
+
+STEPS = 6
+
+
+@MODELS.register_module()
+class Drawing(BaseModel):
+    """Draws random numbers of every kind in each step and in each evaluation, and sums up what it drew."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 1)
+        self.register_buffer('drawn', torch.zeros(4, dtype=torch.float64))
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        numbers = (torch.rand(()).item(), np.random.normal(), random.gauss(0, 1), float(inputs[0].sum()))
+        if mode != 'loss':
+            return [numbers]
+        self.drawn += torch.tensor(numbers, dtype=torch.float64) * (1 + self.drawn.norm())  # the order counts
+        return {'loss': torch.nn.functional.dropout(self.layer(torch.stack(list(inputs)))).square().mean()}
+
+
+@DATASETS.register_module()
+class Random(Dataset):
+    metainfo = {}
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return {'inputs': torch.rand(3) + index + random.random() + np.random.rand(), 'data_samples': index}
+
+
+@METRICS.register_module()
+class Score(BaseMetric):
+    best = False
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0.0)
+
+    def compute_metrics(self, results):
+        return {'score': random.random() if self.best else 0.5}
+
+
+def config(folder, by_epoch=False, workers=0, best=False, **changes):
+    loader = {
+        'dataset': {'type': 'Random'},
+        'sampler': {'type': 'DefaultSampler' if by_epoch else 'InfiniteSampler', 'shuffle': True},
+        'batch_size': 2,
+        'num_workers': workers,
+        'persistent_workers': workers > 0,
+    }
+    val = {**loader, 'sampler': {'type': 'DefaultSampler', 'shuffle': False}}
+    length = {'max_epochs': STEPS // 2, 'val_interval': 1} if by_epoch else {'max_iters': STEPS, 'val_interval': 2}
+    made = Config(
+        {
+            'model': {'type': 'Drawing'},
+            'work_dir': str(folder),
+            'train_dataloader': loader,
+            'val_dataloader': val,
+            'train_cfg': {'by_epoch': by_epoch, **length},
+            'val_cfg': {},
+            'val_evaluator': [{'type': 'Score'}],
+            'optim_wrapper': {'optimizer': {'type': 'AdamW', 'lr': 0.1}},
+            'default_hooks': {
+                'checkpoint': {'type': 'CheckpointHook', 'by_epoch': by_epoch, 'interval': 1 if by_epoch else 2}
+                | ({'save_best': 'score', 'rule': 'greater'} if best else {})
+            },
+            'log_level': 'WARNING',
+            'default_scope': 'mmdysample',
+            'randomness': {'seed': 3},
+        }
+    )
+    made.merge_from_dict(changes)
+    set_deterministic(made)
+    return made
+
+
+def train(made, load_from=None):
+    secure_loading()
+    made.load_from, made.resume = (None, False) if load_from is None else (str(load_from), True)
+    made.experiment_name = f'run{random.SystemRandom().random()}'  # mmengine keeps loggers by name
+    runner = build_runner(made, to_train=True)
+    try:
+        runner.train()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    return runner.model
+
+
+def content(path):
+    return torch.load(path, weights_only=True)
+
+
+def assert_same(one, other):
+    for name in one['state_dict']:
+        assert torch.equal(one['state_dict'][name], other['state_dict'][name]), name
+    for key, state in one['optimizer']['state'].items():
+        assert all(torch.equal(value, other['optimizer']['state'][key][name]) for name, value in state.items())
+
+
+@pytest.mark.parametrize('best', [False, True])
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('by_epoch', [False, True])
+def test_a_resumed_training_is_the_training(tmp_path, monkeypatch, by_epoch, workers, best):
+    """To the bit, although the evaluation draws random numbers too."""
+    monkeypatch.setattr(Score, 'best', best)
+    whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
+    train(config(whole, by_epoch, workers, best))
+    for first, last in zip(*[sorted(checkpoints(whole), key=lambda path: path.stat().st_mtime)] * 2):
+        train(config(resumed / first.stem, by_epoch, workers, best), first)
+    last = checkpoints(whole)[0]
+    names = sorted(path.name for path in resumed.iterdir())
+    assert len(names) == 3
+    for name in names[:2]:
+        assert_same(content(last), content(resumed / name / last.name))
+
+
+def test_without_the_random_states_it_is_another(tmp_path):
+    """The test above can fail."""
+    train(config(tmp_path / 'whole'))
+    first, last = (tmp_path / 'whole' / f'iter_{step}.pth' for step in (2, 6))
+    cut = content(first)
+    assert len(cut.pop('random_states')) == 1
+    torch.save(cut, tmp_path / 'cut.pth')
+    train(config(tmp_path / 'resumed'), tmp_path / 'cut.pth')
+    drawn = [content(path)['state_dict']['drawn'] for path in (last, tmp_path / 'resumed/iter_6.pth')]
+    assert not torch.equal(*drawn)
+
+
+def test_states_of_another_number_of_processes_are_left(tmp_path, capfd):
+    train(config(tmp_path / 'whole'))
+    first = content(tmp_path / 'whole/iter_2.pth')
+    first['random_states'] *= 4
+    torch.save(first, tmp_path / 'of_four.pth')
+    train(config(tmp_path / 'resumed'), tmp_path / 'of_four.pth')
+    assert 'is of 4 processes and this training has 1' in ' '.join(capfd.readouterr().out.split())
+
+
+def test_random_state():
+    draw = lambda: (random.gauss(0, 1), np.random.normal(), np.random.randint(9), torch.rand(2).tolist(), random.random())  # noqa: E731
+    draw()
+    state = get_random_state()
+    first = draw()
+    assert draw() != first
+    set_random_state(state)
+    assert draw() == first
+
+
+class Killed(BaseException):
+    """Stands in for SIGKILL: nothing handles it."""
+
+
+@pytest.mark.parametrize('best', [False, True])
+@pytest.mark.parametrize('keep', [1, 2])
+def test_killed_within_any_save(tmp_path, monkeypatch, keep, best):
+    """The n-th writing of a file stops in the middle; there always is a complete checkpoint from which training goes on to the same end."""
+    monkeypatch.setattr(Score, 'best', best)
+    options = {'default_hooks.checkpoint.max_keep_ckpts': keep}
+    train(config(tmp_path / 'whole', best=best, **options))
+    assert len(checkpoints(tmp_path / 'whole')) == keep
+    expected = content(tmp_path / 'whole/iter_6.pth')
+    put = __import__('mmengine.fileio.backends.local_backend', fromlist=['']).LocalBackend.put
+
+    for number in range(2, 12):
+        writes = iter(range(1, 100))
+
+        def torn(self, obj, filepath, number=number, writes=writes):
+            if next(writes) == number:
+                put(self, obj[: len(obj) // 2], filepath)
+                raise Killed
+            put(self, obj, filepath)
+
+        folder = tmp_path / str(number)
+        with monkeypatch.context() as patched:
+            patched.setattr('mmengine.fileio.backends.local_backend.LocalBackend.put', torn)
+            try:
+                train(config(folder, best=best, **options))
+            except Killed:
+                pass
+            else:
+                break
+        saved = checkpoints(folder)
+        assert saved
+        assert all(content(path)['state_dict'] for path in folder.glob('*.pth'))
+        train(config(folder, best=best, **options), saved[0])
+        assert_same(expected, content(folder / 'iter_6.pth'))
+        assert len(checkpoints(folder)) == keep
+    assert number > 3
