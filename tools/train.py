@@ -61,7 +61,8 @@ def main() -> None:
         if not last.trained:
             print('this training was complete already')
         work_dir = Path(config.work_dir)
-        print(f'checkpoint: {last_checkpoint(work_dir) or "none was saved"}\nconfig:     {work_dir / Path(args.config).name}\nlog:        {runner.log_dir}')
+        print(f'checkpoint: {last_checkpoint(work_dir) or "none was saved"}')
+        print(f'config:     {work_dir / Path(args.config).name}\nlog:        {runner.log_dir}')
 
 
 def train(runner: Runner) -> None:

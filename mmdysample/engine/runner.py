@@ -59,9 +59,9 @@ class Runner(StockRunner):
             raise
 
     def _remove_log(self) -> None:
-        logger = getattr(self, 'logger', None)
-        for handler in [handler for handler in getattr(logger, 'handlers', ()) if isinstance(handler, logging.FileHandler)]:
-            logger.handlers.remove(handler)
+        handlers: list[logging.Handler] = getattr(getattr(self, 'logger', None), 'handlers', [])
+        for handler in [handler for handler in handlers if isinstance(handler, logging.FileHandler)]:
+            handlers.remove(handler)
             handler.close()
         if hasattr(self, '_log_dir') and not self._shares_log:
             shutil.rmtree(self._log_dir, ignore_errors=True)

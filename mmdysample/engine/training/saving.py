@@ -22,6 +22,7 @@ class CheckpointHook(StockCheckpointHook):
     them as they were, so that a resumed training, which may evaluate at other moments, draws the same numbers.
     """
 
+    file_backend: Any
     _resumed: Optional[list[dict[str, Any]]] = None  # the states of the checkpoint that training resumes from
     _before_val: Optional[dict[str, Any]] = None  # the state of this process before the evaluation that is running
     _states: Optional[list[dict[str, Any]]] = None  # the states to be saved

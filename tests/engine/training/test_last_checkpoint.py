@@ -3,7 +3,10 @@ import pytest
 from mmdysample.engine.training.last_checkpoint import last_checkpoint
 
 
-@pytest.mark.parametrize('content', [b'', b'\xff\xfe\x00', b'/moved/since/iter_2.pth', b'\0' * 30, b'\n', b'/tmp\0/iter_2.pth', b'.', b'iter_2.pth' * 1000])
+CONTENTS = [b'', b'\xff\xfe\x00', b'/moved/since/iter_2.pth', b'\0' * 30, b'\n', b'/tmp\0/iter_2.pth', b'.', b'iter_2.pth' * 1000]
+
+
+@pytest.mark.parametrize('content', CONTENTS)
 def test_a_damaged_file_is_mended(tmp_path, capsys, content):
     for name in ('iter_2.pth', 'iter_10.pth', 'best_mIoU_iter_2.pth'):
         (tmp_path / name).touch()
