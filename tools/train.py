@@ -9,7 +9,7 @@ with exit_on_error():
     from mmengine.runner import Runner
 
     from mmdysample.engine.fit import check_to_resume, check_to_start
-    from mmdysample.engine.launch import build_runner, set_amp, set_deterministic, set_resume
+    from mmdysample.engine.launch import build_runner, check_resume, set_amp, set_deterministic, set_resume
     from mmdysample.engine.options import make_parser, read_config
     from mmdysample.engine.report import LastMetrics, print_metrics
     from mmdysample.engine.training.last_checkpoint import last_checkpoint
@@ -44,6 +44,7 @@ def main() -> None:
             set_amp(config)
         if args.deterministic:
             set_deterministic(config)
+        check_resume(config)
         runner = build_runner(config, to_train=True)
         with runner.unless_refused():
             if config.get('resume'):

@@ -1,6 +1,7 @@
 """Build a runner from a config, for one process or several, with or without a GPU."""
 
 import os
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Optional
@@ -8,15 +9,17 @@ from typing import Optional
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.registry import OPTIMIZERS
 from mmengine.runner import EpochBasedTrainLoop
 
 from mmdysample.upsamplers import DUpsample
 
-from .checkpoint import check_checkpoint, checkpoints, latest_complete
+from .checkpoint import check_checkpoint, checkpoints, latest_complete, load_content
 from .classes import match_to_resume, match_to_start
 from .model import naming_the_config
 from .pretrained import check_pretrained
 from .runner import Runner, TrainingRunner
+from .training.changes import check_changes, seed_of
 from .training.random_state import seed_worker
 
 
@@ -63,6 +66,8 @@ def set_resume(config: Config, resume: Optional[str]) -> None:
     if config.get('resume'):
         for line in match_to_resume(config, config.load_from):
             print(line)
+        if (config.get('randomness') or {}).get('seed') is None:  # mmengine also restores it, but after it has shuffled the data
+            config.randomness = {**(config.get('randomness') or {}), 'seed': seed_of(load_content(config.load_from))}
     elif config.get('load_from'):
         for line in match_to_start(config, config.load_from):
             print(line)
@@ -147,6 +152,17 @@ def set_deterministic(config: Config) -> None:
     os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
 
 
+def check_resume(config: Config) -> None:
+    """Compare the config of a training that resumes with that of its checkpoint, and print what has changed.
+
+    Raises:
+        ValueError: mmengine would ignore a change, or go on with another model.
+    """
+    if config.get('resume'):
+        for line in check_changes(config, load_content(config.load_from), config.load_from):
+            print(line)
+
+
 def build_runner(config: Config, to_train: bool = False) -> Runner:
     """Build the runner with its model, data and loops, so that mistakes in the config are reported before any work starts.
 
@@ -171,6 +187,10 @@ def build_runner(config: Config, to_train: bool = False) -> Runner:
 
 def _prepare_training(runner: Runner, config: Config) -> None:
     loop, _ = runner.train_loop, runner.val_loop
+    optimizer = (config.optim_wrapper.get('optimizer') or {}).get('type')
+    if isinstance(optimizer, str) and OPTIMIZERS.get(optimizer) is None:  # mmengine calls it None, and does not name it
+        near = get_close_matches(optimizer, OPTIMIZERS.module_dict)
+        raise ValueError(f'there is no optimizer {optimizer}{f"; did you mean {near[0]}?" if near else ""}')
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     if runner.deterministic and isinstance(loop, EpochBasedTrainLoop) and 'worker_init_fn' not in config.train_dataloader:
         loop.dataloader.worker_init_fn = partial(seed_worker, first=runner.rank * loop.dataloader.num_workers)
