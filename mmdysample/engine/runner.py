@@ -1,6 +1,5 @@
 """mmengine's runner, which changes nothing until a run is allowed, and names the file or the remedy when the data or the machine fails."""
 
-import logging
 import os
 import shutil
 import time
@@ -59,10 +58,12 @@ class Runner(StockRunner):
             raise
 
     def _remove_log(self) -> None:
-        handlers: list[logging.Handler] = getattr(getattr(self, 'logger', None), 'handlers', [])
-        for handler in [handler for handler in handlers if isinstance(handler, logging.FileHandler)]:
-            handlers.remove(handler)
+        for handler in getattr(getattr(self, 'logger', None), 'handlers', ()):
             handler.close()
+        # mmengine keeps these for the next run of this process that begins in the same second, and they write to the log.
+        for made in (getattr(self, name, None) for name in ('logger', 'visualizer')):
+            if made is not None:
+                type(made)._instance_dict.pop(made.instance_name, None)
         if hasattr(self, '_log_dir') and not self._shares_log:
             shutil.rmtree(self._log_dir, ignore_errors=True)
         for folder in self._new_folders:

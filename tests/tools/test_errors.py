@@ -99,7 +99,7 @@ def test_annotations_without_the_keys(refused, tmp_path, shapes):
         ('model.neck.type=FPN', 'the stock FPN supports no upsample_cfg with a type; add model.neck.type=mmdysample.FPN'),
         ('model.neck.out_chanels=3', 'out_chanels'),
         ('train_cfg.epochs=3', 'epochs'),
-        ('optim_wrapper.optimizer.type=Adamw', 'cannot be built: TypeError'),
+        ('optim_wrapper.optimizer.type=Adamw', 'there is no optimizer Adamw; did you mean Adam'),
         ('modle.neck.type=FPN', "has a key 'modle'; did you mean model?"),
         ('load_from=nowhere.pth', 'there is no checkpoint nowhere.pth'),
         ('data_root=elsewhere', 'has used this variable already'),
