@@ -8,7 +8,7 @@ from mmdysample.engine.errors import exit_on_error
 with exit_on_error():
     import torch
 
-    from mmdysample.engine.checkpoint import TRUST_FLAG, check_checkpoint, secure_loading
+    from mmdysample.engine.checkpoint import TRUST_FLAG, check_checkpoint, read_checkpoint, secure_loading
     from mmdysample.engine.config import load_config
     from mmdysample.engine.conversion import check_output, convert_checkpoint
     from mmdysample.engine.files import whole_file
@@ -50,7 +50,7 @@ def main() -> None:
             require(config.default_scope, args.config)
         if args.upsampler is not None:
             use_upsampler(config, args.upsampler, args.cfg_options)
-        content, source = torch.load(args.checkpoint, map_location='cpu'), Path(args.checkpoint).name
+        content, source = read_checkpoint(args.checkpoint), Path(args.checkpoint).name
         converted, changes = convert_checkpoint(content, build_model(config), source, args.config)
         if args.to == 'stock':
             lines = use_stock_modules(config)

@@ -2,9 +2,6 @@
 
 import os
 import pickle
-import pickletools
-import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -17,9 +14,11 @@ from torch import Tensor, nn
 
 from mmdysample.frameworks import require
 
+from .damage import TRAINING, verify_checksums
 from .errors import one_line
-from .file_kinds import foreign_kind, is_old_torch
-from .refusal import TRUST_FLAG, if_trusted, refused_by_torch
+from .file_kinds import foreign_kind, is_mappable
+from .loading import load
+from .refusal import TRUST_FLAG
 
 State = dict[str, Tensor]
 ENDINGS = ('*.pth', '*.pt', '*.bin', '*.ckpt')
@@ -51,12 +50,12 @@ def _allowed_globals() -> list[Any]:
 
 
 def secure_loading(trust: bool = False) -> None:
-    """Make every ``torch.load`` of this process refuse files that hold more than data, also within mmengine, mmdet and mmseg.
+    """Make every ``torch.load`` of this process refuse files that are damaged or hold more than data, also in mmengine, mmdet and mmseg.
 
     Without this call, mmengine 0.10.7 cannot load its own checkpoints, and onedl-mmengine loads any file.
 
     Args:
-        trust: Load every file, which executes any code in it.
+        trust: Load also files that hold more than data, which executes any code in them.
 
     Raises:
         ImportError: torch is older than 2.6.0.
@@ -69,17 +68,18 @@ def secure_loading(trust: bool = False) -> None:
     else:
         os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
         torch.serialization.add_safe_globals(_allowed_globals())
+    torch.load = load  # the frameworks also load what they have downloaded, which nothing can check before
 
 
 def check_checkpoint(path: Union[str, Path], to_resume: bool = False) -> None:
-    """Check that a file is a complete checkpoint which :func:`secure_loading` allows to load.
+    """Check that a file is an undamaged checkpoint which :func:`secure_loading` allows to load.
 
     Args:
         path: The file. A URL is not checked here; the loader reads it later.
         to_resume: Whether training will resume from it, which needs a file with the state of the optimizer.
 
     Raises:
-        ValueError: The file is missing, incomplete, not a checkpoint or unsafe, or cannot be resumed from.
+        ValueError: The file is missing, damaged, not a checkpoint or unsafe, or cannot be resumed from.
     """
     if '://' in str(path):
         if to_resume:
@@ -103,10 +103,10 @@ def read_checkpoint(path: Union[str, Path], mapped: bool = False) -> dict[Any, A
 
     Args:
         path: The file. A leading ``~`` is the home folder, as for mmengine.
-        mapped: Whether to leave the weights on disk until they are used. A damaged weight is then not noticed.
+        mapped: Whether to leave the weights on disk until they are used. A weight that is damaged later is then not noticed.
 
     Raises:
-        ValueError: The file is missing, incomplete, of another kind or unsafe, or holds no dict.
+        ValueError: The file is missing, damaged, of another kind or unsafe, or holds no dict.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -114,14 +114,10 @@ def read_checkpoint(path: Union[str, Path], mapped: bool = False) -> dict[Any, A
         nearby = [file.name for file in checkpoints(folder)]
         nearby = nearby or [file.name for ending in ENDINGS for file in sorted(folder.glob(ending))][:5]
         raise ValueError(f'there is no checkpoint {path}' + (f'; {told} holds {", ".join(sorted(nearby))}' if nearby else ''))
+    verify_checksums(path)
     if kind := foreign_kind(path):
         raise ValueError(f'{path} is not a complete checkpoint: it is {kind}')
-    try:
-        content = torch.load(path, map_location='cpu', mmap=mapped and zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise ValueError(_refusal(path, error)) from error
-    except Exception as error:  # a damaged archive can raise any exception
-        raise ValueError(f'{path} is not a complete checkpoint: it is truncated, or another kind of file') from error
+    content = load(path, map_location='cpu', mmap=mapped and is_mappable(path))
     if isinstance(content, nn.Module):
         raise ValueError(f'{path} holds a whole {type(content).__name__}, not its weights: save its state_dict() and give that file')
     if not isinstance(content, dict):
@@ -135,15 +131,15 @@ def load_content(path: str) -> dict[Any, Any]:
     """Return the content of a checkpoint that was checked, with its weights still on disk; a URL is downloaded into mmengine's cache.
 
     Raises:
-        ValueError: The URL cannot be downloaded, or its file is unsafe or no checkpoint.
+        ValueError: The URL cannot be downloaded, or its file is damaged, unsafe or no checkpoint.
     """
     if '://' not in path:
         return read_checkpoint(path, mapped=True)
     try:
         content = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    except pickle.UnpicklingError as error:
-        raise ValueError(f'{path} holds more than data: {refused_by_torch(str(error)) or one_line(error)}. {if_trusted()}') from error
-    except Exception as error:  # of the network, of the cache or of the file
+    except ValueError as error:  # of the file in the cache
+        raise ValueError(f'{path}: {one_line(error)}') from error
+    except Exception as error:  # of the network or of the cache
         raise ValueError(f'{path} cannot be loaded: {type(error).__name__}: {one_line(error)[:300]}') from error
     if not isinstance(content, dict) or not _holds_tensors(content.get('state_dict', content)):
         raise ValueError(f'{path} holds no state_dict of tensors, so it is not a checkpoint of a model')
@@ -185,42 +181,9 @@ def _holds_tensors(state: Any) -> bool:
     return all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
 
 
-def _refusal(path: Path, error: Exception) -> str:
-    if not zipfile.is_zipfile(path) and not (is_old_torch(path) and _is_whole(path)):
-        return f'{path} is not a complete checkpoint: it is truncated, or another kind of file'
-    culprits = _unsafe_globals(path) or [refused_by_torch(str(error)) or one_line(error)[:200]]
-    more = f' and {len(culprits) - 5} more' if len(culprits) > 5 else ''
-    whole = any(name.startswith('torch.nn.modules.') and '.loss.' not in name for name in culprits)
-    model = '; it seems to be a whole model: a file of its state_dict() would be data' if whole else ''
-    return f'{path} holds more than data: {", ".join(culprits[:5])}{more}. {if_trusted()}{model}'
-
-
-def _is_whole(path: Path) -> bool:
-    """Return True if all five pickles of a file in torch's old format are complete: a name that is cut off looks like an unsafe one."""
-    try:
-        with path.open('rb') as file:
-            for _ in range(5):
-                for _ in pickletools.genops(file):
-                    pass
-    except Exception:  # whatever the next bytes look like
-        return False
-    return True
-
-
-def _unsafe_globals(path: Path) -> list[str]:
-    """Return the names of what a file holds beside data; nothing for torch's old format, in which torch does not list them."""
-    try:
-        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    except Exception:
-        return []
-    allowed = {entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__qualname__}' for entry in _allowed_globals()}
-    return sorted(set(unsafe) - allowed)
-
-
 def checkpoints(folder: Path) -> list[Path]:
     """Return the ``epoch_*.pth`` and ``iter_*.pth`` checkpoints in a folder, latest first."""
-    names = re.compile(r'(?:epoch|iter)_(\d+)')
-    found = [(int(match[1]), path) for path in folder.glob('*.pth') if (match := names.fullmatch(path.stem))]
+    found = [(int(match[1]), path) for path in folder.glob('*.pth') if (match := TRAINING.fullmatch(path.stem))]
     return [path for _, path in sorted(found, reverse=True)]
 
 

@@ -1,5 +1,6 @@
 """Tell what a file is that was given as a checkpoint and that ``torch.save`` has not written."""
 
+import pickle
 import tarfile
 import zipfile
 from pathlib import Path
@@ -21,12 +22,16 @@ SIGNATURES = {
     b'\x28\xb5\x2f\xfd': 'a zstd archive: unpack it',
 }
 # torch.save began its files with this pickled number until torch 1.6, and does so today with _use_new_zipfile_serialization=False.
-OLD_TORCH = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
+OLD_TORCH = tuple(pickle.dumps(0x1950A86A20F9469CFC6C, protocol) for protocol in range(6))
 SAFETENSORS = "python -c \"import torch, safetensors.torch as s; torch.save(s.load_file('{path}'), '{stem}.pth')\""
 
 
 def foreign_kind(path: Path) -> str:
-    """Return what a file is and what to do with it, or an empty string for what ``torch.save`` may have written, complete or not."""
+    """Return what a file is and what to do with it, or an empty string for what ``torch.save`` may have written, complete or not.
+
+    Args:
+        path: The file. If it is a zip archive, its checksums were verified.
+    """
     head = _head(path)
     if not head:
         return 'an empty file'
@@ -37,8 +42,9 @@ def foreign_kind(path: Path) -> str:
     for start, kind in SIGNATURES.items():
         if head.startswith(start):
             return kind
-    if head.startswith(b'PK') and zipfile.is_zipfile(path):
-        return _archive(zipfile.ZipFile(path).namelist())
+    if head.startswith(b'PK') and is_archive(path):
+        with zipfile.ZipFile(path) as archive:
+            return _archive(archive.namelist())
     if head[8:9] == b'{' and int.from_bytes(head[:8], 'little') < 2**28:
         return f'a safetensors file, which mmengine does not read: run {SAFETENSORS.format(path=path, stem=path.with_suffix(""))}'
     if path.suffix == '.onnx' or (head[:1] == b'\x08' and b'pytorch' in head[:64]):
@@ -51,8 +57,28 @@ def foreign_kind(path: Path) -> str:
 
 
 def is_old_torch(path: Path) -> bool:
-    """Return True if a file begins as ``torch.save`` began it until torch 1.6."""
+    """Return True if a file begins as ``torch.save`` began it until torch 1.6, in any pickle protocol."""
     return _head(path).startswith(OLD_TORCH)
+
+
+def is_archive(path: Path) -> bool:
+    """Return True if a file is a zip archive, as ``torch.save`` writes today; False if it is one that is cut off."""
+    try:
+        return not is_old_torch(path) and zipfile.is_zipfile(path)
+    except Exception:  # of an archive whose list of contents is damaged
+        return True
+
+
+def is_mappable(path: Path) -> bool:
+    """Return True if the weights in a file can stay on disk until they are used: those of an archive that is not compressed.
+
+    Args:
+        path: As in :func:`foreign_kind`.
+    """
+    if not is_archive(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
 
 
 def _head(path: Path) -> bytes:

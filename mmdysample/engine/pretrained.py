@@ -1,6 +1,5 @@
 """Check the pretrained weights that a config names in ``init_cfg``, before they are loaded and while they are."""
 
-import pickle
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ from mmdysample.terminal.text import short
 
 from .checkpoint import find_weights, how_to_save, read_checkpoint
 from .fit import Shapes, fitting_prefix, shapes_of
-from .refusal import if_trusted, refused_by_torch
 
 KINDS = ('Pretrained', 'PretrainedInit', 'Pretrained_Part')
 PATHS = ('pretrained', 'teacher_ckpt')  # arguments of modules of mmdet and mmseg that are files of weights
@@ -34,13 +32,13 @@ class Weights(NamedTuple):
 
 
 def check_pretrained(config: Config) -> None:
-    """Check that the files of pretrained weights which a config names are complete, and are loaded without running code.
+    """Check that the files of pretrained weights which a config names are undamaged, and are loaded without running code.
 
     Args:
         config: The config. URLs are not checked; :func:`checked_loading` checks what the loader makes of them.
 
     Raises:
-        ValueError: A file is missing, incomplete, unsafe, or holds no weights or none with the prefix.
+        ValueError: A file is missing, damaged, unsafe, or holds no weights or none with the prefix.
     """
     for place, path, prefix in pretrained_weights(config.get('model'), 'model'):
         if '://' in path:
@@ -88,9 +86,6 @@ def checked_loading(model: nn.Module) -> Iterator[None]:
     hooks = [watch.module.register_load_state_dict_pre_hook(watch) for watch in watches]
     try:
         yield
-    except pickle.UnpicklingError as error:  # only of a URL: files have been checked
-        paths = dict.fromkeys(watch.path for watch in watches if not watch.seen)
-        raise ValueError(f'{" or ".join(paths)} holds more than data: {refused_by_torch(str(error))}. {if_trusted()}') from error
     except AssertionError as error:
         prefix = re.fullmatch(r'(\S+) is not in the pretrained model', str(error))
         if prefix is None:

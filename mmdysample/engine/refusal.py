@@ -10,7 +10,8 @@ def refused_by_torch(text: str) -> Optional[str]:
     """Return what ``torch.load`` refused to load, such as ``argparse.Namespace``, by its message; None for any other message."""
     if 'Weights only load failed' not in text and 'Cannot use ``weights_only=True``' not in text:
         return None
-    named = re.search(r'GLOBAL (\S+)', text) or re.search(r'Unpickler error:\s*(.+?)\s*(?:\n\n|$)', text, flags=re.DOTALL)
+    patterns = (r'GLOBAL (\S+)', r"but got <class '([\w.]+)'>", r'Unpickler error:\s*(.+?)\s*(?:\n\n|$)')
+    named = next(filter(None, (re.search(pattern, text, flags=re.DOTALL) for pattern in patterns)), None)
     return ' '.join(named[1].split())[:200] if named else 'objects that torch does not know as data'
 
 

@@ -1,5 +1,6 @@
 """DUpsampling as a module: `Decoders Matter for Semantic Segmentation <https://arxiv.org/abs/1903.02120>`_ (Tian et al., CVPR 2019)."""
 
+import zipfile
 from pathlib import Path
 from typing import Any, Optional
 
@@ -95,12 +96,17 @@ def load_matrix(path: str) -> Tensor:
     """Return the matrix in a file written by ``tools/fit_dupsample.py``, in float32.
 
     Raises:
-        ValueError: The file does not exist, or does not hold such a matrix.
+        ValueError: The file does not exist, is damaged, or does not hold such a matrix.
     """
     if not Path(path).is_file():
         raise ValueError(f'there is no matrix file {path}: make one with tools/fit_dupsample.py')
+    damaged = None
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-        return content['W'].float()
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()  # torch ignores the checksums
+        if not damaged:
+            return torch.load(path, map_location='cpu', weights_only=True)['W'].float()
     except Exception as error:  # reading an arbitrary file can raise any exception
         raise ValueError(f'{path} was not written by tools/fit_dupsample.py ({type(error).__name__}): make it again') from error
+    raise ValueError(f'{path} is damaged ({damaged}): copy it again, or make it again with tools/fit_dupsample.py')

@@ -1,17 +1,22 @@
 import argparse
+import collections
+import datetime
+import enum
+import functools
 import io
 import os
+import pathlib
 import pickle
 import re
+import sys
 import zipfile
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import load_checkpoint
 
-from mmdysample.engine.checkpoint import check_checkpoint, latest_complete, secure_loading
+from mmdysample.engine.checkpoint import check_checkpoint, latest_complete, load_content, secure_loading
 from mmdysample.engine.errors import one_line
 
 
@@ -19,6 +24,7 @@ from mmdysample.engine.errors import one_line
 def _secure(monkeypatch):
     for name in ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch, 'load', torch.load)
     secure_loading()
 
 
@@ -71,8 +77,10 @@ def test_nothing_of_a_foreign_file_is_executed(tmp_path, weights_only):
     path = saved(tmp_path / 'epoch_1.pth', content(hook=Malicious(trap)))
     with pytest.raises(ValueError, match=r'holds more than data: (posix|os)\.mkdir\..* add --trust-checkpoint'):
         check_checkpoint(path)
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(ValueError, match='holds more than data'):
         torch.load(path, weights_only=weights_only)
+    with path.open('rb') as file, pytest.raises(pickle.UnpicklingError):
+        torch.load(file, weights_only=weights_only)
     assert not trap.exists()
     secure_loading(trust=True)
     check_checkpoint(path)
@@ -93,7 +101,7 @@ def test_getattr_is_no_way_around(tmp_path):
 
 def test_an_array_of_objects_is_refused(tmp_path):
     path = saved(tmp_path / 'epoch_1.pth', content(array=np.array([None], dtype=object)))
-    with pytest.raises(ValueError, match='holds more than data: .*ObjectDType'):
+    with pytest.raises(ValueError, match=r'holds more than data: numpy\.\S*ObjectDType\. Loading it'):
         check_checkpoint(path)
 
 
@@ -186,11 +194,134 @@ def test_a_whole_model(tmp_path, write):
         check_checkpoint(path)
 
 
-def test_torchs_own_message_is_not_passed_on(tmp_path):
-    """A file that mmengine loads, after a download, is not checked before: its error names our option in place of torch's advice."""
-    for path in (saved(tmp_path / 'a.pth', content(args=argparse.Namespace())), old(tmp_path / 'b.pth', argparse.Namespace())):
+FORMATS = [(zipped, protocol) for zipped in (True, False) for protocol in range(6)]
+
+
+def nested(value):
+    return content(hooks=[{'first': (1, value)}])
+
+
+@pytest.mark.parametrize(('zipped', 'protocol'), FORMATS)
+def test_code_is_named_in_every_format(tmp_path, zipped, protocol):
+    """Nothing of it is executed."""
+    trap, path = tmp_path / 'trap', tmp_path / 'epoch_1.pth'
+    torch.save(nested(Malicious(trap)), path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r'epoch_1\.pth holds more than data: posix\.mkdir\. .* add --trust-checkpoint$') as error:
+        check_checkpoint(path)
+    assert '\n' not in str(error.value)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match='is not a complete checkpoint: it is truncated'):
+        check_checkpoint(path)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(('zipped', 'protocol'), FORMATS)
+def test_data_in_every_format(tmp_path, zipped, protocol):
+    """torch loads protocol 2 safely."""
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(content(), path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    if protocol == 2:
+        check_checkpoint(path, to_resume=True)
+        return
+    told = 'cannot load: save it again .* in protocol 2$' if protocol == 0 else 'does not load safely: save it again .* --trust-checkpoint$'
+    with pytest.raises(ValueError, match=f'holds data in pickle protocol {protocol}, which torch {told}'):
+        check_checkpoint(path)
+    secure_loading(trust=True)
+    if protocol:
+        check_checkpoint(path, to_resume=True)
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Settings(dict):
+    pass
+
+
+class Evaluated:
+    def __reduce__(self):
+        return eval, ('1',)
+
+
+@pytest.mark.parametrize(('zipped', 'protocol'), [(True, 2), (True, 4), (False, 2), (False, 5)])
+@pytest.mark.parametrize(
+    ('value', 'name'),
+    [
+        (functools.partial(print), 'functools.partial'),
+        (Evaluated(), 'builtins.eval'),
+        (content, r'\S*test_checkpoint.content'),
+        (np.array([Colour.RED], dtype=object), r'\S*test_checkpoint.Colour'),
+        (argparse.Namespace(lr=1), 'argparse.Namespace'),
+        (Settings(lr=1), r'\S*test_checkpoint.Settings'),
+        (pathlib.PurePosixPath('x'), r'pathlib\S*.PurePosixPath'),
+        (datetime.date(2020, 1, 1), 'datetime.date'),
+        (collections.defaultdict(int), 'builtins.int, collections.defaultdict'),
+    ],
+)
+def test_whatever_is_no_data_is_named(tmp_path, value, name, zipped, protocol):
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(nested(value), path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=rf'holds more than data: (builtins\.print, )?{name}\. .* add --trust-checkpoint$'):
+        check_checkpoint(path)
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_what_is_data(tmp_path, zipped):
+    values = [collections.OrderedDict(a=1), torch.Size([1]), torch.float16, torch.device('cpu'), {1, 2}, b'b', 2**70, np.bool_(True), 1j]
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(nested(values), path, _use_new_zipfile_serialization=zipped)
+    check_checkpoint(path, to_resume=True)
+    assert torch.load(path)['hooks'] == [{'first': (1, values)}]
+
+
+@pytest.mark.parametrize(
+    ('code', 'name'),
+    [
+        (b'\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x93.', 'os.system'),
+        (b'\x80\x04\x8c\x02os\x940h\x00\x8c\x06system\x93.', 'os.system'),
+        (b'\x80\x04\x8c\x02osq\x050h\x05\x8c\x06system\x93.', 'os.system'),
+        (b'\x80\x04\x8c\x02os2\x8c\x06system\x93.', r'\?.system'),
+        (b'\x80\x04\x8c\x03o\ns\x8c\x06system\x93.', r"'o\\ns.system'"),
+        (b'\x80\x02(ios\nsystem\n.', 'os.system'),
+        (b'\x80\x02\x82\x07.', 'copyreg.extension 7'),
+        (b'\x80\x02cos\x1b[31m\nsystem\n.', r"'os\\x1b\[31m.system'"),
+    ],
+)
+def test_names_that_are_hidden(tmp_path, code, name):
+    path = tmp_path / 'epoch_1.pth'
+    path.write_bytes(zipped(**{'x/data_pkl': code, 'x/version': '3'}))
+    with pytest.raises(ValueError, match=f'holds more than data: {name}. Loading it'):
+        check_checkpoint(path)
+
+
+def test_code_in_a_file_without_checksums(tmp_path):
+    computed = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    torch.save(nested(argparse.Namespace()), tmp_path / 'epoch_1.pth', pickle_protocol=4)
+    torch.serialization.set_crc32_options(computed)
+    with pytest.raises(ValueError, match='holds more than data: argparse.Namespace. Loading it'):
+        check_checkpoint(tmp_path / 'epoch_1.pth')
+
+
+@pytest.mark.parametrize('write', [saved, old])
+def test_code_that_is_not_installed(tmp_path, write, monkeypatch):
+    path = write(tmp_path / 'epoch_1.pth', content(more=Settings()))
+    monkeypatch.delattr(sys.modules[__name__], 'Settings')
+    secure_loading(trust=True)
+    with pytest.raises(ValueError, match="cannot be loaded: AttributeError: .*'Settings'"):
+        check_checkpoint(path)
+
+
+def test_torchs_own_message_is_not_passed_on():
+    """What is loaded from no file of this machine is not checked before: its error names our option in place of torch's advice."""
+    for options in ({}, dict(_use_new_zipfile_serialization=False)):
+        file = io.BytesIO()
+        torch.save(content(args=argparse.Namespace()), file, **options)
+        file.seek(0)
         with pytest.raises(pickle.UnpicklingError, match='weights_only') as error:
-            load_checkpoint(torch.nn.Linear(1, 1), str(path))
+            torch.load(file)
         for text in (str(error.value), f'Caught UnpicklingError in DataLoader worker process 0.\nOriginal Traceback:\n{error.value}'):
             told = one_line(RuntimeError(text))
             assert 'holds more than data: argparse.Namespace.' in told
@@ -264,6 +395,17 @@ def test_the_latest_complete_one(tmp_path, capsys):
     assert latest_complete(tmp_path) == tmp_path / 'epoch_2.pth'
     assert 'skipped' in capsys.readouterr().out
     assert latest_complete(tmp_path / 'empty') is None
+
+
+@pytest.mark.parametrize('compression', [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_an_archive_that_was_packed_again(tmp_path, compression):
+    written, path = saved(tmp_path / 'written.pth', dict(a=torch.rand(5, dtype=torch.float64), b=torch.rand(5000))), tmp_path / 'w.pth'
+    with zipfile.ZipFile(written) as source, zipfile.ZipFile(path, 'w', compression) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    check_checkpoint(path)
+    for name, value in torch.load(written).items():
+        assert load_content(str(path))[name].equal(value)
 
 
 @pytest.mark.parametrize('module', ['numpy.core', 'numpy._core'])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModule, ModuleList
-from mmengine.runner.checkpoint import load_state_dict
+from mmengine.runner.checkpoint import load_checkpoint, load_state_dict
 from torch import nn
 
 from mmdysample import DySample
@@ -16,7 +16,8 @@ from mmdysample.engine.pretrained import check_pretrained, checked_loading, pret
 
 
 @pytest.fixture(autouse=True)
-def _secure():
+def _secure(monkeypatch):
+    monkeypatch.setattr(torch, 'load', torch.load)
     secure_loading()
 
 
@@ -36,6 +37,14 @@ class Strict(Backbone):
     def init_weights(self):
         content = torch.load(self.init_cfg['checkpoint'])
         self.load_state_dict({name.removeprefix('old.'): value for name, value in content.get('model', content).items()}, strict=False)
+
+
+class Taught(Backbone):
+    """Loads the weights of its teacher when it is built, as mmdet's distillation does."""
+
+    def __init__(self, teacher_ckpt):
+        super().__init__()
+        load_checkpoint(self, teacher_ckpt, map_location='cpu')
 
 
 class Detector(BaseModule):
@@ -135,9 +144,14 @@ def test_modules_that_load_the_weights_themselves(file, capsys):
         load(file(weights(**{'layers.0.weight': torch.ones(9, 9)})), Strict)
 
 
-def test_a_download_that_is_refused(file):
-    with pytest.raises(ValueError, match=r'w\.pth holds more than data: argparse\.Namespace\. .* add --trust-checkpoint$'):
-        load(file(dict(state_dict=weights(), args=argparse.Namespace())))
+@pytest.mark.parametrize('options', [{}, dict(pickle_protocol=4), dict(pickle_protocol=5, _use_new_zipfile_serialization=False)])
+def test_a_download_that_is_refused(file, options):
+    """It is not checked before."""
+    path = file(dict(state_dict=weights(), args=argparse.Namespace()), **options)
+    told = r'w\.pth holds more than data: argparse\.Namespace\. .* add --trust-checkpoint$'
+    for init_weights in (lambda: load(path), lambda: load(path, prefix='layers'), lambda: load(path, Strict), lambda: Taught(path)):
+        with pytest.raises(ValueError, match=told):
+            init_weights()
 
 
 def test_weights_of_the_whole_model(file):
