@@ -189,8 +189,8 @@ def _prepare_training(runner: Runner, config: Config) -> None:
     loop, _ = runner.train_loop, runner.val_loop
     optimizer = (config.optim_wrapper.get('optimizer') or {}).get('type')
     if isinstance(optimizer, str) and OPTIMIZERS.get(optimizer) is None:  # mmengine calls it None, and does not name it
-        near = get_close_matches(optimizer, OPTIMIZERS.module_dict, n=2)
-        raise ValueError(f'there is no optimizer {optimizer}{f"; did you mean {" or ".join(near)}?" if near else ""}')
+        near = ' or '.join(get_close_matches(optimizer, OPTIMIZERS.module_dict, n=2))
+        raise ValueError(f'there is no optimizer {optimizer}{f"; did you mean {near}?" if near else ""}')
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     if runner.deterministic and isinstance(loop, EpochBasedTrainLoop) and 'worker_init_fn' not in config.train_dataloader:
         loop.dataloader.worker_init_fn = partial(seed_worker, first=runner.rank * loop.dataloader.num_workers)
