@@ -1,5 +1,7 @@
 """Evaluate a checkpoint."""
 
+from pathlib import Path
+
 from mmdysample.engine.errors import exit_on_error
 
 with exit_on_error():
@@ -9,6 +11,7 @@ with exit_on_error():
     from mmdysample.engine.launch import build_runner, draw_into, save_predictions
     from mmdysample.engine.options import make_parser, read_config
     from mmdysample.engine.report import print_metrics
+    from mmdysample.engine.training.record import differences
     from mmdysample.upsamplers.base import ShapeError
 
 
@@ -31,6 +34,8 @@ def main() -> None:
         runner = build_runner(config)
         with runner.unless_refused():
             warning = check_to_test(args.checkpoint, runner.model)
+            for line in [] if '://' in args.checkpoint else differences(Path(args.checkpoint).parent, runner):
+                print(line)
     with exit_on_error((OSError, ShapeError)):
         metrics = runner.test()
     if runner.rank == 0:

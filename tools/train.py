@@ -13,6 +13,7 @@ with exit_on_error():
     from mmdysample.engine.options import make_parser, read_config
     from mmdysample.engine.report import LastMetrics, print_metrics
     from mmdysample.engine.training.last_checkpoint import last_checkpoint
+    from mmdysample.engine.training.record import RecordRuns, differences
     from mmdysample.engine.training.resume import EvaluateFirst
     from mmdysample.upsamplers.base import ShapeError
 
@@ -50,10 +51,13 @@ def main() -> None:
             if config.get('resume'):
                 check_to_resume(config.load_from, runner.model)
                 runner.register_hook(EvaluateFirst())
+                for line in differences(Path(config.load_from).parent, runner):
+                    print(line)
             elif config.get('load_from') and (warning := check_to_start(config.load_from, runner.model)):
                 print(warning)
     last = LastMetrics()
     runner.register_hook(last)
+    runner.register_hook(RecordRuns())
     with exit_on_error((OSError, ShapeError)):
         train(runner)
     if runner.rank == 0:

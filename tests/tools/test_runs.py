@@ -91,6 +91,10 @@ def test_train_test_and_draw(forked, tmp_path, config, options, rows):
     saved = work / Path(config).name
     arguments = ('--work-dir', work, '--out', tmp_path / 'out.pkl', '--show-dir', tmp_path / 'drawn')
     evaluated = forked('test', saved, checkpoint, *arguments)
+    record = json.loads((work / 'provenance.json').read_text())
+    assert (len(record['runs']), record['runs'][0]['data']['train'][0]['images']) == (1, 16)
+    assert record['finished']
+    assert 'note: trained' not in evaluated
     for row in rows:
         assert re.search(rf'[│┃] {row} +[│┃]', printed), printed[-2000:]
         assert re.search(rf'[│┃] {row} +[│┃]', evaluated), evaluated[-2000:]

@@ -3,22 +3,39 @@
 import json
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
+
+from mmengine.hooks import Hook
 
 from ..files import whole_file
 from .description import Described, describe
 
-NAME = 'training.json'
+NAME = 'provenance.json'
+
+
+class RecordRuns(Hook):
+    """Write the record when a training starts or resumes, and when it is complete."""
+
+    priority = 'LOWEST'  # the checkpoint is loaded
+
+    def before_train(self, runner: Any) -> None:
+        """Add a run, unless the training that resumes is complete already."""
+        if runner.train_loop.iter < runner.train_loop.max_iters:
+            write_record(runner, finished=False)
+
+    def after_train(self, runner: Any) -> None:
+        """Note that the training is complete."""
+        write_record(runner, finished=True)
 
 
 def write_record(runner: Any, finished: bool) -> None:
-    """Write ``training.json`` in the work directory, in the first of several processes.
+    """Write ``provenance.json`` in the work directory, in the first of several processes.
 
     It holds ``runs``, one for the start of a training and one for each time that it was resumed: what :func:`describe` returns, the time
     when the run ``started``, and the checkpoint that it resumed ``from`` or null. ``finished`` is the time when the training was complete,
     or null.
 
-    An existing file that is damaged or of another kind is renamed to ``training.json.damaged``, and a line says so.
+    An existing file that is damaged or of another kind is renamed to ``provenance.json.damaged``, and a line says so.
 
     Args:
         runner: mmengine's runner.
@@ -30,15 +47,15 @@ def write_record(runner: Any, finished: bool) -> None:
     if runner.rank != 0:
         return
     file, now = Path(runner.work_dir) / NAME, datetime.now(timezone.utc).isoformat(timespec='seconds')
-    runs = _read_or_rename(file)
+    runs, earlier = _read_or_rename(file)
     if not finished or not runs:
         resumed = Path(runner._load_from).expanduser() if runner._resume and runner._load_from else None
         # Training may resume in another folder than that of the checkpoint, which has the runs so far.
-        runs = _read_or_rename(resumed.parent / NAME, rename=False) if resumed else []
+        runs = _read_or_rename(resumed.parent / NAME, rename=False)[0] if resumed else []
         run = {**describe(runner), 'started': None if finished else now, 'from': resumed.name if resumed else None}
         runs = [*runs, run]
     with whole_file(file) as part:
-        part.write(json.dumps({'runs': runs, 'finished': now if finished else None}, indent=2).encode())
+        part.write(json.dumps({'runs': runs, 'finished': (earlier or now) if finished else None}, indent=2).encode())
 
 
 def differences(folder: Path, runner: Any) -> list[str]:
@@ -54,7 +71,7 @@ def differences(folder: Path, runner: Any) -> list[str]:
     if runner.rank != 0:
         return []
     try:
-        runs = _read(folder / NAME)
+        runs, _ = _read(folder / NAME)
     except ValueError as error:
         return [f'note: {error}, so nothing is compared with it']
     if not runs:
@@ -93,28 +110,29 @@ def _told(dataset: Described) -> str:
     return f'{dataset["images"]} images' + (f' ({labels})' if labels else '')
 
 
-def _read(file: Path) -> list[Described]:
-    """Return the runs of a record; none if there is no such file.
+def _read(file: Path) -> tuple[list[Described], Optional[str]]:
+    """Return the runs of a record and the time when the training was complete; none if there is no such file.
 
     Raises:
         ValueError: The file is damaged or of another kind.
     """
     try:
-        runs = json.loads(file.read_bytes())['runs']
+        content = json.loads(file.read_bytes())
+        runs, finished = content['runs'], content.get('finished')
         for run in runs:
             _environment(run, trains=True)
             _data(run)
     except FileNotFoundError:
-        return []
+        return [], None
     except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f'{file} cannot be read as the record of a training') from error
-    return runs
+    return runs, finished if isinstance(finished, str) else None
 
 
-def _read_or_rename(file: Path, rename: bool = True) -> list[Described]:
+def _read_or_rename(file: Path, rename: bool = True) -> tuple[list[Described], Optional[str]]:
     try:
         return _read(file)
     except ValueError as error:
         renamed = f'; it is now {file.replace(file.with_name(f"{NAME}.damaged")).name}' if rename else ''
         print(f'{error}{renamed}; a new record is begun')
-        return []
+        return [], None

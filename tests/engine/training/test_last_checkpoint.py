@@ -2,7 +2,6 @@ import pytest
 
 from mmdysample.engine.training.last_checkpoint import last_checkpoint
 
-
 CONTENTS = [b'', b'\xff\xfe\x00', b'/moved/since/iter_2.pth', b'\0' * 30, b'\n', b'/tmp\0/iter_2.pth', b'.', b'iter_2.pth' * 1000]
 
 

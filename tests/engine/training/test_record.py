@@ -97,7 +97,7 @@ def make(root, train=images, val=images, test=False, load_from=None, work='work'
 
 
 def record(root, work='work'):
-    return json.loads((root.parent / work / 'training.json').read_text())
+    return json.loads((root.parent / work / 'provenance.json').read_text())
 
 
 def test_describe(root):
@@ -232,15 +232,15 @@ BROKEN += [
 @pytest.mark.parametrize('text', BROKEN)
 def test_a_broken_record(root, text, capsys):
     """It neither stops anything nor is it lost."""
-    file = root.parent / 'work/training.json'
+    file = root.parent / 'work/provenance.json'
     runner = make(root, load_from=root.parent / 'work/iter_2.pth')
     file.write_bytes(text)
     (line,) = differences(file.parent, runner)
     assert line == f'note: {file} cannot be read as the record of a training, so nothing is compared with it'
     capsys.readouterr()
     write_record(runner, finished=False)
-    assert capsys.readouterr().out == f'{line[6:].split(", so")[0]}; it is now training.json.damaged; a new record is begun\n'
-    assert file.with_name('training.json.damaged').read_bytes() == text
+    assert capsys.readouterr().out == f'{line[6:].split(", so")[0]}; it is now provenance.json.damaged; a new record is begun\n'
+    assert file.with_name('provenance.json.damaged').read_bytes() == text
     assert [run['from'] for run in record(root)['runs']] == ['iter_2.pth']
     # That of another folder is left as it is.
     file.write_bytes(text)
@@ -253,7 +253,7 @@ def test_a_broken_record(root, text, capsys):
 def test_a_record_that_is_lost_meanwhile(root, text):
     runner = make(root)
     write_record(runner, finished=False)
-    file = root.parent / 'work/training.json'
+    file = root.parent / 'work/provenance.json'
     file.unlink() if text is None else file.write_bytes(text)
     write_record(runner, finished=True)
     assert record(root)['finished']
@@ -268,7 +268,7 @@ def test_no_differences(root):
 
 
 def altered(root, **values):
-    file = root.parent / 'work/training.json'
+    file = root.parent / 'work/provenance.json'
     content = record(root)
     for name, value in values.items():
         owner = content['runs'][-1]
