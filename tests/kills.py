@@ -99,7 +99,7 @@ def chain(tool: str, out: Path, keep: Optional[int], kills: int, at_saves: bool,
     for _ in range(kills):
         process = start(tool, out, keep)
         if at_saves:
-            if wait_for(process, out, '.*.pth.part', seen=set(out.rglob('.*.pth.part'))):
+            if wait_for(process, out, '*.pth*', seen=set(out.rglob('*.pth*'))):
                 time.sleep(chance.uniform(0, 0.05))
         else:
             logs = set(out.rglob('scalars.json'))
