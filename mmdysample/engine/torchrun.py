@@ -1,4 +1,4 @@
-"""Run torchrun without its traceback when a process has already reported a mistake in one line.
+"""Run torchrun without its traceback when a process has already reported a mistake or an interruption in one line.
 
 ``python -m mmdysample.engine.torchrun`` takes the arguments of ``torchrun``.
 """
@@ -6,12 +6,15 @@
 import logging
 import signal
 import sys
+from types import FrameType
+from typing import Optional
 
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.run import main
+from mmdysample.engine.errors import exit_on_error, show_traceback
 
-from mmdysample.engine.errors import show_traceback
+with exit_on_error():
+    from torch.distributed.elastic.multiprocessing import api
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main
 
 NAMED = 2  # the exit code of exit_on_error
 
@@ -20,14 +23,23 @@ def launch() -> int:
     """Run torchrun with the arguments of this process.
 
     Returns:
-        The exit code of the process that failed first (1 if a signal killed it); 130 for Ctrl-C, as in shells, and 143 for SIGTERM; 0 if
-        none failed.
+        The exit code of the process that failed first (1 if a signal killed it); 130 for Ctrl-C, 143 for SIGTERM and 129 for SIGHUP, as in
+        shells; 0 if none failed.
     """
     # torchrun logs every signal and every process that ends, which would bury the message of the process itself.
     for name in ('multiprocessing.api', 'agent.server.api'):
         logging.getLogger(f'torch.distributed.elastic.{name}').setLevel(logging.CRITICAL)
+    ignored = {number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN}  # as by nohup
+
+    def interrupt(signum: int, frame: Optional[FrameType]) -> None:
+        if signum not in ignored:
+            raise Interrupted(signum)
+
+    # torchrun installs this function as its handler of signals, and offers no other way to choose what the processes receive.
+    api._terminate_process_handler = interrupt
     try:
-        main()
+        with exit_on_error(()):
+            main()
     except ChildFailedError as error:
         if show_traceback():
             raise
@@ -35,13 +47,19 @@ def launch() -> int:
         if failure.exitcode != NAMED:
             print(f'error: process {rank} ended with {_how(failure.exitcode)}', file=sys.stderr)
         return failure.exitcode if failure.exitcode > 0 else 1
-    except SignalException as error:
+    except Interrupted as error:
         if show_traceback():
             raise
-        if error.sigval != signal.SIGINT:  # for Ctrl-C, the first process prints the line
-            print(f'error: ended by signal {error.sigval:d}', file=sys.stderr)
-        return 128 + error.sigval
+        return 128 + error.received  # the first process prints the line
     return 0
+
+
+class Interrupted(api.SignalException):
+    """A signal to this process. The processes of the training receive SIGINT for it: SIGTERM tells them that one of them has failed."""
+
+    def __init__(self, received: int) -> None:
+        super().__init__(f'received signal {received}', sigval=signal.SIGINT)
+        self.received = received
 
 
 def _how(code: int) -> str:
