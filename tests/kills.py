@@ -104,7 +104,7 @@ def chain(tool: str, out: Path, keep: Optional[int], kills: int, at_saves: bool,
         else:
             logs = set(out.rglob('scalars.json'))
             if wait_for(process, out, 'scalars.json', logs) or process.poll() is None:
-                time.sleep(chance.uniform(0, 4))
+                time.sleep(chance.uniform(0, 2))
         if process.poll() is not None:
             break
         kill(process, alone=tool == 'reproduce' and chance.random() < 0.25)
