@@ -5,7 +5,15 @@ from typing import Any
 
 from .frameworks import require
 from .locations import LOCATIONS
-from .replacement import UpsampleReport, replace_upsample, restore_upsample
+from .replacement import (
+    UpsampleReport,
+    apply_upsample,
+    load_upsamplers,
+    replace_upsample,
+    restore_upsample,
+    save_upsamplers,
+    upsample_recipe,
+)
 from .upsamplers import (
     A2U,
     CARAFE,
@@ -42,11 +50,15 @@ __all__ = [
     'IndexNet',
     'UpsampleReport',
     '__version__',
+    'apply_upsample',
     'build_upsampler',
     'list_upsamplers',
+    'load_upsamplers',
     'register_upsampler',
     'replace_upsample',
     'restore_upsample',
+    'save_upsamplers',
+    'upsample_recipe',
 ]
 
 

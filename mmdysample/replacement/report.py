@@ -4,10 +4,12 @@ The report calls such a call a site.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
 from .calls import Size
+from .recipe import upsample_recipe
 from .routing import restore_upsample
 
 
@@ -58,6 +60,14 @@ class UpsampleReport:
     def parameters(self) -> int:
         """The number of parameters that the upsamplers add to the model."""
         return sum(site.parameters for site in self.sites)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe, from which :func:`~mmdysample.apply_upsample` puts the same upsamplers into another model.
+
+        See :func:`~mmdysample.upsample_recipe`, also for the errors.
+        """
+        return upsample_recipe(self.model)
 
     def undo(self) -> None:
         """Remove the upsamplers again; see :func:`~mmdysample.replacement.restore_upsample`."""
