@@ -18,6 +18,7 @@ from mmdysample.upsamplers.containers import Sequential
 from .calls import ExampleError, as_it_was, run_once
 from .example import Example, as_example
 from .places import Place, find_places
+from .recipe import CONFIG
 from .report import Site, UpsampleReport
 from .routing import NAME, Stop, is_routed, restore_upsample, route
 
@@ -232,7 +233,9 @@ def _dtype(owner: nn.Module, model: nn.Module) -> torch.dtype:
 def build_chain(config: dict[str, Any], channels: int, ratio: int) -> nn.Module:
     """Return an upsampler for a prime ratio, or a chain of upsamplers, one for each prime factor, for any other ratio."""
     steps = [build_upsampler(config, channels, step) for step in _prime_factors(ratio)]
-    return steps[0] if len(steps) == 1 else Sequential(*steps)
+    chain = steps[0] if len(steps) == 1 else Sequential(*steps)
+    setattr(chain, CONFIG, dict(config))  # for the recipe of the model
+    return chain
 
 
 def _prime_factors(number: int) -> list[int]:
