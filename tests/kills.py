@@ -122,11 +122,11 @@ def result(tool: str, out: Path) -> tuple[dict, object]:
     if tool == 'train':
         lines = [line for log in sorted(out.glob('*/vis_data/scalars.json')) for line in log.read_text().splitlines()]
         metrics = [entry for entry in map(json.loads, lines) if 'mIoU' in entry][-1]
-        metrics = {name: value for name, value in metrics.items() if 'time' not in name}
     else:
         (note,) = out.rglob('training.json')
         metrics = json.loads(note.read_text())['metrics']
-    return torch.load(last, weights_only=False)['state_dict'], metrics
+    measured = {name: value for name, value in metrics.items() if 'time' not in name}
+    return torch.load(last, weights_only=False)['state_dict'], measured
 
 
 def compare(tool: str, keep: Optional[int], kills: int, at_saves: bool, chains: int, seed: int) -> dict[str, object]:
