@@ -50,6 +50,20 @@ def require(framework: str, user: str) -> None:
         raise ImportError(f'{user} needs {framework} >= {MINIMA[framework]}, got {version}. Run: {install_command(framework)}')
 
 
+def require_package(package: str, user: str) -> None:
+    """Check that a package without further conditions is installed.
+
+    Args:
+        package: Its import name, which is also its name on PyPI.
+        user: The name of the feature that needs it, for the message.
+
+    Raises:
+        ImportError: It is not installed. The message has the command that installs it.
+    """
+    if find_spec(package) is None:
+        raise ImportError(f'{user} needs {package}, which is not installed. Run: pip install {package}')
+
+
 def install_command(framework: str) -> str:
     """Return the command that installs the tested version of the distribution that is installed already, or else of OpenMMLab's."""
     if framework == 'torch':
