@@ -5,9 +5,8 @@ from typing import Any, NamedTuple, Optional
 import torch
 from torch import nn
 
-from .hub_config import record
 from .places import CHAINS, COMPILED
-from .recipe import Plan, parse_recipe, unwrapped, upsample_recipe
+from .recipe import Plan, keep_recipe, parse_recipe, unwrapped, upsample_recipe
 from .replace import build_chain
 from .routing import NAME, Stop, is_routed, route
 
@@ -95,12 +94,25 @@ def renewed(old: nn.Module, stop: Stop, config: dict[str, Any], device: torch.de
     return new
 
 
+def renew_upsamplers(model: nn.Module) -> None:
+    """Build the upsamplers of a replaced model again, with the same weights but with correct buffers."""
+    for name, stops in parse_recipe(upsample_recipe(model)).items():
+        upsamplers: Any = getattr(model.get_submodule(name), NAME, ())
+        for stop, config in stops:
+            if config is not None and stop.upsampler is not None:
+                old = upsamplers[stop.upsampler]
+                new = renewed(old, stop, config, next(iter(old.state_dict().values()), torch.empty(0)).device)
+                # Without what a buffer that is not in a checkpoint adds to the state dict.
+                new.load_state_dict({key: value for key, value in old.state_dict().items() if key in new.state_dict()})
+                upsamplers[stop.upsampler] = new
+
+
 def put(model: nn.Module, built: dict[str, Build]) -> None:
     """Put upsamplers into a model, and redirect its calls to them."""
     modules = dict(model.named_modules(remove_duplicate=False))
     for name, (stops, upsamplers) in built.items():
         route(modules[name], stops, upsamplers)
-    record(model, upsample_recipe(model))
+    keep_recipe(model)
 
 
 def _place(model: nn.Module, name: str) -> tuple[torch.device, torch.dtype]:

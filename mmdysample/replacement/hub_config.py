@@ -24,7 +24,8 @@ def record(model: nn.Module, recipe: dict[str, Any]) -> None:
 
 def forget(model: nn.Module) -> None:
     """Remove the recipe from the config of a model."""
-    vars(_config(model) or model).pop(KEY, None)
+    if recorded(model):
+        delattr(_config(model), KEY)
 
 
 def is_hub_model(model: nn.Module) -> bool:

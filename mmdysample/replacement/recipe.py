@@ -13,6 +13,7 @@ import json
 from dataclasses import asdict, fields
 from numbers import Integral
 from typing import Any, Optional
+from warnings import warn
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from torch import nn
 from mmdysample.upsamplers.builder import list_upsamplers, resolve
 
 from .calls import SMOOTH
+from .hub_config import is_hub_model, record, recorded
 from .routing import NAME, Stop, is_routed
 
 FORMAT = 1
@@ -55,6 +57,27 @@ def upsample_recipe(model: nn.Module) -> dict[str, Any]:
     if not modules:
         raise ValueError(f'{type(unwrapped(model)).__name__} has no upsamplers of replace_upsample, so it has no recipe')
     return {'format': FORMAT, 'modules': modules}
+
+
+def keep_recipe(model: nn.Module) -> None:
+    """Write the recipe into the config of a transformers model, so that ``save_pretrained`` saves it."""
+    inner = unwrapped(model)
+    if is_hub_model(inner):
+        try:
+            record(inner, upsample_recipe(inner))
+        except ValueError as error:
+            warn(f'save_pretrained will not save the upsamplers of {type(inner).__name__}: {error}', stacklevel=4)
+
+
+def warn_if_dropped(model: nn.Module) -> None:
+    """Warn if a model was saved with upsamplers that are not in it now."""
+    inner = unwrapped(model)
+    if recorded(inner) and not any(map(is_routed, inner.modules())):
+        warn(
+            f'{type(inner).__name__} was saved with trained upsamplers, but loaded without them, so that it interpolates: load it with '
+            'mmdysample.transformers.from_pretrained to keep them',
+            stacklevel=4,
+        )
 
 
 def _stops(owner: nn.Module) -> list[dict[str, Any]]:

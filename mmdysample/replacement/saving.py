@@ -7,13 +7,14 @@ import copy
 import json
 import os
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+
+from mmdysample.frameworks import require_package
 
 from .apply import build, put, renewed
 from .hub_config import KEY
@@ -177,8 +178,7 @@ def _upsamplers(plan: Plan) -> dict[tuple[str, str], Any]:
 
 
 def _safetensors(user: str) -> Any:
-    if find_spec('safetensors') is None:
-        raise ImportError(f'{user} needs safetensors, which is not installed. Run: pip install safetensors')
+    require_package('safetensors', user)
     import_module('safetensors.torch')
     return import_module('safetensors')
 
