@@ -18,7 +18,7 @@ from mmdysample.upsamplers.containers import Sequential
 from .calls import ExampleError, as_it_was, run_once
 from .example import Example, as_example
 from .places import Place, find_places
-from .recipe import CONFIG
+from .recipe import CONFIG, keep_recipe, warn_if_dropped
 from .report import Site, UpsampleReport
 from .routing import NAME, Stop, is_routed, restore_upsample, route
 
@@ -87,9 +87,11 @@ def insert_upsamplers(
         raise ValueError(
             'replace_upsample has already changed this model: undo it first, with restore_upsample(model) or the undo() of its report'
         )
+    warn_if_dropped(model)
     places = find_places(model, example)
     report = put_upsamplers(model, config, places, _chooser(places, include, exclude, predicate))
     _verify(model, example)
+    keep_recipe(model)
     return report
 
 

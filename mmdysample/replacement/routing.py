@@ -20,6 +20,7 @@ from mmdysample.upsamplers.containers import ModuleList
 from mmdysample.upsamplers.fit import crop
 
 from .calls import SMOOTH, Size, fits, target_size
+from .hub_config import forget
 
 NAME = 'upsample_modules'  # the name of the new child
 
@@ -213,4 +214,6 @@ def restore_upsample(model: nn.Module) -> nn.Module:
             delattr(module, NAME)
         del module.upsample_stops
         module.__class__ = vars(type(module))['upsample_base']
+    for module in model.modules():
+        forget(module)
     return model
