@@ -114,7 +114,7 @@ setup(
         'export': EXPORT,
         'docs': ['markdown-exec', 'mkdocs-material', 'mkdocstrings[python]'],
         # Models from outside, for tests; Ultralytics comes beside them (Makefile).
-        'foreign': [*TOOLS, *EXPORT, 'mmengine==0.10.7', 'transformers==5.23.0', 'scipy', 'pytest', 'pytest-timeout'],
+        'foreign': [*TOOLS, *EXPORT, 'mmengine==0.10.7', 'transformers==5.23.0', 'accelerate', 'scipy', 'pytest', 'pytest-timeout'],
         # triton: the kernels by its interpreter where there is no GPU; PyTorch's CUDA builds bring the one that they want.
         'dev': [
             *EXPORT,
@@ -126,6 +126,7 @@ setup(
             'pytest-timeout',
             'pytest-xdist',
             'ruff',
+            'safetensors',
             'triton; platform_system == "Linux"',
             'twine',
         ],
