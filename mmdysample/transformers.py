@@ -3,7 +3,8 @@
 :func:`~mmdysample.replace_upsample` writes the recipe into ``model.config``, so ``model.save_pretrained(folder)`` saves it in
 ``config.json``. :func:`from_pretrained` loads such a folder.
 
-Importing this module changes ``PreTrainedModel.from_pretrained``: it then warns if it drops upsamplers.
+Importing this module changes two methods of ``PreTrainedModel``. ``from_pretrained`` warns if it drops upsamplers. ``save_pretrained``
+first writes the recipe again, because a model may share its config with another, or only a part of it was given to ``replace_upsample``.
 """
 
 from collections.abc import Callable
@@ -13,9 +14,9 @@ from typing import Any
 
 from .frameworks import require_package
 from .replacement.apply import apply_upsample, renew_upsamplers
-from .replacement.hub_config import KEY
-from .replacement.recipe import warn_if_dropped
-from .replacement.routing import routed_class
+from .replacement.hub_config import KEY, forget
+from .replacement.recipe import keep_recipe, warn_if_dropped
+from .replacement.routing import is_routed, routed_class
 
 require_package('transformers', 'mmdysample.transformers')
 from transformers import PreTrainedModel  # noqa: E402
@@ -38,6 +39,7 @@ def from_pretrained(cls: Any, folder: Any, *args: Any, **options: Any) -> Any:
     Raises:
         ValueError: The config has no recipe; the recipe does not fit the model; or a weight is missing, left over or of another shape.
             With ``ignore_mismatched_sizes=True``, weights outside the upsamplers may have another shape.
+        Exception: Whatever ``cls.from_pretrained`` raises.
     """
     token = _with_upsamplers.set(True)
     try:
@@ -81,19 +83,23 @@ def _check(cls: Any, folder: Any, info: dict[str, Any], may_mismatch: bool) -> N
     }
     if may_mismatch:
         problems['missing'] = set(problems['missing']) - set(mismatched)
-    text = '; '.join(f'{what}: {", ".join(sorted(map(str, keys)))}' for what, keys in problems.items() if keys)
+    text = '; '.join(f'{what}: {_listed(keys)}' for what, keys in problems.items() if keys)
     if text:
         raise ValueError(f'{folder} does not fit {cls.__name__} with its upsamplers: {text}')
 
 
-def _watch() -> None:
-    """Make ``PreTrainedModel.from_pretrained`` load by :func:`_load` if :func:`from_pretrained` calls it, and warn otherwise."""
-    plain = PreTrainedModel.from_pretrained.__func__
+def _listed(keys: Any) -> str:
+    names = sorted(map(str, keys))
+    return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if names[5:] else '')
+
+
+def _watched_load(plain: Callable) -> Any:
+    """Return a ``from_pretrained`` that is :func:`_load` where :func:`from_pretrained` calls it, and otherwise warns."""
 
     @wraps(plain)
-    def watched(cls: Any, *args: Any, **options: Any) -> Any:
+    def load(cls: Any, *args: Any, **options: Any) -> Any:
         if _with_upsamplers.get():
-            token = _with_upsamplers.set(False)  # not for a backbone that the constructor loads
+            token = _with_upsamplers.set(False)  # a backbone that the constructor loads has no recipe
             try:
                 return _load(cls, plain, *args, **options)
             finally:
@@ -102,7 +108,21 @@ def _watch() -> None:
         warn_if_dropped(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
 
-    PreTrainedModel.from_pretrained = classmethod(watched)
+    return classmethod(load)
 
 
-_watch()
+def _watched_save(plain: Callable) -> Callable:
+    """Return a ``save_pretrained`` that first makes the recipe in the config that of the model."""
+
+    @wraps(plain)
+    def save(self: Any, *args: Any, **options: Any) -> Any:
+        forget(self)
+        if any(map(is_routed, self.modules())):
+            keep_recipe(self)
+        return plain(self, *args, **options)
+
+    return save
+
+
+PreTrainedModel.from_pretrained = _watched_load(PreTrainedModel.from_pretrained.__func__)
+PreTrainedModel.save_pretrained = _watched_save(PreTrainedModel.save_pretrained)

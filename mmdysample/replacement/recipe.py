@@ -70,12 +70,12 @@ def keep_recipe(model: nn.Module) -> None:
 
 
 def warn_if_dropped(model: nn.Module) -> None:
-    """Warn if a model was saved with upsamplers that are not in it now."""
+    """Warn if a model has a recipe in its config, but no upsamplers, as after a plain ``from_pretrained``."""
     inner = unwrapped(model)
     if recorded(inner) and not any(map(is_routed, inner.modules())):
         warn(
-            f'{type(inner).__name__} was saved with trained upsamplers, but loaded without them, so that it interpolates: load it with '
-            'mmdysample.transformers.from_pretrained to keep them',
+            f'{type(inner).__name__} has no upsamplers, but its config has a recipe of some. If it was loaded from a folder, their trained '
+            'weights were dropped: load it with mmdysample.transformers.from_pretrained',
             stacklevel=4,
         )
 
