@@ -5,10 +5,13 @@ from typing import Any, NamedTuple, Optional
 import torch
 from torch import nn
 
+from mmdysample.upsamplers.builder import resolve
+
 from .places import CHAINS, COMPILED
 from .recipe import Plan, keep_recipe, parse_recipe, unwrapped, upsample_recipe
 from .replace import build_chain
 from .routing import NAME, Stop, is_routed, route
+from .ultralytics_yaml import write_rows
 
 
 def apply_upsample(model: nn.Module, recipe: dict[str, Any]) -> nn.Module:
@@ -75,9 +78,11 @@ def make_upsampler(config: dict[str, Any], stop: Stop, device: torch.device, dty
     """Build the upsampler of a stop.
 
     Raises:
-        ValueError: The upsampler is unknown, or does not fit the channels or the ratio.
+        ValueError: The upsampler is unknown or guided, or does not fit the channels or the ratio.
     """
     try:
+        if getattr(resolve(config)[1], 'guided', False):
+            raise ValueError(f'{config["type"]} is guided, but a call of F.interpolate has no second map')
         with torch.device(device):
             return build_chain(config, stop.channels, stop.ratio).to(device, dtype)
     except ValueError as error:
@@ -113,6 +118,7 @@ def put(model: nn.Module, built: dict[str, Build]) -> None:
     for name, (stops, upsamplers) in built.items():
         route(modules[name], stops, upsamplers)
     keep_recipe(model)
+    write_rows(model)
 
 
 def _place(model: nn.Module, name: str) -> tuple[torch.device, torch.dtype]:
