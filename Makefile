@@ -97,7 +97,7 @@ foreign: $(FOREIGN)/.ready
 
 .PHONY: test-foreign
 test-foreign: $(FOREIGN)/.ready
-	$(FOREIGN)/bin/python -m pytest tests/test_foreign.py tests/replacement/test_replace.py tests/replacement/test_replace_one_step.py
+	$(FOREIGN)/bin/python -m pytest tests/test_foreign.py tests/test_transformers.py tests/replacement/test_recipe.py tests/replacement/test_replace.py tests/replacement/test_replace_one_step.py
 
 # The oldest torch that setup.py accepts, beside another Python than that of `make env`. pyenv reads PYENV_VERSION.
 OLDEST        := .venv-oldest

@@ -75,7 +75,7 @@ def test_the_recipe_is_plain_data():
                 {'site': 'Net:1', 'channels': 8, 'mode': 'nearest', 'ratio': 4, 'upsampler': config},
             ],
             'up': [],
-            'block': [{'site': 'again:0', 'channels': 8, 'mode': 'nearest', 'ratio': 2, 'upsampler': config}],
+            'block': [{'site': 'block:0', 'channels': 8, 'mode': 'nearest', 'ratio': 2, 'upsampler': config}],
         },
     }
 
