@@ -105,7 +105,7 @@ setup(
         'Typing :: Typed',
     ],
     packages=find_packages(include=['mmdysample', 'mmdysample.*']),
-    package_data={'mmdysample': ['py.typed'], 'mmdysample.paper': ['*.yaml']},
+    package_data={'mmdysample': ['py.typed'], 'mmdysample.paper': ['*.yaml'], 'mmdysample.ultralytics': ['models/*.yaml']},
     python_requires='>=3.10',
     install_requires=['torch>=2.6', 'numpy', 'packaging'],
     extras_require={

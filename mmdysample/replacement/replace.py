@@ -21,6 +21,7 @@ from .places import Place, find_places
 from .recipe import CONFIG, keep_recipe, warn_if_dropped
 from .report import Site, UpsampleReport
 from .routing import NAME, Stop, is_routed, restore_upsample, route
+from .ultralytics_yaml import write_rows
 
 Patterns = Union[str, Iterable[str], None]
 
@@ -92,6 +93,7 @@ def insert_upsamplers(
     report = put_upsamplers(model, config, places, _chooser(places, include, exclude, predicate))
     _verify(model, example)
     keep_recipe(model)
+    write_rows(model)
     return report
 
 

@@ -21,6 +21,7 @@ from mmdysample.upsamplers.fit import crop
 
 from .calls import SMOOTH, Size, fits, target_size
 from .hub_config import forget
+from .ultralytics_yaml import forget_rows
 
 NAME = 'upsample_modules'  # the name of the new child
 
@@ -216,4 +217,5 @@ def restore_upsample(model: nn.Module) -> nn.Module:
         module.__class__ = vars(type(module))['upsample_base']
     for module in model.modules():
         forget(module)
+    forget_rows(model)
     return model
