@@ -27,6 +27,8 @@ class Site:
         upsampler: The upsampler that replaces the call, such as ``'DySample x2'``; empty if the call is unchanged.
         parameters: The number of parameters of the upsampler.
         reason: The reason the call is unchanged; empty if it is replaced.
+        leaves: Whether the result leaves the model without passing a trained layer, so that it is probably a class map, a depth map or
+            another prediction. :class:`~mmdysample.replacement.trail.Trail` says what is seen.
     """
 
     name: str
@@ -37,6 +39,12 @@ class Site:
     upsampler: str = ''
     parameters: int = 0
     reason: str = ''
+    leaves: bool = False
+
+    @property
+    def mark(self) -> str:
+        """What the report adds to a site whose result leaves the model."""
+        return ' (class map?)' if self.leaves else ''
 
 
 @dataclass
@@ -78,7 +86,7 @@ class UpsampleReport:
         rows: list[tuple[str, ...]] = [('site', 'channels', 'from', 'to', 'was', 'is now', 'parameters')]
         for site in self.sites:
             now = (site.upsampler, f'{site.parameters:,}') if site.upsampler else (f'left: {site.reason}', '')
-            rows.append((site.name, f'{site.channels or ""}', _by(site.size), _by(site.target), site.mode, *now))
+            rows.append((site.name, f'{site.channels or ""}', _by(site.size), _by(site.target), site.mode, now[0] + site.mark, now[1]))
         # This module may need torch only, so it formats the table without a library.
         widths = [max(map(len, column)) for column in zip(*rows)]
         rows.insert(1, tuple('-' * width for width in widths))
