@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
+from mmdysample.upsamplers.fit import by, fits
+
 from .example import Example, map_tensors
+from .trail import Trail
 
 Size = tuple[int, int]
 SMOOTH = ('nearest', 'nearest-exact', 'bilinear', 'bicubic')  # the modes that an upsampler can replace
@@ -31,12 +34,16 @@ class Call:
         channels: Channels of the input; 0 if it is not a map ``(B, C, H, W)``.
         size: Height and width of the input; zeros if it is not a map.
         target: Height and width of the output; zeros if the input is not a map.
+        ratio: The integer ratio of ``target`` to ``size``, or 0 if there is none.
         mode: The interpolation mode: ``'nearest'``, ``'bilinear'``, ...
         device: The device of the input.
         dtype: The dtype of the input. None under autocast, where the input may have another dtype than the weights.
         traced: Whether the input requires a gradient, so that it depends on the weights or inputs from which gradients are traced.
+        factor: The argument ``scale_factor`` of the call.
         unfit: The reason no upsampler can replace the call, or an empty string. :func:`record_calls` checks only the arguments of the
             call; :func:`~mmdysample.replacement.places.find_places` adds further reasons.
+        by_size: Whether ``unfit`` is about the sizes in this run, so that it may not hold with a larger input.
+        leaves: Whether the result leaves the model without passing a trained layer; see :class:`~mmdysample.replacement.trail.Trail`.
     """
 
     order: int
@@ -44,33 +51,28 @@ class Call:
     channels: int
     size: Size
     target: Size
+    ratio: int
     mode: str
     device: torch.device
     dtype: Optional[torch.dtype]
     traced: bool
+    factor: Any
     unfit: str
-
-    @property
-    def ratio(self) -> int:
-        """The integer ratio of output to input size, or 0 if there is none."""
-        return integer_ratio(self.size, self.target) if self.channels else 0
+    by_size: bool
+    leaves: bool = False
 
 
 def integer_ratio(size: Size, target: Size) -> int:
-    """Return the integer ratio, at least 2, by which a size was upsampled to a target, or 0 if there is none."""
-    ratio = -(-target[0] // size[0])
-    return ratio if ratio > 1 and fits(ratio, size, target) else 0
+    """Return the integer ratio, at least 2, by which a size was upsampled to a target, or 0 if there is none.
 
-
-def fits(ratio: int, size: Sequence[int], target: Sequence[int], times: int = 1) -> bool:
-    """Return True if ``target`` is ``ratio`` times ``size``.
-
-    If the ratio is a power of two, the target may be up to ``ratio - 1`` pixels smaller, because a backbone rounds up when it halves a map:
-    25 rows become 13, and upsampling must return 25. If both sizes were afterwards enlarged by a factor ``times``, this difference is
-    multiplied by ``times``.
+    If the ratio is a power of two, the target may differ from it as much as :func:`~mmdysample.upsamplers.fit.fits` allows, because a
+    backbone rounds when it halves an odd size: 25 rows become 13 or 12, and upsampling must return 25.
     """
-    short = times * (ratio - 1) if ratio & (ratio - 1) == 0 else 0
-    return all(ratio * have - short <= want <= ratio * have for have, want in zip(size, target))
+    longest = max(zip(target, size))  # rounding changes the ratio least on the longer side
+    ratios = (longest[0] // longest[1], -(-longest[0] // longest[1]))
+    exact = [ratio for ratio in ratios if all(ratio * have == want for have, want in zip(size, target))]
+    rounded = [ratio for ratio in ratios if ratio & (ratio - 1) == 0 and fits(ratio, size, target)]
+    return next((ratio for ratio in (*exact, *rounded) if ratio > 1), 0)
 
 
 def target_size(x: Tensor, size: Any = None, scale_factor: Any = None) -> Size:
@@ -89,12 +91,14 @@ class Recorder(TorchFunctionMode):
     Attributes:
         calls: The calls so far, in order.
         runs: How often each module has run, by its name.
+        trail: Follows the results of the calls, if it is given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, trail: Optional[Trail] = None) -> None:
         super().__init__()
         self.calls: list[Call] = []
         self.runs: Counter[str] = Counter()
+        self.trail = trail
         self._running: list[tuple[str, int]] = []
 
     def enter(self, name: str) -> None:
@@ -110,36 +114,48 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.interpolate:
             self._note(*args, **kwargs)
-        return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        if self.trail:
+            self.trail.follow(func, args, kwargs, out, begins=len(self.calls) - 1 if func is F.interpolate else None)
+        return out
 
     def _note(self, x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = 'nearest', *_: Any, **__: Any) -> None:
-        have, want, channels = (0, 0), (0, 0), 0
+        have, want, channels, ratio = (0, 0), (0, 0), 0, 0
         if x.dim() == 4:
             height, width = target_size(x, size, scale_factor)
             have, want, channels = (int(x.shape[2]), int(x.shape[3])), (int(height), int(width)), int(x.shape[1])
+            ratio = integer_ratio(have, want)
         kind = x.device.type
         dtype = None if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind) else x.dtype
-        why_not = _why_not(x, have, want, mode)
-        call = Call(len(self.calls), tuple(self._running), channels, have, want, mode, x.device, dtype, x.requires_grad, why_not)
+        unfit, by_size = _unfit_input(x, mode), False
+        if not unfit:
+            unfit = _unfit_size(have, want, ratio)
+            by_size = bool(unfit)
+        path = tuple(self._running)
+        call = Call(
+            len(self.calls), path, channels, have, want, ratio, mode, x.device, dtype, x.requires_grad, scale_factor, unfit, by_size
+        )
         self.calls.append(call)
 
 
-def _why_not(x: Tensor, have: Size, want: Size, mode: str) -> str:
+def _unfit_input(x: Tensor, mode: str) -> str:
+    """Return the reason an upsampler cannot replace a call, whatever the sizes are, or an empty string."""
     if x.dim() != 4:
         return f'the input is not a map (B, C, H, W), but has the shape {tuple(x.shape)}'
+    if not x.is_floating_point():
+        return f'the input is not a feature map, but {x.dtype}'
+    return '' if mode in SMOOTH else f'an upsampler cannot replace mode {mode!r}'
+
+
+def _unfit_size(have: Size, want: Size, ratio: int) -> str:
+    """Return the reason an upsampler cannot replace a call of these sizes, or an empty string."""
     if have == want:
         return 'the size does not change'
     if want[0] <= have[0] and want[1] <= have[1]:
         return 'downsampling'
-    if not x.is_floating_point():
-        return f'the input is not a feature map, but {x.dtype}'
-    if mode not in SMOOTH:
-        return f'an upsampler cannot replace mode {mode!r}'
     if min(have) == 1:
         return 'the map has a single row or column, which leaves no pixels to sample between'
-    if not integer_ratio(have, want):
-        return f'{have[0]}x{have[1]} to {want[0]}x{want[1]} is not an integer ratio'
-    return ''
+    return '' if ratio else f'{by(have)} to {by(want)} is not an integer ratio'
 
 
 def record_calls(model: nn.Module, example: Example, of_input: bool = False) -> tuple[list[Call], Counter[str]]:
@@ -148,7 +164,8 @@ def record_calls(model: nn.Module, example: Example, of_input: bool = False) -> 
     Args:
         model: The model. Its weights, buffers, training modes and hooks are unchanged afterwards.
         example: The arguments to call the model with.
-        of_input: Whether gradients are traced from the inputs instead of from the weights.
+        of_input: Whether gradients are traced from the inputs instead of from the weights. The run then also finds the calls whose results
+            leave the model.
 
     Returns:
         The calls, in order, and how often each module ran, by its name.
@@ -156,7 +173,7 @@ def record_calls(model: nn.Module, example: Example, of_input: bool = False) -> 
     Raises:
         ExampleError: A ValueError; the model does not run on these inputs.
     """
-    recorder = Recorder()
+    recorder = Recorder(Trail() if of_input else None)
     with ExitStack() as stack:
         stack.enter_context(as_it_was(model, trainable=not of_input))
         for name, module in model.named_modules():
@@ -164,7 +181,9 @@ def record_calls(model: nn.Module, example: Example, of_input: bool = False) -> 
                 stack.callback(module.register_forward_pre_hook(lambda *_, name=name: recorder.enter(name)).remove)
                 stack.callback(module.register_forward_hook(lambda *_: recorder.leave(), always_call=True).remove)
         stack.enter_context(recorder)
-        run_once(model, example, of_input)
+        out = run_once(model, example, of_input)
+    for order in recorder.trail.ends_in(out) if recorder.trail else ():
+        recorder.calls[order].leaves = True
     return recorder.calls, recorder.runs
 
 
@@ -183,8 +202,8 @@ class ExampleError(ValueError):
         )
 
 
-def run_once(model: nn.Module, example: Example, traced: bool = False) -> None:
-    """Call a model with copies of its inputs. A copy requires a gradient if its input does, or if ``traced`` is set.
+def run_once(model: nn.Module, example: Example, traced: bool = False) -> Any:
+    """Call a model with copies of its inputs, and return its output. A copy requires a gradient if its input does, or if ``traced`` is set.
 
     Raises:
         ExampleError: A ValueError; the model does not run on these inputs.
@@ -197,7 +216,7 @@ def run_once(model: nn.Module, example: Example, traced: bool = False) -> None:
 
     args, kwargs = map_tensors(example, copy)
     try:
-        model(*args, **kwargs)
+        return model(*args, **kwargs)
     except Exception as error:
         raise ExampleError(model, error) from error
 

@@ -5,13 +5,16 @@ owner.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import nn
 
-from .calls import Call, ExampleError, fits, record_calls
+from mmdysample.upsamplers.fit import fits
+
+from .calls import Call, ExampleError, record_calls
 from .example import Example, doubled, tensors
 from .routing import NAME
 
@@ -38,8 +41,9 @@ def find_places(model: nn.Module, example: Example) -> list[list[Place]]:
     """Return the places of a model.
 
     The model runs twice. The run on the example inputs finds the calls and whether their inputs depend on the weights. The run on inputs of
-    twice the size finds whether they depend on the inputs of the model, and whether their ratio stays the same. If the model does not
-    support that size, the second run uses the example inputs.
+    twice the size finds whether they depend on the inputs of the model, whether their ratio stays the same, and whether their results leave
+    the model. It also decides about calls whose maps are too small in the first run. If the model does not support that size, the second
+    run uses the example inputs.
 
     Returns:
         For each owner, the places of one run of its ``forward``, in the order of the calls.
@@ -48,27 +52,54 @@ def find_places(model: nn.Module, example: Example) -> list[list[Place]]:
         ExampleError: A ValueError; the model does not run on the example.
     """
     groups = _group(model, *record_calls(model, example))
-    for place in (place for group in groups for place in group):
-        if not place.call.unfit and not place.call.traced:
-            place.call.unfit = 'not a feature map: no trained layer comes before it'
+    calls = {place.name: place.call for group in groups for place in group}
+    for call in calls.values():
+        if (not call.unfit or call.by_size) and not call.traced:
+            call.unfit, call.by_size = 'not a feature map: no trained layer comes before it', False
     if any(x.is_floating_point() for x in tensors(example)):
         try:
             larger = _group(model, *record_calls(model, doubled(example), of_input=True))
         except ExampleError:  # some models support only one input size
             larger = _group(model, *record_calls(model, example, of_input=True))
         others = {place.name: place.call for group in larger for place in group}
-        for place in (place for group in groups for place in group):
-            place.call.unfit = place.call.unfit or _compare(place.call, others.get(place.name))
+        for name, call in calls.items():
+            if not call.unfit or call.by_size:
+                _compare(call, others.get(name))
     return groups
 
 
-def _compare(call: Call, other: Optional[Call]) -> str:
-    """Return the reason a call cannot have an upsampler, from the same call in the second run, or an empty string."""
+def _compare(call: Call, other: Optional[Call]) -> None:
+    """Decide whether a call can have an upsampler, and of which ratio, from the same call in the second run."""
     if other is None:
-        return 'the model does not make this call with an input of twice the size'
-    if not fits(call.ratio, other.size, other.target, times=2):
-        return 'the ratio changes with the size of the input'
-    return '' if other.traced else 'not a feature map: it does not depend on the input, like a position embedding'
+        call.unfit = call.unfit or 'the model does not make this call with an input of twice the size'
+        return
+    call.leaves = other.leaves
+    # Rounding changes the ratio less at the larger size. 3 rows from 1 are x3 or a rounded x2; 6 from 3 are x2.
+    ratio = other.ratio if fits(other.ratio, call.size, call.target) else call.ratio
+    if (call.unfit and other.unfit) or ratio < 2:
+        call.unfit = call.unfit or other.unfit
+    elif other.factor == call.factor and call.factor is not None and not _is_integer(call.factor):
+        call.unfit = f'its scale_factor {call.factor} is not an integer'
+    elif (other.unfit and not other.by_size) or not _keeps(ratio, call, other):
+        call.unfit = call.unfit or 'the ratio changes with the size of the input'
+    else:
+        call.unfit = '' if other.traced else 'not a feature map: it does not depend on the input, like a position embedding'
+        call.ratio = ratio
+
+
+def _keeps(ratio: int, call: Call, other: Call) -> bool:
+    """Return True if a call has the same ratio in both runs."""
+    for have, want, have_now, want_now in zip(call.size, call.target, other.size, other.target):
+        # What the first run had to round is doubled if the map and its target come from two inputs.
+        doubled = want_now - ratio * have_now == 2 * (want - ratio * have)
+        pooled = have_now == have and want_now != want  # to a fixed size
+        if pooled or not (doubled or fits(ratio, (have_now,), (want_now,))):
+            return False
+    return True
+
+
+def _is_integer(factor: Any) -> bool:
+    return all(f == int(f) for f in (factor if isinstance(factor, (list, tuple)) else (factor,)))
 
 
 def _group(model: nn.Module, calls: list[Call], runs: Counter[str]) -> list[list[Place]]:
@@ -92,8 +123,22 @@ def _places(owner: str, module: nn.Module, passes: list[list[Call]], runs: int) 
     places = []
     for i, call in enumerate(first):
         title = call.path[-1][0] or type(module).__name__
-        places.append(Place(owner, title if alone else f'{title}:{i}', replace(call, unfit=call.unfit or why_not)))
+        if why_not and (call.by_size or not call.unfit):
+            call = replace(call, unfit=why_not, by_size=False)
+        elif not why_not:
+            call = _merge([calls[i] for calls in passes])
+        places.append(Place(owner, title if alone else f'{title}:{i}', call))
     return places
+
+
+def _merge(calls: list[Call]) -> Call:
+    """Return the first of the calls that a module makes at one place, one in each of its runs, with what the others show."""
+    largest = _largest(calls)
+    return replace(calls[0], ratio=largest.ratio, unfit=largest.unfit, by_size=largest.by_size, leaves=any(call.leaves for call in calls))
+
+
+def _largest(calls: Iterable[Call]) -> Call:
+    return max(calls, key=lambda call: call.target)
 
 
 def _why_not(module: nn.Module, passes: list[list[Call]], runs: int) -> str:
@@ -104,7 +149,14 @@ def _why_not(module: nn.Module, passes: list[list[Call]], runs: int) -> str:
     if hasattr(module, NAME):
         return f'{type(module).__name__} already has {NAME}: set its upsample_cfg instead'
     # A module that runs several times uses the same weights each time, so it can use the same upsamplers if all runs make the same calls.
-    kinds = {tuple((call.channels, call.ratio, call.mode, bool(call.unfit)) for call in calls) for calls in passes}
-    if len(passes) != runs or len(kinds) > 1:
+    if len(passes) != runs or len({len(calls) for calls in passes}) > 1 or not all(map(_alike, zip(*passes))):
         return 'its module runs several times and does not make the same calls each time'
     return ''
+
+
+def _alike(calls: tuple[Call, ...]) -> bool:
+    """Return True if the calls can share an upsampler, or if none of them can have one."""
+    if len({(call.channels, call.mode, '' if call.by_size else call.unfit) for call in calls}) > 1:
+        return False
+    largest = _largest(calls)
+    return all(fits(largest.ratio, call.size, call.target) for call in calls) if largest.ratio else all(call.unfit for call in calls)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Optional, Union
+from warnings import warn
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,16 @@ def replace_upsample(
             replaced, or an upsampler does not run in the last run. The model is then unchanged.
         ShapeError: A ValueError that the model raises later, if it makes other calls of ``F.interpolate`` than with the example inputs.
     """
-    return insert_upsamplers(model, upsample_cfg, as_example(example_inputs), include, exclude, predicate)
+    _check_order(model, upsample_cfg, example_inputs)
+    report = insert_upsamplers(model, upsample_cfg, as_example(example_inputs), include, exclude, predicate)
+    final = [site.name for site in report.replaced if site.leaves]
+    if final:
+        warn(
+            f'replace_upsample: {", ".join(final)} enlarged what the model returns, with no trained layer after it. If its channels are '
+            f'classes and not features, exclude it: exclude={final}',
+            stacklevel=2,
+        )
+    return report
 
 
 def insert_upsamplers(
@@ -95,6 +105,25 @@ def insert_upsamplers(
     keep_recipe(model)
     write_rows(model)
     return report
+
+
+def _check_order(model: Any, upsample_cfg: Any, example_inputs: Any) -> None:
+    """Raise a ValueError if the arguments of :func:`replace_upsample` are in another order."""
+
+    def is_config(value: Any) -> bool:
+        return isinstance(value, (str, type)) or (isinstance(value, dict) and 'type' in value)
+
+    swapped = ''
+    if not isinstance(model, nn.Module) and any(isinstance(value, nn.Module) for value in (upsample_cfg, example_inputs)):
+        swapped = 'the model'
+    elif is_config(example_inputs) and not is_config(upsample_cfg):
+        swapped = 'the upsampler'
+    if swapped:
+        kinds = ', '.join(type(value).__name__ for value in (model, upsample_cfg, example_inputs))
+        raise ValueError(
+            f"{swapped} is in the wrong place: the order is replace_upsample(model, 'DySample', example_inputs), got arguments of the "
+            f'types {kinds}'
+        )
 
 
 def _check_arguments(model: nn.Module, predicate: Any, **patterns: Any) -> None:
@@ -181,7 +210,7 @@ def put_upsamplers(model: nn.Module, config: dict[str, Any], places: list[list[P
         owner = modules[group[0].owner]
         upsamplers: dict[str, nn.Module] = {}
         for _, name, call in group:
-            site = Site(name, call.channels, call.size, call.target, call.mode, reason=call.unfit)
+            site = Site(name, call.channels, call.size, call.target, call.mode, reason=call.unfit, leaves=call.leaves)
             site = replace(site, reason=site.reason or why_not(site))
             if not site.reason:
                 try:
@@ -197,7 +226,7 @@ def put_upsamplers(model: nn.Module, config: dict[str, Any], places: list[list[P
             routes[group[0].owner] = _stops(group, list(upsamplers)), list(upsamplers.values())
     in_order = [sites[order] for order in sorted(sites)]
     if not routes:
-        why = '; '.join(f'{site.name}: {site.reason}' for site in in_order) or _what_else(model)
+        why = '; '.join(f'{site.name}: {site.reason}{site.mark}' for site in in_order) or _what_else(model)
         raise ValueError(f'{type(model).__name__} has no call that an upsampler can replace ({why})')
     # A module inside a routed module may make calls that are not replaced. Route it without upsamplers, because its calls would otherwise
     # count as calls of the module around it.

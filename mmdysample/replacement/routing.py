@@ -17,9 +17,9 @@ from torch.overrides import TorchFunctionMode
 
 from mmdysample.upsamplers.base import ShapeError, Upsampler
 from mmdysample.upsamplers.containers import ModuleList
-from mmdysample.upsamplers.fit import crop
+from mmdysample.upsamplers.fit import fits, upsample_to, why_unfit
 
-from .calls import SMOOTH, Size, fits, target_size
+from .calls import SMOOTH, Size, target_size
 from .hub_config import forget
 from .ultralytics_yaml import forget_rows
 
@@ -44,9 +44,13 @@ class Stop:
     ratio: int
     upsampler: Optional[int]
 
+    def is_alike(self, x: Tensor, mode: str) -> bool:
+        """Return True if a call has the channels and mode of this stop."""
+        return x.shape[1] == self.channels and mode == self.mode
+
     def is_like(self, x: Tensor, target: Size, mode: str) -> bool:
         """Return True if a call has the channels, mode and ratio of this stop."""
-        return x.shape[1] == self.channels and mode == self.mode and (not self.ratio or fits(self.ratio, x.shape[2:], target))
+        return self.is_alike(x, mode) and (not self.ratio or fits(self.ratio, x.shape[2:], target))
 
 
 class Unseen:
@@ -76,6 +80,8 @@ class Routing(TorchFunctionMode):
         self.stops = stops
         self.upsamplers = upsamplers
         self.passed = 0
+        # The sizes of a call that is like the next stop, except for its ratio. They are put into words later, not under a compiler.
+        self.unfit: Optional[tuple[Sequence[int], Size]] = None
         self.with_gradients = torch.is_grad_enabled()
 
     def __torch_function__(self, func: Any, types: Any, args: Sequence = (), kwargs: Optional[dict] = None) -> Any:
@@ -92,12 +98,16 @@ class Routing(TorchFunctionMode):
             if self.passed < len(self.stops) and self.stops[self.passed].is_like(x, target, mode):
                 stop = self.stops[self.passed]
                 self.passed += 1
+                self.unfit = None
                 if stop.upsampler is not None:
                     self._check_gradients()
-                    out = self.upsamplers[stop.upsampler](x)
-                    return out if size is None and scale_factor == stop.ratio else crop(out, x, target)
+                    upsampler = self.upsamplers[stop.upsampler]
+                    exact = size is None and scale_factor == stop.ratio
+                    return upsampler(x) if exact else upsample_to(upsampler, x, target, stop.ratio)
             elif any(stop.ratio and stop.is_like(x, target, mode) and target != tuple(x.shape[2:]) for stop in self.stops):
                 raise ShapeError(self._astray(f'and then upsampled {x.shape[1]} channels from {tuple(x.shape[2:])} to {tuple(target)}'))
+            elif self.passed < len(self.stops) and self.stops[self.passed].is_alike(x, mode):
+                self.unfit = x.shape[2:], target
         return F.interpolate(x, size, scale_factor, mode, *args, **kwargs)
 
     def _check_gradients(self) -> None:
@@ -117,6 +127,11 @@ class Routing(TorchFunctionMode):
         """
         if self.passed < len(self.stops):
             stop = self.stops[self.passed]
+            if self.unfit:
+                raise ShapeError(
+                    f'replace_upsample: at {stop.site}, {why_unfit(stop.ratio, *self.unfit)}. Give the model another input size, or '
+                    'exclude the site'
+                )
             by = f'by {stop.ratio}' if stop.ratio else 'again'
             raise ShapeError(self._astray(f'but never upsampled {stop.channels} channels {by} ({stop.site})'))
 

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import Any, Optional
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import ShapeError
 from .builder import build_upsampler
 from .containers import ModuleList
+
+RATIO = 2  # between neighbouring levels of a pyramid
 
 
 def build_steps(
@@ -29,55 +32,110 @@ def build_steps(
     Raises:
         ValueError: The upsampler is unknown, does not support ``channels``, or has a ``scale_factor`` other than 2.
     """
-    if cfg.get('scale_factor', 2) != 2:
+    if cfg.get('scale_factor', RATIO) != RATIO:
         raise ValueError(f'each level is twice as large as the next, so scale_factor must be 2, got {cfg["scale_factor"]}')
     return ModuleList([build_upsampler(cfg, channels, guide_channels=guide_channels, preferred=preferred) for _ in range(count)])
 
 
 def upsample_as(upsampler: nn.Module, x: Tensor, finer: Tensor) -> Tensor:
-    """Upsample a map to the size of the next finer map, which a guided upsampler takes as its guide.
+    """Upsample a map by 2 to the size of the next finer map, which a guided upsampler takes as its guide.
+
+    Args:
+        upsampler: An upsampling layer of ratio 2.
+        x: ``(B, C, H, W)``.
+        finer: ``(B, C_g, h, w)``. See :func:`upsample_to` for the sizes that are accepted.
+
+    Returns:
+        ``(B, C, h, w)``.
+
+    Raises:
+        ShapeError: The size of ``finer`` is not accepted.
+    """
+    return upsample_to(upsampler, x, finer.shape[2:], RATIO, finer if getattr(upsampler, 'guided', False) else None)
+
+
+def upsample_to(upsampler: nn.Module, x: Tensor, size: Sequence[int], ratio: int, guide: Optional[Tensor] = None) -> Tensor:
+    """Upsample a map to a size that its ratio does not give exactly, because the model rounded an odd size when it shrank the map.
+
+    If the model rounded up (25 rows became 13), the output is cropped. If it rounded down, as max pooling and convolutions without padding
+    do (65 rows became 32), the map is first extended by its last row or column, and the output is then cropped. Every pixel thus stays
+    where it is for an even size. Resizing the output to the odd size would instead move the pixels, the last one by a whole pixel.
+    ``tests/upsamplers/test_fit.py`` measures both on a smooth picture of 33 to 67 rows. The mean error of bilinear upsampling is:
+
+    ==========================================  =========  =======
+    the model shrank the picture by             extension  resizing
+    ==========================================  =========  =======
+    2x2 average, as ConvNeXt and PVT do         0.0070     0.0260
+    4x4 average                                 0.0251     0.0528
+    2x2 maximum                                 0.0259     0.0268
+    3x3 weighted average, stride 2, no padding  0.0248     0.0208
+    ==========================================  =========  =======
+
+    In the last case, the map is half a pixel off for every size.
 
     Args:
         upsampler: An upsampling layer of ratio ``s``.
         x: ``(B, C, H, W)``.
-        finer: ``(B, C_g, h, w)``, with ``s*H - s < h <= s*H`` and ``s*W - s < w <= s*W``. It may be smaller than ``(s*H, s*W)``, because
-            a backbone rounds up when it halves an odd size.
+        size: ``(h, w)``, with ``s*H - s < h <= s*H + s``, and the same for the width.
+        ratio: The ratio ``s``.
+        guide: ``(B, C_g, h, w)``, for a guided upsampler.
 
     Returns:
         ``(B, C, h, w)``.
 
     Raises:
-        ShapeError: The size of ``finer`` is not in this range.
+        ShapeError: ``size`` is not in this range, or the upsampler has another ratio.
     """
-    out = upsampler(x, _grow(finer, upsampler.scale_factor, x)) if getattr(upsampler, 'guided', False) else upsampler(x)
-    return crop(out, x, finer.shape[2:])
+    if not fits(ratio, x.shape[2:], size):
+        raise ShapeError(why_unfit(ratio, x.shape[2:], size))
+    x = _extend(x, [_rows_to_add(ratio, have, want) for have, want in zip(x.shape[2:], size)])
+    if guide is None:
+        out = upsampler(x)
+    else:
+        out = upsampler(x, _extend(guide, [ratio * have - want for have, want in zip(x.shape[2:], guide.shape[2:])]))
+    made = [ratio * have for have in x.shape[2:]]
+    if any(have != want for have, want in zip(out.shape[2:], made)):
+        raise ShapeError(f'the upsampler must enlarge a map by {ratio}, but made {by(out.shape[2:])} of {by(x.shape[2:])}')
+    return out[:, :, : size[0], : size[1]]
 
 
-def crop(out: Tensor, x: Tensor, size: Sequence[int]) -> Tensor:
-    """Crop an upsampled map to the size of the next finer one, which is smaller where the backbone rounded up.
+def fits(ratio: int, size: Sequence[int], target: Sequence[int]) -> bool:
+    """Return True if ``target`` is ``ratio`` times ``size``, up to ``ratio - 1`` pixels less or ``ratio`` pixels more.
 
-    Args:
-        out: The output of an upsampler for ``x``, ``(B, C, s*H, s*W)``.
-        x: ``(B, C, H, W)``.
-        size: ``(h, w)``, with ``s*H - s < h <= s*H`` and ``s*W - s < w <= s*W``.
-
-    Returns:
-        ``(B, C, h, w)``.
-
-    Raises:
-        ShapeError: ``size`` is not in this range.
+    ``ratio - 1`` is the most that is lost or added when a size is divided by the ratio and rounded. One pixel more than that can be lost to
+    a 3x3 convolution of stride 2 without padding (66 rows become 32).
     """
-    height, width = size
-    for made, coarse, wanted in zip(out.shape[2:], x.shape[2:], (height, width)):
-        if not 0 <= made - wanted < max(1, made // coarse):
-            raise ShapeError(
-                f'neighbouring levels must differ by the ratio of the upsampler: it upsampled {tuple(x.shape[2:])} to '
-                f'{tuple(out.shape[2:])}, but the finer map is {(height, width)}'
-            )
-    return out[:, :, :height, :width]
+    return all(-ratio < want - ratio * have <= ratio for have, want in zip(size, target))
 
 
-def _grow(guide: Tensor, scale_factor: Any, x: Tensor) -> Tensor:
-    """Extend a guide to the size of the upsampler's output by repeating its last row and column."""
-    rows, columns = (max(0, scale_factor * size - have) for size, have in zip(x.shape[2:], guide.shape[2:]))
-    return F.pad(guide, (0, columns, 0, rows), mode='replicate') if rows or columns else guide
+def why_unfit(ratio: int, size: Sequence[int], target: Sequence[int]) -> str:
+    """Return the message about a target that :func:`fits` refuses."""
+    return (
+        f'{by(size)} cannot become {by(target)} with x{ratio}: it can become {by([ratio * n for n in size])}, and each side may be up to '
+        f'{_pixels(ratio - 1)} shorter or {_pixels(ratio)} longer'
+    )
+
+
+def by(size: Sequence[int]) -> str:
+    """Return a size as text, such as ``'32x48'``."""
+    return 'x'.join(str(int(n)) for n in size)
+
+
+def _pixels(count: int) -> str:
+    return f'{count} pixel{"s" * (count != 1)}'
+
+
+def _rows_to_add(ratio: int, have: int, want: int) -> int:
+    missing = want - ratio * have
+    # A traced graph also runs at other sizes, so the number of rows stays a formula in it; it is 0 if nothing is missing.
+    return (missing + ratio - 1) // ratio if torch.jit.is_tracing() or missing > 0 else 0
+
+
+def extend(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Extend a map by repeating its last row and column."""
+    return F.pad(x, (0, columns, 0, rows), mode='replicate')
+
+
+def _extend(x: Tensor, added: Sequence[int]) -> Tensor:
+    # A traced graph always pads, because it may run at a size at which something is missing.
+    return extend(x, *added) if torch.jit.is_tracing() or any(count > 0 for count in added) else x

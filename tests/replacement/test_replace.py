@@ -289,7 +289,7 @@ def test_another_path_or_ratio_than_in_the_example_is_refused():
     model = Pyramid()
     replace_upsample(model, 'DySample', (torch.randn(1, 4, 4, 4), torch.randn(1, 4, 8, 8)))
     coarse = torch.randn(1, 4, 4, 4)
-    with pytest.raises(ShapeError, match=r'reached 0 of its sites \(Pyramid:0.* never upsampled 4 channels by 2 \(Pyramid:0\)'):
+    with pytest.raises(ShapeError, match='at Pyramid:0, 4x4 cannot become 16x16 with x2'):
         model(coarse, torch.randn(1, 4, 16, 16))
     with pytest.raises(ShapeError, match=r'reached 1 of its sites .* and then upsampled 4 channels from \(4, 4\) to \(8, 8\)'):
         model(coarse, torch.randn(1, 4, 8, 8), twice=True)
@@ -329,7 +329,7 @@ def test_another_path_or_ratio_than_in_the_example_is_refused():
         (Nested(), dict(type='DySample', scale_factor=2), (1, 4, 8, 8), {}, 'upsample_cfg takes no scale_factor, got 2'),
         (Nested(), 'DySample', (1, 3, 8, 8), {}, 'or a dict of keyword arguments: RuntimeError: Given groups=1'),
         (Nested(), 'DySample', (1, 4, 8, 8), {'exclude': 'outer'}, "exclude: no site is called 'outer'; there are inner, Nested:0"),
-        (Nested(), 'DySample', (1, 4, 8, 8), {'predicate': lambda site: False}, 'inner: the predicate returned False; Nested:0: the'),
+        (Nested(), 'DySample', (1, 4, 8, 8), {'predicate': lambda site: False}, 'inner: the predicate returned False (class map?); Nes'),
         (nn.Upsample(scale_factor=2), 'DySample', (1, 4, 8, 8), {}, 'Upsample: not a feature map: no trained layer comes before it'),
         (
             nn.Sequential(nn.Conv1d(4, 4, 1), nn.Upsample(scale_factor=2)),

@@ -120,9 +120,3 @@ def test_an_upsampler_of_the_users_own():
         torch.testing.assert_close(upsample_as(module, x, guide), guide)
     finally:
         MODELS.module_dict.pop('Doubler')
-
-
-def test_a_finer_map_of_another_size():
-    for size in ((5, 4), (4, 2)):
-        with pytest.raises(ValueError, match=r'it upsampled \(2, 2\) to \(4, 4\), but the finer map is'):
-            upsample_as(build_upsampler('nearest', 4), torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, *size))

@@ -128,5 +128,5 @@ def test_another_backbone(arguments):
 
 
 def test_maps_that_are_not_half_as_large():
-    with pytest.raises(ValueError, match='neighbouring levels must differ by the ratio'):
+    with pytest.raises(ValueError, match=r'\d+x\d+ cannot become \d+x\d+ with x2'):
         CoarseHead(**ARGUMENTS)(maps(sizes=[(37, 83), (19, 42), (10, 21), (10, 21), (5, 11), (3, 6)]))
