@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ class Net(nn.Module):
     def forward(self, image):
         x = self.conv(image)
         x = x + F.interpolate(self.position, x.shape[2:])  # channels and mode of the next call
-        x = F.interpolate(x, scale_factor=4)
+        x = F.interpolate(F.interpolate(x, scale_factor=4), scale_factor=2)
         return self.head(self.again(self.block(self.up(x))))
 
 
@@ -74,6 +75,7 @@ def test_the_recipe_is_plain_data():
             '': [
                 {'site': 'Net:0', 'channels': 8, 'mode': 'nearest', 'ratio': 0, 'upsampler': None},
                 {'site': 'Net:1', 'channels': 8, 'mode': 'nearest', 'ratio': 4, 'upsampler': config},
+                {'site': 'Net:2', 'channels': 8, 'mode': 'nearest', 'ratio': 2, 'upsampler': config},
             ],
             'up': [],
             'block': [{'site': 'block:0', 'channels': 8, 'mode': 'nearest', 'ratio': 2, 'upsampler': config}],
@@ -81,7 +83,10 @@ def test_the_recipe_is_plain_data():
     }
 
 
-@pytest.mark.parametrize('cfg', ['DySample+', 'CARAFE', dict(type='DySample-S', style='pl', groups=2), 'deconv', 'bilinear', nn.Upsample])
+@pytest.mark.parametrize(
+    'cfg',
+    ['DySample+', 'CARAFE', dict(type='DySample-S', style='pl', groups=2), 'deconv', 'bilinear', dict(type=nn.Upsample, mode='bilinear')],
+)
 def test_applied_before_the_weights_are_loaded(cfg):
     model, recipe = replaced(cfg)
     other = apply_upsample(Net(), json.loads(json.dumps(recipe)))
@@ -118,9 +123,10 @@ def test_each_site_may_have_another_upsampler():
     """Instead of a second replace_upsample with another pattern, which is refused, edit the recipe."""
     report = replace_upsample(Net(), 'DySample', IMAGE)
     recipe = report.recipe
-    recipe['modules']['up'][0]['upsampler'] = {'type': 'CARAFE'}
+    recipe['modules'][''][2]['upsampler'] = {'type': 'CARAFE'}
     model = apply_upsample(Net(), recipe)
-    assert [type(m.upsample_modules[0]).__name__ for m in (model.up, model.block)] == ['CARAFE', 'DySample']
+    assert [type(module).__name__ for module in model.upsample_modules] == ['Sequential', 'CARAFE']
+    assert isinstance(model.up.upsample_modules[0], DySample)
     assert upsample_recipe(model) == recipe
     assert model(IMAGE).shape == report.model(IMAGE).shape
 
@@ -208,6 +214,29 @@ def test_a_model_without_upsamplers_has_no_recipe():
     report.undo()
     with pytest.raises(ValueError, match='Net has no upsamplers of replace_upsample, so it has no recipe'):
         _ = report.recipe
+
+
+class Hub(Net):
+    """Looks like a model of transformers, see tests/test_transformers.py."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = SimpleNamespace(save_pretrained=None)
+
+    def save_pretrained(self):
+        pass
+
+
+def test_a_config_that_is_saved_has_the_recipe():
+    model = Hub()
+    report = replace_upsample(model, 'DySample', IMAGE)
+    assert model.config.mmdysample == report.recipe
+    assert apply_upsample(nn.DataParallel(Hub()), report.recipe).module.config.mmdysample == report.recipe
+    restore_upsample(nn.DataParallel(model))
+    assert not hasattr(model.config, 'mmdysample')
+    model.config.mmdysample = replaced()[1]
+    with pytest.warns(UserWarning, match='Hub has no upsamplers, but its config has a recipe of some'):
+        replace_upsample(model, 'DySample', IMAGE)
 
 
 WRAPPED = {
@@ -368,7 +397,7 @@ def test_a_file_that_is_none(tmp_path):
         load_upsamplers(Net(), tmp_path / 'a.safetensors')
 
 
-def test_what_cannot_be_saved_leaves_the_folder_as_it_was(saved):
+def test_what_cannot_be_saved_leaves_the_folder_as_it_was(saved, monkeypatch):
     model, file = saved
     content = file.read_bytes()
     with pytest.raises(ValueError, match='does not overwrite .*up.safetensors: delete it first'):
@@ -379,6 +408,9 @@ def test_what_cannot_be_saved_leaves_the_folder_as_it_was(saved):
         save_upsamplers(model.to('meta'), file.with_name('b'))
     with pytest.raises(FileNotFoundError):
         save_upsamplers(replaced()[0], file.parent / 'none/b')
+    monkeypatch.setattr('pathlib.Path.replace', lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save_upsamplers(replaced()[0], file.with_name('b'))
     assert [path.name for path in file.parent.iterdir()] == [file.name]
     assert file.read_bytes() == content
 
