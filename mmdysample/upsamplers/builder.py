@@ -68,6 +68,7 @@ def build_upsampler(
     scale_factor: int = 2,
     guide_channels: Optional[int] = None,
     preferred: Optional[dict[str, Any]] = None,
+    **stray: Any,
 ) -> nn.Module:
     """Build an upsampler that keeps the number of channels.
 
@@ -78,6 +79,7 @@ def build_upsampler(
         scale_factor: Integer upsampling ratio ``s``.
         guide_channels: Channels ``C_g`` of the guide, for a guided upsampler. The default is ``channels``.
         preferred: Defaults of the caller, which override those of the upsampler. Arguments that the upsampler does not have are ignored.
+        stray: Not allowed; it exists to explain that options of the upsampler belong in ``cfg``.
 
     Returns:
         A module from ``(B, C, H, W)`` to ``(B, C, s*H, s*W)``. If its class has ``guided = True``, it takes the guide
@@ -86,6 +88,13 @@ def build_upsampler(
     Raises:
         ValueError: The name is unknown, or an argument is unknown or invalid.
     """
+    if stray:
+        given = {**(named_config(cfg) or {}), **stray}
+        options = ', '.join(f'{name}={value.__name__ if isinstance(value, type) else repr(value)}' for name, value in given.items())
+        raise ValueError(
+            f'build_upsampler takes no {", ".join(stray)}; options of the upsampler belong in its config: '
+            f'build_upsampler(dict({options}), {channels})'
+        )
     config, cls, accepted = resolve(cfg)
     # numpy's integers would become tensors under a compiler. A value that is not an integer is left to the constructor to refuse.
     channels, scale_factor = (int(n) if isinstance(n, Integral) and not isinstance(n, bool) else n for n in (channels, scale_factor))

@@ -83,7 +83,8 @@ class DySample(DySampleState):
             raise ValueError(f'path must be one of {", ".join(PATHS)}, or None, got {path!r}')
         check_positive_number(scope_factor=scope_factor)
         if in_channels % groups:
-            raise ValueError(f'in_channels must be divisible by groups, got {in_channels=}, {groups=}')
+            fitting = ', '.join(str(n) for n in range(1, in_channels + 1) if in_channels % n == 0)
+            raise ValueError(f'in_channels must be divisible by groups, got {in_channels=}, {groups=}: groups may be one of {fitting}')
         if style == 'pl' and in_channels % scale_factor**2:
             raise ValueError(f"in_channels must be divisible by scale_factor**2 for style 'pl', got {in_channels=}, {scale_factor=}")
         self.style = style

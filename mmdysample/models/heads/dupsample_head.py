@@ -9,6 +9,7 @@ from mmdysample.frameworks import require
 from mmdysample.registry import MODELS
 from mmdysample.upsamplers import DUpsample
 from mmdysample.upsamplers.base import ShapeError
+from mmdysample.upsamplers.fit import extend, fits
 
 require('mmseg', 'mmdysample.DUpsampleHead')
 
@@ -76,22 +77,23 @@ class DUpsampleHead(DepthwiseSeparableASPPHead):
         return self.dupsample(self.cls_seg(self.sep_bottleneck(x))) / self.temperature
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
-        """Return the losses of the logits, cropped to the size of the labels."""
+        """Return the losses of the logits, cropped or extended to the size of the labels."""
         size = batch_data_samples[0].gt_sem_seg.data.shape[-2:]
-        return super().loss_by_feat(self._crop(seg_logits, size), batch_data_samples)
+        return super().loss_by_feat(self._fit(seg_logits, size), batch_data_samples)
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """Return the logits resized to the images; crop them first, because a backbone rounds sizes up."""
+        """Return the logits resized to the images; crop or extend them first, because a backbone rounds sizes."""
         meta = batch_img_metas[0]
         sliding = isinstance(meta['img_shape'], torch.Size)  # mmseg marks sliding-window inference in this way
         size = meta['img_shape'] if sliding else meta.get('pad_shape', meta['img_shape'])
-        return super().predict_by_feat(self._crop(seg_logits, size[:2]), batch_img_metas)
+        return super().predict_by_feat(self._fit(seg_logits, size[:2]), batch_img_metas)
 
-    def _crop(self, logits: Tensor, size: tuple[int, ...]) -> Tensor:
+    def _fit(self, logits: Tensor, size: tuple[int, ...]) -> Tensor:
         s = self.dupsample.scale_factor
-        if any(not 0 <= made - wanted < s for made, wanted in zip(logits.shape[2:], size)):
+        if not fits(s, [made // s for made in logits.shape[2:]], size):
             raise ShapeError(
                 f'scale_factor={s} makes logits of {tuple(logits.shape[2:])} for an image of {tuple(size)}: '
                 'it must be the stride of the high-level map'
             )
-        return logits[:, :, : size[0], : size[1]]
+        missing = [max(0, wanted - made) for wanted, made in zip(size, logits.shape[2:])]
+        return (extend(logits, *missing) if any(missing) else logits)[:, :, : size[0], : size[1]]

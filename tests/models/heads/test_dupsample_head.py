@@ -64,6 +64,17 @@ def test_the_loss_crops_what_the_backbone_rounded_up():
         torch.testing.assert_close(head.predict_by_feat(logits, [meta, meta]), logits[:, :, :31, :37])
 
 
+def test_what_the_backbone_rounded_down_repeats_the_last_row_and_column():
+    """Logits of 32x40 for labels of 35x41."""
+    head, labels, logits = DUpsampleHead(**ARGUMENTS), samples(35, 41), torch.randn(2, 5, 32, 40)
+    rows, columns = (torch.arange(n).clamp(max=most) for n, most in ((35, 31), (41, 39)))
+    extended = logits[:, :, rows][:, :, :, columns]
+    expected = torch.nn.functional.cross_entropy(extended, torch.cat([s.gt_sem_seg.data for s in labels]))
+    torch.testing.assert_close(head.loss_by_feat(logits, labels)['loss_ce'], expected)
+    meta = dict(img_shape=(35, 41))
+    torch.testing.assert_close(head.predict_by_feat(logits, [meta, meta]), extended)
+
+
 def test_everything_learns_but_a_fitted_matrix(tmp_path):
     path = tmp_path / 'matrix.pth'
     matrix = torch.randn(5 * 64, 12)
@@ -90,7 +101,7 @@ def test_the_temperature_divides_the_logits():
         DUpsampleHead(**ARGUMENTS, temperature=0)
 
 
-@pytest.mark.parametrize('size', [(16, 20), (32, 41), (24, 40)])
+@pytest.mark.parametrize('size', [(16, 20), (32, 49), (24, 40)])
 def test_a_scale_factor_that_is_not_the_stride(size):
     head = DUpsampleHead(**ARGUMENTS)
     with pytest.raises(ValueError, match=r'scale_factor=8 makes logits of \(32, 40\) for an image of .*: it must be the stride'):
