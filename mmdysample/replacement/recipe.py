@@ -94,17 +94,14 @@ def _stored(config: Optional[dict[str, Any]], site: str) -> dict[str, Any]:
     """Return the config of an upsampler as plain data."""
     if config is None:
         raise ValueError(f'the upsampler of {site} was not built by replace_upsample, so the recipe cannot store it')
-    stored = {**config, 'type': _name(config, site)}
-    if config['type'] is nn.Upsample:
-        stored.pop('mode', None)  # its name
-    return _plain(stored, site)
+    return _plain({**config, 'type': _name(config, site)}, site)
 
 
 def _name(config: dict[str, Any], site: str) -> str:
     kind = config['type']
     if isinstance(kind, str):
         return kind
-    if kind is nn.Upsample:
+    if kind is nn.Upsample:  # it has several names, one for each mode
         return config.get('mode', 'nearest')
     for name in list_upsamplers():
         if resolve(name)[1] is kind:
