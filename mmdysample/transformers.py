@@ -37,10 +37,13 @@ def from_pretrained(cls: Any, folder: Any, *args: Any, **options: Any) -> Any:
         The model in evaluation mode, with its upsamplers.
 
     Raises:
-        ValueError: The config has no recipe; the recipe does not fit the model; or a weight is missing, left over or of another shape.
-            With ``ignore_mismatched_sizes=True``, weights outside the upsamplers may have another shape.
+        ValueError: ``cls`` is not a class of transformers; the config has no recipe; the recipe does not fit the model; or a
+            weight is missing, left over or of another shape. With ``ignore_mismatched_sizes=True``, weights outside the upsamplers
+            may have another shape.
         Exception: Whatever ``cls.from_pretrained`` raises.
     """
+    if not isinstance(cls, type) or not (issubclass(cls, PreTrainedModel) or hasattr(cls, '_model_mapping')):
+        raise ValueError(f'from_pretrained needs a class of a model of transformers, or an AutoModel class, before the folder, got {cls!r}')
     token = _with_upsamplers.set(True)
     try:
         return cls.from_pretrained(folder, *args, **options)

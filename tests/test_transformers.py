@@ -369,6 +369,13 @@ def test_another_number_of_classes(saved):
         hub.from_pretrained(transformers.SegformerModel, folder)
 
 
+@pytest.mark.parametrize('cls', ['folder', nn.Conv2d, transformers.SegformerConfig])
+def test_another_class_is_refused(saved, cls):
+    _, folder = saved
+    with pytest.raises(ValueError, match='needs a class of a model of transformers, or an AutoModel class, before the folder, got'):
+        hub.from_pretrained(cls, folder)
+
+
 class Scenes(torch.utils.data.Dataset):
     def __len__(self):
         return 4
