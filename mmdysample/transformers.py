@@ -42,7 +42,8 @@ def from_pretrained(cls: Any, folder: Any, *args: Any, **options: Any) -> Any:
             may have another shape.
         Exception: Whatever ``cls.from_pretrained`` raises.
     """
-    if not isinstance(cls, type) or not (issubclass(cls, PreTrainedModel) or hasattr(cls, '_model_mapping')):
+    known = isinstance(cls, type) and (issubclass(cls, PreTrainedModel) or hasattr(cls, '_model_mapping'))
+    if not known:  # a from_pretrained of another library would return a model without upsamplers
         raise ValueError(f'from_pretrained needs a class of a model of transformers, or an AutoModel class, before the folder, got {cls!r}')
     token = _with_upsamplers.set(True)
     try:
