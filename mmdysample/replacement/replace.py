@@ -39,12 +39,14 @@ def replace_upsample(
 
     Each call of ``nn.Upsample``, ``F.interpolate``, mmseg's ``resize`` and the like is replaced if it enlarges a feature map by an integer
     ratio. Each call gets its own upsampler, with the number of channels seen in the run. A ratio of 4 becomes two upsamplers of x2, and a
-    ratio of 6 one of x2 and one of x3. If the target is smaller than the integer ratio because the backbone rounded up (25 rows from 13),
-    the output is cropped. All other weights keep their values and names. The upsamplers become a new child, ``upsample_modules``, of each
-    module that interpolates.
+    ratio of 6 one of x2 and one of x3. If the target is not exactly as large, because the model rounded an odd size, the output gets the
+    size of the target, see :func:`~mmdysample.upsamplers.fit.upsample_to`. All other weights keep their values and names. The upsamplers
+    become a new child, ``upsample_modules``, of each module that interpolates.
 
     The function runs the model three times: on the example inputs, on inputs of twice the size, and once more with the upsamplers. Call it
-    after ``model.init_weights()`` and before creating the optimizer. Exclude class maps, whose channels are classes and not features.
+    after ``model.init_weights()`` and before creating the optimizer. Exclude class maps, whose channels are classes and not features. Sites
+    whose result leaves the model without passing a trained layer are probably such maps: the report marks them, and a warning names those
+    that are replaced.
 
     Args:
         model: Any module.

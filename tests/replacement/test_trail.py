@@ -114,7 +114,7 @@ def test_each_call_on_the_way_is_marked():
 def test_the_number_of_classes_does_not_matter(classes):
     net = nn.Sequential(nn.Conv2d(3, 16, 3, 4, 1), nn.ReLU(), nn.Conv2d(16, classes, 1), nn.UpsamplingBilinear2d(scale_factor=4))
     if classes % 4:
-        with pytest.raises(ValueError, match=rf'3: in_channels must be divisible .* \(class map\?\)'):
+        with pytest.raises(ValueError, match=r'3: in_channels must be divisible .* \(class map\?\)'):
             replace_upsample(net, 'DySample', IMAGE)
     else:
         with pytest.warns(UserWarning, match=r"exclude it: exclude=\['3'\]"):

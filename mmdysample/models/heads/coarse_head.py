@@ -62,7 +62,7 @@ class CoarseHead(BaseDecodeHead):
         """Return the logits of every pixel.
 
         Args:
-            inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.
+            inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up or down.
 
         Returns:
             Logits, ``(B, num_classes, H_0, W_0)``.

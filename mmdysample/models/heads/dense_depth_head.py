@@ -102,7 +102,7 @@ class DenseDepthHead(BaseDecodeHead):
         """Return the depth of every pixel.
 
         Args:
-            inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.
+            inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up or down.
 
         Returns:
             Depth in metres, ``(B, 1, 2 * H_0, 2 * W_0)``, between ``min_depth`` and ``max_depth``.

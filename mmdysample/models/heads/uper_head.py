@@ -31,10 +31,10 @@ class UPerHead(StockUPerHead):
                                       | upsampler 0         |
         stage 1 -- lateral 0 -------- + -- conv 0 ----------'
 
-    Each step has its own upsampler. A guided upsampler also reads the finer lateral. Where the finer map has an odd size, the output is
-    cropped to it. The maps are then resized bilinearly to the finest one, by up to x8, as in mmseg. Upsamplers are used only in the three
-    top-down steps, because the parameters that `the published comparison <https://github.com/tiny-smart/sapa>`_ lists for UPerNet
-    (deconvolution +7.1M, pixel shuffle +28.3M) are those of three upsamplers.
+    Each step has its own upsampler. A guided upsampler also reads the finer lateral. :func:`~mmdysample.upsamplers.fit.upsample_to` says
+    what happens where the finer map has an odd size. The maps are then resized bilinearly to the finest one, by up to x8, as in mmseg.
+    Upsamplers are used only in the three top-down steps, because the parameters that `the published comparison
+    <https://github.com/tiny-smart/sapa>`_ lists for UPerNet (deconvolution +7.1M, pixel shuffle +28.3M) are those of three upsamplers.
 
     Args:
         upsample_cfg: The upsampler: a dict with a ``type``, a name or a class, see :func:`~mmdysample.build_upsampler`. If it is absent
@@ -56,7 +56,7 @@ class UPerHead(StockUPerHead):
         """Return the feature map that is classified; mmseg's ``forward`` calls this.
 
         Args:
-            inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.
+            inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up or down.
 
         Returns:
             ``(B, channels, H_0, W_0)``.

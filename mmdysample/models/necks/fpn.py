@@ -28,8 +28,8 @@ class FPN(StockFPN):
                            | upsampler 0
         C2 -> lateral 0 -- + -- conv 0 -> P2
 
-    Each step has its own upsampler. A guided upsampler also reads the finer lateral. Where the finer map has an odd size, the output is
-    cropped to it. Extra levels above P5 are computed as in mmdet, unless ``fuse_extra_levels`` is set.
+    Each step has its own upsampler. A guided upsampler also reads the finer lateral. :func:`~mmdysample.upsamplers.fit.upsample_to` says
+    what happens where the finer map has an odd size. Extra levels above P5 are computed as in mmdet, unless ``fuse_extra_levels`` is set.
 
     Args:
         in_channels: Channels of the backbone's maps.
@@ -84,7 +84,7 @@ class FPN(StockFPN):
         """Return the maps of the pyramid.
 
         Args:
-            inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.
+            inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up or down.
 
         Returns:
             ``num_outs`` maps ``(B, out_channels, H_i, W_i)``, finest first.

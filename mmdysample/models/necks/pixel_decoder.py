@@ -51,7 +51,7 @@ class _TopDown(StockPixelDecoder):
         """Return the mask features and the memory of the transformer decoder.
 
         Args:
-            feats: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.
+            feats: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up or down.
             batch_img_metas: For each image, its ``img_shape`` and the ``batch_input_shape`` that it was padded to.
 
         Returns:
@@ -85,8 +85,9 @@ class PixelDecoder(_TopDown, metaclass=_EqualToStock):
                                                            | upsampler 0
         C2 -- lateral 0 ---------------------------------- + -- conv 0 -- mask features
 
-    Each step has its own upsampler. A guided upsampler also reads the finer lateral. Where the finer map has an odd size, the output is
-    cropped to it. Use it as ``pixel_decoder`` of the MaskFormer head of mmdet or mmseg, which sets the channels.
+    Each step has its own upsampler. A guided upsampler also reads the finer lateral. :func:`~mmdysample.upsamplers.fit.upsample_to` says
+    what happens where the finer map has an odd size. Use it as ``pixel_decoder`` of the MaskFormer head of mmdet or mmseg, which sets the
+    channels.
 
     Args:
         upsample_cfg: The upsampler: a dict with a ``type``, a name or a class, see :func:`~mmdysample.build_upsampler`. If it is absent

@@ -106,7 +106,7 @@ class RTDETRFusion(BaseModule):
         """Return the fused levels.
 
         Args:
-            inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up.
+            inputs: The backbone's maps, ``(B, in_channels[i], H_i, W_i)``, each half the size of the one before it, rounded up or down.
 
         Returns:
             The same number of maps, ``(B, out_channels, H_i, W_i)``, finest first.
