@@ -145,7 +145,8 @@ def test_a_ratio_that_is_no_integer_is_left(factor, size):
         replace_upsample(model, 'DySample', torch.randn(1, 3, size, size))
 
 
-def test_a_block_that_runs_at_several_small_sizes():
+@pytest.mark.parametrize('fixed', [False, True], ids=['any size', 'one size'])
+def test_a_block_that_runs_at_several_small_sizes(fixed):
     class Up(nn.Module):
         def __init__(self):
             super().__init__()
@@ -154,11 +155,16 @@ def test_a_block_that_runs_at_several_small_sizes():
         def forward(self, x):
             return self.conv(F.interpolate(self.conv(x), scale_factor=2))
 
+    class Stem(nn.Conv2d):
+        def forward(self, image):
+            assert not fixed or image.shape[2] == 16
+            return super().forward(image)
+
     up = Up()
-    model = nn.Sequential(nn.Conv2d(3, 8, 16, 16), up, up, up)
+    model = nn.Sequential(Stem(3, 8, 16, 16), up, up, up)
     report = replace_upsample(model, 'DySample', torch.randn(1, 3, 16, 16))  # 1x1, 2x2 and 4x4
     assert [site.upsampler for site in report.sites] == ['DySample x2']
-    assert model(torch.randn(1, 3, 32, 48)).shape == (1, 8, 16, 24)
+    assert model(torch.randn(1, 3, 16, 48)).shape == (1, 8, 8, 24)
 
 
 class Given(nn.Module):

@@ -38,7 +38,7 @@ class Result:
 
 
 def in_place(net, up, image):
-    out = torch.zeros_like(up)
+    out = torch.zeros(up.shape)
     out[:, :, 2:] = up[:, :, 2:]
     return out
 
@@ -59,7 +59,7 @@ LEAVING = {
     'a crop': lambda net, up, image: up[..., 1:-1],
     'dropout': lambda net, up, image: F.dropout(up),
     'assigned': in_place,
-    'added in place': lambda net, up, image: torch.zeros_like(up).add_(up),
+    'added in place': lambda net, up, image: torch.zeros(up.shape).add_(up),
     'resized down': lambda net, up, image: F.interpolate(up, scale_factor=0.5),
     'added to features': lambda net, up, image: up + F.interpolate(net.conv(net.stem(image)), scale_factor=2),
     'also used': lambda net, up, image: (net.conv(up), up),
