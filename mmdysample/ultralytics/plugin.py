@@ -10,6 +10,7 @@
 import sys
 from collections.abc import Callable
 from copy import deepcopy
+from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,8 @@ from ultralytics.utils.callbacks.base import default_callbacks
 from mmdysample.replacement import routing
 from mmdysample.upsamplers import containers
 
-from .replaced import take_over
+from .replaced import FOLDER, take_over
 from .rows import guided_names, make_row, row_classes
-
-FOLDER = Path(__file__).parent / 'models'
 
 
 def install() -> None:
@@ -73,15 +72,28 @@ def _parse_model(stock: Callable) -> Callable:
         d = deepcopy(d)
         for i, row in enumerate([*d['backbone'], *d['head']]):
             source, _, name, arguments = row
-            if isinstance(name, str) and hasattr(getattr(tasks, name, None), 'row_base'):
-                if not isinstance(source, int):
-                    raise ValueError(f'row {i}: {name} takes one map, so its `from` must be a number, got {source}')
-                row[3] = ['c2', *arguments] if source == -1 else ['ch', source, *arguments]
-            elif name in guided_names() and not hasattr(tasks, name):
-                raise ValueError(f'row {i}: {name} is guided, it needs a second map; upsamplers for rows are {", ".join(row_classes())}')
+            if not isinstance(name, str) or not hasattr(getattr(tasks, name, None), 'row_base'):
+                _check_name(i, name)
+                continue
+            if not isinstance(source, int) or not isinstance(arguments, list):
+                raise ValueError(f'row {i}: {name} takes one map, `from` is its number, and a list of arguments, got {source}, {arguments}')
+            row[3] = ['c2', *arguments] if source == -1 else ['ch', source, *arguments]
         return stock(d, *args, **kwargs)
 
     return parse_model
+
+
+def _check_name(i: int, name: Any) -> None:
+    """Raise a ValueError if Ultralytics does not know a name, and it is a guided upsampler or close to the name of another one."""
+    if not isinstance(name, str) or '.' in name or hasattr(tasks, name):
+        return
+    known = row_classes()
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    near = [by_lower[match] for match in get_close_matches(name.lower(), by_lower, cutoff=0.7)]
+    if name in guided_names():
+        raise ValueError(f'row {i}: {name} is guided, it needs a second map; upsamplers for rows are {", ".join(known)}')
+    if near:
+        raise ValueError(f'row {i}: neither Ultralytics nor mmdysample has {name!r}; did you mean {" or ".join(map(repr, near))}?')
 
 
 def _check_yaml(stock: Callable) -> Callable:

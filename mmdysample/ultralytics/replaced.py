@@ -46,7 +46,8 @@ def forget_rows(model: nn.Module) -> None:
     for parsed in filter(is_parsed, model.modules()):
         for row, module in _rows(parsed):
             if type(module) is nn.Upsample and row[2] != 'nn.Upsample':
-                row[2:] = ['nn.Upsample', [None, int(module.scale_factor), module.mode]]  # type: ignore[arg-type]
+                corners = [] if module.align_corners is None else [module.align_corners]
+                row[2:] = ['nn.Upsample', [None, int(module.scale_factor), module.mode, *corners]]  # type: ignore[arg-type]
 
 
 def take_over(source: nn.Module, model: nn.Module) -> int:

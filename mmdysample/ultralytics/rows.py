@@ -1,6 +1,7 @@
 """The class of a row: an upsampler that Ultralytics' ``parse_model`` can build, copy and pickle."""
 
 import inspect
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -13,18 +14,31 @@ LARGEST_RATIO = 8  # a larger first argument is a number of channels, as other i
 NOT_IN_ROWS = ('in_channels', 'channels', 'out_channels', 'init_cfg', 'device', 'dtype')
 
 
-def row_classes() -> dict[str, type]:
+def row_classes() -> dict[str, Any]:
     """Return the class of a row for every registered upsampler that is not guided, by name.
 
     ``nearest``, ``bilinear`` and ``deconv`` are missing, because Ultralytics has rows for the classes of ``torch.nn``.
     """
-    found = {name: resolve(name)[1] for name in list_upsamplers()}
-    return {name: row_class(cls) for name, cls in found.items() if getattr(cls, 'guided', None) is False}
+    return {name: row_class(cls) for name, cls in _registered() if cls.guided is False}
 
 
 def guided_names() -> list[str]:
     """Return the names of all guided upsamplers, which cannot be rows."""
-    return [name for name in list_upsamplers() if getattr(resolve(name)[1], 'guided', False)]
+    return [name for name, cls in _registered() if cls.guided]
+
+
+def _registered() -> Iterator[tuple[str, Any]]:
+    for name in list_upsamplers():
+        cls = _class(name)
+        if hasattr(cls, 'guided'):
+            yield name, cls
+
+
+def _class(name: str) -> Any:
+    try:
+        return resolve(name)[1]
+    except ValueError:  # registered by somebody, but no upsampler
+        return None
 
 
 @cache
@@ -34,7 +48,7 @@ def row_class(base: Any) -> Any:
     It is called with the channels and the arguments that the yaml file gives, or with the channels of all rows so far, the index of the
     input among them, and the arguments.
     """
-    title = next((name for name in list_upsamplers() if resolve(name)[1] is base), base.__name__)
+    title = next((name for name, cls in _registered() if cls is base), base.__name__)
 
     class Row(base):
         row_base = base
