@@ -73,7 +73,6 @@ def _compare(call: Call, other: Optional[Call]) -> None:
     if other is None:
         call.unfit = call.unfit or 'the model does not make this call with an input of twice the size'
         return
-    call.leaves = other.leaves
     # Rounding changes the ratio less at the larger size. 3 rows from 1 are x3 or a rounded x2; 6 from 3 are x2.
     ratio = other.ratio if fits(other.ratio, call.size, call.target) else call.ratio
     if (call.unfit and other.unfit) or ratio < 2:
@@ -84,7 +83,7 @@ def _compare(call: Call, other: Optional[Call]) -> None:
         call.unfit = call.unfit or 'the ratio changes with the size of the input'
     else:
         call.unfit = '' if other.traced else 'not a feature map: it does not depend on the input, like a position embedding'
-        call.ratio = ratio
+        call.ratio, call.leaves = ratio, not call.unfit and other.leaves
 
 
 def _keeps(ratio: int, call: Call, other: Call) -> bool:

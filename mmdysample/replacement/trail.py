@@ -5,6 +5,8 @@ from typing import Any, Optional
 
 from torch import Tensor, nn
 
+Calls = frozenset[int]  # indices of calls of F.interpolate in a run
+
 
 class Trail:
     """The tensors that were computed from the result of a call without a trained layer.
@@ -12,7 +14,8 @@ class Trail:
     A call is followed through every function of torch whose arguments include no parameter, and no tensor computed from parameters alone,
     such as a normalised weight. A frozen layer counts as a trained one, and so does a sum or product with a parameter. If such a tensor is
     in what the model returns, the result of the call leaves the model: nothing corrects it afterwards, as is usual for class maps, depth
-    maps and other predictions.
+    maps and other predictions. ``x + conv(x)`` counts as corrected. A result that a trained layer reads, and that the model also returns,
+    leaves it.
 
     Some paths are not seen: through ``autograd.Function``, scripted code, custom operators and numpy. A call on such a path does not count
     as leaving the model. Neither does a call whose result is only in an object without ``__dict__``.
@@ -22,8 +25,9 @@ class Trail:
     """
 
     def __init__(self) -> None:
-        # The tensors are kept, because Python could give the id of a deleted one to another.
-        self._from_calls: dict[int, tuple[Tensor, frozenset[int]]] = {}
+        # For each tensor that depends on calls: those that reached it without a trained layer, and those that passed one. The tensors are
+        # kept, because Python could give the id of a deleted one to another.
+        self._calls: dict[int, tuple[Tensor, Calls, Calls]] = {}
         self._weights: dict[int, Tensor] = {}
 
     def follow(self, func: Any, args: Sequence, kwargs: dict[str, Any], out: Any, begins: Optional[int] = None) -> None:
@@ -37,26 +41,28 @@ class Trail:
             begins: The index of the call of ``F.interpolate``, if ``func`` is that.
         """
         given = list(_tensors((args, kwargs)))
-        calls = self._calls(given) | (frozenset() if begins is None else {begins})
+        direct, corrected = self._calls_of(given)
         trained = any(isinstance(x, nn.Parameter) or id(x) in self._weights for x in given)
-        if not calls and not trained:
+        if trained:
+            direct, corrected = frozenset(), corrected | direct
+        if begins is not None:
+            direct |= {begins}
+        constant = trained and not any(x.requires_grad for x in given)
+        if not (direct or corrected or constant):
             return
-        constant = not any(x.requires_grad for x in given)
         for x in (args[0],) if func is Tensor.__setitem__ else _tensors(out):
-            if trained:
-                self._from_calls.pop(id(x), None)  # the function may have changed one in place
-                if constant:
-                    self._weights[id(x)] = x
-            else:
-                self._from_calls[id(x)] = x, calls
+            self._calls[id(x)] = x, direct - corrected, corrected
+            if constant:
+                self._weights[id(x)] = x
 
-    def ends_in(self, out: Any) -> frozenset[int]:
+    def ends_in(self, out: Any) -> Calls:
         """Return the indices of the calls whose results are in what a model returned."""
-        return self._calls(_tensors(out, set()))
+        found = [self._calls[id(x)][1] for x in _tensors(out, set()) if id(x) in self._calls]
+        return frozenset().union(*found)
 
-    def _calls(self, given: Any) -> frozenset[int]:
-        nothing: tuple[None, frozenset[int]] = (None, frozenset())
-        return frozenset().union(*(self._from_calls.get(id(x), nothing)[1] for x in given))
+    def _calls_of(self, given: list[Tensor]) -> tuple[Calls, Calls]:
+        found = [self._calls[id(x)][1:] for x in given if id(x) in self._calls]
+        return frozenset().union(*(direct for direct, _ in found)), frozenset().union(*(corrected for _, corrected in found))
 
 
 def _tensors(value: Any, seen: Optional[set[int]] = None) -> Iterator[Tensor]:

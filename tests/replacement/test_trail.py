@@ -74,6 +74,9 @@ STAYING = {
     'scaled in place': lambda net, up, image: up.mul_(net.scale),
     'derived weight': lambda net, up, image: up * net.scale.exp(),
     'matrix': lambda net, up, image: up.flatten(2).transpose(1, 2) @ net.conv.weight[:, :, 0, 0],
+    'residual': lambda net, up, image: up + net.conv(up),
+    'residual in place': lambda net, up, image: up.add_(net.conv(up)),
+    'two residuals': lambda net, up, image: F.relu(torch.add(net.conv(F.relu(net.norm(net.conv(up)))), up)),
     'nothing': lambda net, up, image: net.stem(image),
     'used': lambda net, up, image: net.conv(skip_and_again(net, up, image)),
 }
