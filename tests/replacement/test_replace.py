@@ -75,7 +75,13 @@ def test_every_site_and_what_became_of_it():
         ('Decoder:4', 1, (16, 32), (32, 64), 'not a feature map: no trained layer comes before it'),
         ('Decoder:5', 8, (32, 64), (16, 32), 'downsampling'),
         ('Decoder:6', 8, (16, 32), (32, 64), "an upsampler cannot replace mode 'area'"),
-        ('Decoder:7', 6, (32, 64), (96, 192), 'in_channels must be divisible by groups, got in_channels=6, groups=4'),
+        (
+            'Decoder:7',
+            6,
+            (32, 64),
+            (96, 192),
+            'in_channels must be divisible by groups, got in_channels=6, groups=4: groups may be one of 1, 2, 3, 6',
+        ),
     ]
     assert report.parameters == 4 * (8 * 32 + 32) == sum(site.parameters for site in report.replaced)
     assert len(report.left) == 6
