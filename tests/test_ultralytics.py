@@ -161,6 +161,7 @@ def test_replacing_an_untrained_model_names_what_to_train(step, stock):
     assert f'train {stock}-dysample.yaml' in said['DySample'][0]
     assert 'a copy of it with [-1, 1, CARAFE, [2]]' in said['CARAFE'][0]
     assert 'no row can say' in said['nearest'][0]
+    assert 'needs the network of YOLO' in said['wrapper']
 
 
 def test_every_upsampler_is_a_row(step):

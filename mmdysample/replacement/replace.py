@@ -22,7 +22,7 @@ from .places import Place, find_places
 from .recipe import CONFIG, keep_recipe, warn_if_dropped
 from .report import Site, UpsampleReport
 from .routing import NAME, Stop, is_routed, restore_upsample, route
-from .ultralytics_yaml import write_rows
+from .ultralytics_yaml import check_network, write_rows
 
 Patterns = Union[str, Iterable[str], None]
 
@@ -131,6 +131,7 @@ def _check_order(model: Any, upsample_cfg: Any, example_inputs: Any) -> None:
 def _check_arguments(model: nn.Module, predicate: Any, **patterns: Any) -> None:
     if not isinstance(model, nn.Module):
         raise ValueError(f'replace_upsample needs an nn.Module, got {model!r}')
+    check_network(model)
     if isinstance(model, torch._dynamo.OptimizedModule):
         raise ValueError('replace_upsample got a compiled model: call it before torch.compile, on the original module')
     if predicate is not None and not callable(predicate):

@@ -21,6 +21,14 @@ def forget_rows(model: nn.Module) -> None:
         _functions().forget_rows(model)
 
 
+def check_network(model: nn.Module) -> None:
+    """Raise a ValueError for an object such as ``YOLO(...)``, which contains a network but is called with images, files or folders."""
+    if any(cls.__module__ == 'ultralytics.engine.model' for cls in type(model).__mro__):
+        raise ValueError(
+            f'replace_upsample needs the network of {type(model).__name__}, not the object around it: give its attribute model'
+        )
+
+
 def _has_rows(model: nn.Module) -> bool:
     return any(hasattr(module, 'yaml') and type(module).__module__.startswith('ultralytics.') for module in model.modules())
 

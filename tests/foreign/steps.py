@@ -183,6 +183,10 @@ def replace_untrained():
             warnings.simplefilter('always')
             replace_upsample(yolo.model, config, torch.zeros(1, 3, 64, 64))
         said[config] = [str(w.message) for w in caught if 'train' in str(w.message)]
+    try:
+        replace_upsample(yolo, 'DySample', torch.zeros(1, 3, 64, 64))
+    except ValueError as error:
+        said['wrapper'] = str(error)
     return said
 
 
