@@ -83,7 +83,7 @@ test: env
 # Models from outside OpenMMLab. Ultralytics reads the metadata of torchvision but does not need its binary to work, and transformers must
 # not import such a torchvision, so Ultralytics and torchvision are installed in a separate folder.
 FOREIGN     := .venv-foreign
-ULTRALYTICS := ultralytics==8.4.190 ultralytics-thop==2.2.3 torchvision==0.28.0
+ULTRALYTICS := ultralytics==8.4.190 ultralytics-thop==2.2.3 torchvision==0.28.0 polars==2.1.0 polars-runtime-32==2.1.0 cloudpickle==3.1.3
 $(FOREIGN)/.ready: setup.py pyproject.toml requirements/build.txt
 	test -x $(FOREIGN)/bin/python || $(PYTHON) -m venv $(FOREIGN)
 	$(FOREIGN)/bin/python -m pip install --quiet '$(TORCH)' --requirement requirements/build.txt
@@ -97,7 +97,7 @@ foreign: $(FOREIGN)/.ready
 
 .PHONY: test-foreign
 test-foreign: $(FOREIGN)/.ready
-	$(FOREIGN)/bin/python -m pytest tests/test_foreign.py tests/test_transformers.py tests/replacement/test_recipe.py tests/replacement/test_replace.py tests/replacement/test_replace_one_step.py
+	$(FOREIGN)/bin/python -m pytest tests/test_foreign.py tests/test_ultralytics.py tests/test_transformers.py tests/replacement/test_recipe.py tests/replacement/test_replace.py tests/replacement/test_replace_one_step.py
 
 # The oldest torch that setup.py accepts, beside another Python than that of `make env`. pyenv reads PYENV_VERSION.
 OLDEST        := .venv-oldest

@@ -23,6 +23,7 @@ WANTED = {
     'mmdysample/functional/dysample.py',
     'mmdysample/py.typed',
     'mmdysample/paper/faster_rcnn.yaml',
+    'mmdysample/ultralytics/models/yolo11-dysample.yaml',
     'mmdysample/.mim/model-index.yml',
     'mmdysample/.mim/configs/metafiles/faster_rcnn.yml',
     'mmdysample/.mim/configs/faster_rcnn_dysample.py',

@@ -14,7 +14,7 @@ SOURCES = [ROOT / 'setup.py', *(path for folder in ('mmdysample', 'tools') for p
 
 # Imports every module, starts every tool as a worker process of it does where processes are not forked, and asks it for its help.
 WITHOUT = """
-import contextlib, io, pkgutil, runpy, sys
+import contextlib, importlib.util, io, pkgutil, runpy, sys
 
 root, tools, missing = sys.argv[1], sys.argv[2].split(), sys.argv[3:]
 sys.modules.update(dict.fromkeys(missing))
@@ -24,7 +24,9 @@ import mmdysample
 assert mmdysample.__file__.startswith(root)
 names = [module.name for module in pkgutil.walk_packages(mmdysample.__path__, 'mmdysample.')]
 for name in names:
-    __import__(name)
+    library = name.split('.')[1]  # mmdysample.transformers and mmdysample.ultralytics are for the libraries of these names
+    if library not in ('transformers', 'ultralytics') or importlib.util.find_spec(library):
+        __import__(name)
 for tool in tools:
     path = f'{root}/tools/{tool}.py'
     runpy.run_path(path, run_name='__mp_main__')
