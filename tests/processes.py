@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import signal
 from pathlib import Path
+from threading import Event
 
 from conftest import ROOT
 
@@ -18,12 +20,13 @@ class Stub:
 
     Args:
         fail: Patterns of command lines that fail.
-        die: Patterns of trainings that are interrupted, one after the other.
+        die: Patterns of trainings during which this process is interrupted, one after the other.
         find: From the work folder to what a test finds.
+        number: The signal of the interruption.
     """
 
-    def __init__(self, fail=(), die=(), find=lambda work: FOUND):
-        self.commands, self.fail, self.die, self.find = [], fail, list(die), find
+    def __init__(self, fail=(), die=(), find=lambda work: FOUND, number=signal.SIGINT):
+        self.commands, self.fail, self.die, self.find, self.number, self.ended = [], fail, list(die), find, number, Event()
 
     def __call__(self, command, log, held):
         os.fstat(held)  # it is open
@@ -37,7 +40,9 @@ class Stub:
             (work / 'iter_1.pth').touch()
             if self.die and re.search(self.die[0], line):
                 self.die.pop(0)
-                raise KeyboardInterrupt
+                os.kill(os.getpid(), self.number)  # in the main thread, this raises
+                assert self.ended.wait(60)
+                return 128 + self.number
             for name in ('iter_2.pth', 'best_mIoU_iter_1.pth'):
                 (work / name).touch()
             (work / 'last_checkpoint').write_text('/moved/since/iter_2.pth')
@@ -47,6 +52,9 @@ class Stub:
             (work / 'test/0').mkdir(parents=True)
             (work / 'test/0/0.json').write_text(json.dumps(self.find(work)))
         return 0
+
+    def end(self):
+        self.ended.set()
 
     @property
     def told(self):

@@ -27,7 +27,8 @@ from .lanes import check_gpus, make_lanes
 from .measured import measured
 from .picture import save_picture
 from .plan import DATA, Planned, Settings, folder_name, plan
-from .processes import Execute, execute, require_posix
+from .processes import require_posix
+from .running import Execute, Processes
 from .slurm import print_jobs
 from .train_all import print_commands, train_all
 from .training import Training, TrainingError
@@ -77,16 +78,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[str]] = None) -> int:
+def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequence[str]] = None) -> int:
     """Run the command.
 
     Args:
         root: The folder that holds ``tools``.
-        execute: The function that runs a process.
+        execute: What runs the commands; by default, processes.
         arguments: The command line; by default, that of this process.
 
     Returns:
-        The exit code: 0, 1 if a row failed, or 130 if it was interrupted.
+        The exit code: 0, or 1 if a row failed.
     """
     args = make_parser().parse_args(arguments)
     with exit_on_error():
@@ -123,11 +124,8 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
             require_posix()
             check_gpus(args.gpus)
             pending, without_data = with_data(pending, args.cfg_options or {})
-    try:
-        failures = train_all(pending, lanes, execute, f'training {args.table}') if pending else []
-    except KeyboardInterrupt:
-        print('interrupted: run the same command again to resume', file=sys.stderr)
-        return 130
+    with exit_on_error(()):
+        failures = train_all(pending, lanes, execute or Processes(), f'training {args.table}') if pending else []
     with exit_on_error():
         for table, (data, planned) in plans.items():
             if table.experiments:

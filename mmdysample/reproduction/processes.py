@@ -1,32 +1,20 @@
 """Train and test in separate processes. A killed run resumes when the same command is called again."""
 
 import errno
-import json
-import shlex
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import IO, Optional
+from typing import IO
 
+from .records import read_metrics
+from .running import Execute
 from .tools import Tools
 from .training import LOCK, LOG, Training, TrainingError
 
 POLL = 1.0  # seconds
-
-# Takes a command, the file for its output and the descriptor of a file to keep open while it runs; returns the exit code.
-Execute = Callable[[Sequence[str], Path, int], int]
-
-
-def execute(command: Sequence[str], log: Path, held: int) -> int:
-    """Run a command, append its output to a file and return the exit code; the process inherits the descriptor ``held``."""
-    with log.open('a', encoding='utf-8') as file:
-        print(f'$ {shlex.join(command)}', file=file, flush=True)
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, pass_fds=[held], check=False)
-    return done.returncode
 
 
 def require_posix() -> None:
@@ -39,7 +27,7 @@ def require_posix() -> None:
         ) from None
 
 
-def complete(training: Training, tools: Tools, execute: Execute = execute, stopped: Optional[Event] = None) -> dict[str, float]:
+def complete(training: Training, tools: Tools, execute: Execute, stopped: Event) -> dict[str, float]:
     """Train and test, skipping the steps that are complete.
 
     If another process works on the same training, such as one whose parent was killed, wait until it ends.
@@ -47,7 +35,7 @@ def complete(training: Training, tools: Tools, execute: Execute = execute, stopp
     Args:
         training: The training.
         tools: The commands.
-        execute: The function that runs a command.
+        execute: What runs a command.
         stopped: An event that ends the waiting.
 
     Returns:
@@ -55,10 +43,10 @@ def complete(training: Training, tools: Tools, execute: Execute = execute, stopp
 
     Raises:
         TrainingError: A command failed, or ``stopped`` ended the waiting.
-        ValueError: The folder holds other files.
+        ValueError: The note is damaged or belongs to another config, or the folder holds other files.
     """
     training.folder.mkdir(parents=True, exist_ok=True)
-    with _alone(training, stopped or Event()) as held:
+    with _alone(training, stopped) as held:
         note = training.note()
         if not note:
             training.write_note()
@@ -120,5 +108,8 @@ def _tested(folder: Path) -> dict[str, float]:
     """Return the metrics that mmengine wrote for the last test."""
     files = sorted(folder.glob('test/*/*.json'), key=lambda file: file.stat().st_mtime)
     if not files:
-        raise TrainingError(f'test.py left no metrics in {folder / "test"}')
-    return {key: value for key, value in json.loads(files[-1].read_text(encoding='utf-8')).items() if isinstance(value, (int, float))}
+        raise TrainingError(f'test.py left no metrics in {folder / "test"}: run the same command again to test again')
+    metrics = read_metrics(files[-1])
+    if metrics is None:
+        raise TrainingError(f'{files[-1]} is damaged or cannot be read: run the same command again to test again')
+    return metrics

@@ -16,7 +16,8 @@ from mmdysample.engine.errors import exit_on_error
 from mmdysample.engine.options import KeptOptions, positive
 from mmdysample.terminal.tables import FORMATS, Row, render
 
-from .processes import Execute, execute, require_posix
+from .processes import require_posix
+from .running import Execute, Processes
 from .tools import Tools
 from .train_all import print_commands, train_all
 from .training import Training, digest
@@ -107,16 +108,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[str]] = None) -> int:
+def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequence[str]] = None) -> int:
     """Run the command.
 
     Args:
         root: The folder that holds ``configs`` and ``tools``.
-        execute: The function that runs a process.
+        execute: What runs the commands; by default, processes.
         arguments: The command line; by default, that of this process.
 
     Returns:
-        The exit code: 0, 1 if a training failed, or 130 if it was interrupted.
+        The exit code: 0, or 1 if a training failed.
     """
     args = make_parser().parse_args(arguments)
     root, out = Path(os.path.relpath(root)), Path(args.out)
@@ -137,16 +138,14 @@ def main(root: Path, execute: Execute = execute, arguments: Optional[Sequence[st
         if pending:
             require_posix()
         out.mkdir(parents=True, exist_ok=True)
-    try:
-        failures = train_all(pending, [tools] * args.jobs, execute) if pending else []
-    except KeyboardInterrupt:
-        print('interrupted: run the same command again to resume', file=sys.stderr)
-        return 130
-    rows = table(plans)
-    write(rows, out)
-    print(render(rows, args.format, LEFT))
-    if args.format != 'csv':
-        print(f'\n{NOTE}')
+    with exit_on_error(()):
+        failures = train_all(pending, [tools] * args.jobs, execute or Processes()) if pending else []
+    with exit_on_error():
+        rows = table(plans)
+        write(rows, out)
+        print(render(rows, args.format, LEFT))
+        if args.format != 'csv':
+            print(f'\n{NOTE}')
     for line in failures:
         print(line, file=sys.stderr)
     return 1 if failures else 0

@@ -2,8 +2,9 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import closing
 from queue import SimpleQueue
 from threading import Event
 from typing import Optional
@@ -11,20 +12,19 @@ from typing import Optional
 from mmdysample.engine.errors import one_line
 from mmdysample.terminal.progress import long_progress
 
-from .processes import Execute, complete, execute
+from .processes import complete
+from .running import Execute
 from .tools import Tools
 from .training import LOG, Training, TrainingError
 
 
-def train_all(
-    trainings: Sequence[Training], lanes: Sequence[Tools], execute: Execute = execute, label: str = 'training on Shapes'
-) -> list[str]:
-    """Train and test all trainings and show the progress on stderr.
+def train_all(trainings: Sequence[Training], lanes: Sequence[Tools], execute: Execute, label: str = 'training on Shapes') -> list[str]:
+    """Train and test all trainings and show the progress on stderr. An interruption ends what runs.
 
     Args:
         trainings: The trainings.
         lanes: The commands, one item for each training that runs at a time.
-        execute: The function that runs a command.
+        execute: What runs a command.
         label: The text beside the progress bar.
 
     Returns:
@@ -40,8 +40,8 @@ def train_all(
         if not sys.stderr.isatty():  # without a terminal there is no progress bar, and hours would pass in silence
             ended(f'training: {training.name}, log: {training.folder / LOG}', parts=0)
 
-    with long_progress(label, len(trainings), now) as ended:
-        for training, error in complete_all(trainings, lanes, execute, running, began):
+    with long_progress(label, len(trainings), now) as ended, closing(complete_all(trainings, lanes, execute, running, began)) as results:
+        for training, error in results:
             if error is None:
                 why = ' (since it was resumed)' if training.note()['resumed'] else ''
                 ended(f'done: {training.name}, {training.minutes} min{why}')
@@ -54,16 +54,16 @@ def train_all(
 def complete_all(
     trainings: Sequence[Training],
     lanes: Sequence[Tools],
-    execute: Execute = execute,
+    execute: Execute,
     running: Optional[list[Training]] = None,
     began: Callable[[Training], None] = lambda training: None,
-) -> Iterator[tuple[Training, Optional[Exception]]]:
-    """Train and test all trainings, one at a time in each lane. The others go on if one fails.
+) -> Generator[tuple[Training, Optional[Exception]], None, None]:
+    """Train and test all trainings, one at a time in each lane. The others go on if one fails. Closing the generator ends what runs.
 
     Args:
         trainings: The trainings.
         lanes: The commands, one item for each training that runs at a time.
-        execute: The function that runs a command.
+        execute: What runs a command.
         running: A list that is kept up to date with the trainings that run.
         began: A function that is called with each training that begins.
 
@@ -96,7 +96,11 @@ def complete_all(
             yield futures[future], error
     finally:
         stopped.set()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        try:
+            execute.end()
+        finally:
+            pool.shutdown()
 
 
 def print_commands(training: Training, tools: Tools) -> None:

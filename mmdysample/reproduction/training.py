@@ -17,6 +17,8 @@ from mmengine.config import Config
 
 from mmdysample.engine.checkpoint import checkpoints
 
+from .records import read_note, read_step_times
+
 NOTE = 'training.json'
 LOG = 'output.log'
 LOCK = '.lock'
@@ -70,7 +72,8 @@ class Training:
             # Do not read last_checkpoint: a training that is killed just before writing it is complete when it resumes, and never does.
             found = next(iter(checkpoints(self.folder)), None)
         if found is None:
-            raise TrainingError(f'{self.folder} has no {self.tested if self.best else "checkpoint"}, which train.py should have written')
+            name = self.tested if self.best else 'checkpoint'
+            raise TrainingError(f'{self.folder} has no {name}, which train.py should have written: remove the folder to train again')
         return found
 
     def state(self) -> str:
@@ -89,32 +92,35 @@ class Training:
 
     def seconds_per_step(self) -> Optional[float]:
         """Return the median time in seconds of a training step with its data loading, from the logs of all runs; None without logs."""
-        lines = [line for log in self.folder.glob('*/vis_data/scalars.json') for line in log.read_text(encoding='utf-8').splitlines()]
-        entries = [json.loads(line) for line in lines if line.endswith('}')]  # the log of a killed run may end within a line
-        times = [entry['time'] for entry in entries if 'loss' in entry and 'time' in entry]
+        times = [time for log in self.folder.glob('*/vis_data/scalars.json') for time in read_step_times(log)]
         return statistics.median(times) if times else None
 
     def note(self) -> dict[str, Any]:
         """Return the content of the note; an empty dict before the training has begun.
 
         Raises:
-            ValueError: The note is damaged or belongs to another config, or the folder holds other files.
+            ValueError: The note cannot be read, is damaged or belongs to another config, or the folder holds other files.
         """
         path = self.folder / NOTE
-        if path.is_file():
-            try:
-                note = json.loads(path.read_text(encoding='utf-8'))
-                found = note['digest']
-            except (ValueError, TypeError, KeyError):
-                raise ValueError(f'{path} is damaged: remove {self.folder}, or choose another --out') from None
-            if found != self.digest:
-                raise ValueError(
-                    f'{self.folder} is from another version of {self.config} or other --cfg-options: remove it, or choose another --out'
-                )
-            return note
-        if self.folder.exists() and (not self.folder.is_dir() or {file.name for file in self.folder.iterdir()} - {LOCK, f'{NOTE}.tmp'}):
+        try:
+            note = read_note(path)
+            others = note is None and self.folder.exists() and (not self.folder.is_dir() or self._other_files())
+        except OSError as error:
+            raise ValueError(
+                f'{error.filename or path} cannot be read ({error.strerror}): make it readable, or choose another --out'
+            ) from None
+        except ValueError as error:
+            raise ValueError(f'{error}: remove {self.folder}, or choose another --out') from None
+        if others:
             raise ValueError(f'{self.folder} holds other files: choose another --out')
-        return {}
+        if note is not None and note['digest'] != self.digest:
+            raise ValueError(
+                f'{self.folder} is from another version of {self.config} or other --cfg-options: remove it, or choose another --out'
+            )
+        return note or {}
+
+    def _other_files(self) -> bool:
+        return bool({file.name for file in self.folder.iterdir()} - {LOCK, f'{NOTE}.tmp'})
 
     def write_note(self, **content: Any) -> None:
         """Write the note atomically, with the config, the upsampler, the digest and this content."""

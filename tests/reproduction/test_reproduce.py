@@ -147,7 +147,7 @@ def test_what_was_not_found_is_no_number(tmp_path):
     training = Training(Path('config.py'), 'nearest', (), tmp_path, 'digest')
 
     def ap(**found):
-        training.write_note(metrics={f'coco/{name}': value for name, value in found.items()})
+        training.write_note(seconds=1.0, resumed=False, metrics={f'coco/{name}': value for name, value in found.items()})
         summary = measured.measured('AP', [training])
         return summary and summary.mean
 
@@ -183,11 +183,12 @@ def test_every_column_is_found_in_what_a_test_writes():
     assert {metric for table in trained for metric in table.metrics} <= measured.KEYS.keys()
 
 
-def test_interrupted_and_called_again(call, tmp_path):
+def test_interrupted_and_called_again(call, tmp_path, monkeypatch):
     arguments = ('segformer', '--data', 'shapes', '--rows', 'nearest', 'bilinear', 'CARAFE')
+    monkeypatch.setattr('sys.argv', command := ['tools/reproduce.py', *arguments])
     code, _, err = call(Stub(die=['--upsampler bilinear']), *arguments)
     assert code == 130
-    assert err.endswith('interrupted: run the same command again to resume\n')
+    assert err.endswith(f'error: interrupted: continue with python {" ".join(command)}\n')
     done = content(tmp_path / 'out/segformer_shapes/nearest')
     stub = Stub()
     code, out, _ = call(stub, *arguments, '--format', 'csv')
@@ -249,7 +250,8 @@ def test_a_table_whose_checkpoints_were_removed_stands(call, tmp_path):
     (folder / 'best_mIoU_iter_1.pth').unlink()
     code, out, err = call(Stub(fail=['.']), *arguments)
     assert (code, '68.75' in out) == (0, True)
-    assert err.splitlines()[-1] == f'no picture of predictions: {folder} has no best_*.pth, which train.py should have written'
+    missing = f'{folder} has no best_*.pth, which train.py should have written: remove the folder to train again'
+    assert err.splitlines()[-1] == f'no picture of predictions: {missing}'
 
 
 def test_the_table_fits_the_terminal(call, monkeypatch):
@@ -292,12 +294,15 @@ def test_seconds_per_step(tmp_path):
     training = Training(ROOT / 'a.py', 'nearest', (), tmp_path, '')
     assert training.seconds_per_step() is None
     runs = {
-        '1': ['{"loss": 1.0, "time": 0.2}', '{"loss": 1.0, "time": 0.4}', '{"loss": 1.0, "ti'],
-        '2': ['{"mIoU": 1.0, "time": 9.0}', '{"loss": 1.0, "time": 0.3}'],
+        '1': [b'{"loss": 1.0, "time": 0.2}', b'{"loss": 1.0, "time": 0.4}', b'{"loss": 1.0, "ti'],
+        '2': [b'{"mIoU": 1.0, "time": 9.0}', b'{"loss": 1.0, "time": 0.3}'],
+        'damaged': [b'', b'\0' * 9, b'\xff}', b'{"loss": }', b'[]', b'7', b'[' * 10**5, b'null', b'{}{}'],
+        'wrong': [b'{"loss": 1, "time": %s}' % time for time in (b'"9"', b'null', b'NaN', b'true', b'[9]', b'-9', b'1e999', b'9' * 5000)],
     }
     for name, lines in runs.items():
         (tmp_path / name / 'vis_data').mkdir(parents=True)
-        (tmp_path / name / 'vis_data/scalars.json').write_text('\n'.join(lines))
+        (tmp_path / name / 'vis_data/scalars.json').write_bytes(b'\n'.join(lines))
+    (tmp_path / 'folder/vis_data/scalars.json').mkdir(parents=True)
     assert training.seconds_per_step() == 0.3
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -146,22 +147,32 @@ def training(tmp_path, digest='0'):
     return Training(SHAPES / f'{SEGFORMER}.py', 'DySample', (), tmp_path / SEGFORMER / 'DySample', digest)
 
 
+def finish(training, stub):
+    return complete(training, Tools(ROOT / 'tools', 1), stub, threading.Event())
+
+
 def test_an_interrupted_training_goes_on(tmp_path):
-    stub, tools = Stub(die=['train.py']), Tools(ROOT / 'tools', 1)
+    stub = Stub(die=['train.py'])
     with pytest.raises(KeyboardInterrupt):
-        complete(training(tmp_path), tools, stub)
+        finish(training(tmp_path), stub)
     assert training(tmp_path).metrics is None
-    assert complete(training(tmp_path), tools, stub) == FOUND
+    assert finish(training(tmp_path), stub) == FOUND
     name = (SEGFORMER, 'DySample')
     assert stub.told == [('train', *name), ('train', *name, 'resumed'), ('test', *name)]
     assert training(tmp_path).note()['resumed'] is True
-    assert complete(training(tmp_path), tools, Stub(fail=['.'])) == FOUND
+    assert finish(training(tmp_path), Stub(fail=['.'])) == FOUND
 
 
-def test_interrupted_from_the_keyboard(call):
-    code, _, err = call(Stub(die=['train.py.*DySample ']), '--only', SEGFORMER)
-    assert code == 130
-    assert err.endswith('interrupted: run the same command again to resume\n')
+@pytest.mark.parametrize(('number', 'code'), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_what_runs_and_begins_nothing(call, monkeypatch, number, code):
+    monkeypatch.setattr('sys.argv', ['tools/shapes_table.py', '--only', SEGFORMER])
+    stub = Stub(die=['train.py.*DySample '], number=number)
+    got, _, err = call(stub, '--only', SEGFORMER)
+    assert (got, stub.ended.is_set(), stub.told[2:]) == (code, True, [('train', SEGFORMER, 'DySample')])
+    assert err.count('training: ') == 2
+    assert [line for line in err.splitlines() if re.match('error|failed', line)] == [
+        f'error: interrupted: continue with python tools/shapes_table.py --only {SEGFORMER}'
+    ]
     stub = Stub()
     assert call(stub, '--only', SEGFORMER)[0] == 0
     assert ('train', SEGFORMER, 'DySample', 'resumed') in stub.told
@@ -179,7 +190,7 @@ def test_a_note_that_was_being_written(tmp_path):
     (tmp_path / SEGFORMER / 'DySample').mkdir(parents=True)
     for name in (LOCK, f'{NOTE}.tmp'):
         (tmp_path / SEGFORMER / 'DySample' / name).write_text('{"met')
-    assert complete(training(tmp_path), Tools(ROOT / 'tools', 1), Stub()) == FOUND
+    assert finish(training(tmp_path), Stub()) == FOUND
 
 
 @pytest.fixture
@@ -216,7 +227,7 @@ def test_a_file_system_without_locks_is_not_waited_for(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, 'No locks available')
 
     monkeypatch.setattr('fcntl.flock', flock)
-    assert complete(training(tmp_path), Tools(ROOT / 'tools', 1), Stub()) == FOUND
+    assert finish(training(tmp_path), Stub()) == FOUND
 
 
 def test_without_locks_of_posix_it_names_what_it_needs(call, monkeypatch):
@@ -266,15 +277,76 @@ def test_what_is_in_the_way_is_left_alone(call, tmp_path):
     assert f'error: {folder} holds other files: choose another --out' in err
 
 
-@pytest.mark.parametrize('text', ['', '{"conf', '{}', '[]', '\x00\x00'])
-def test_a_note_that_is_damaged(call, tmp_path, text):
+DAMAGED = [
+    *('', '{"conf', '{}', '[]', '7', '\0\0', '[' * 10**5, '{"digest": 7}', '{"digest": "DIGEST", "metrics": {}}'),
+    *(
+        f'{{"digest": "DIGEST", "seconds": {seconds}, "resumed": true}}'
+        for seconds in ('"1"', 'null', 'true', '[1]', '-1', 'NaN', '1e999', '9' * 5000)
+    ),
+    *('{"digest": "DIGEST", "seconds": 1}', '{"digest": "DIGEST", "seconds": 1, "resumed": "no"}'),
+    *(f'{{"digest": "DIGEST", "seconds": 1, "resumed": true, "metrics": {metrics}}}' for metrics in ('7', '[]', 'null')),
+    *(f'{{"digest": "DIGEST", "seconds": 1, "resumed": true, "metrics": {{"mIoU": {v}}}}}' for v in ('"7"', 'null', 'true', '[7]', '{}')),
+]
+
+
+@pytest.mark.parametrize('content', [*(text.encode() for text in DAMAGED), b'{"digest": "DIGEST", "config": "\xff"}', None])
+def test_a_note_that_is_damaged(call, tmp_path, content):
     folder = tmp_path / 'out' / SEGFORMER / 'bilinear'
     folder.mkdir(parents=True)
-    (folder / NOTE).write_text(text)
+    if content is None:
+        (folder / NOTE).mkdir()
+    else:
+        (folder / NOTE).write_bytes(content)
     stub = Stub()
     code, _, err = call(stub, '--only', SEGFORMER)
     assert (code, stub.commands) == (2, [])
     assert err == f'error: {folder / NOTE} is damaged: remove {folder}, or choose another --out\n'
+
+
+def test_what_is_no_damage_of_a_note(tmp_path):
+    one = training(tmp_path)
+    one.folder.mkdir(parents=True)
+    for content in (
+        '"x": [], "seconds": 0, "resumed": false',
+        '"seconds": 1, "resumed": true, "metrics": {"AP": NaN, "d1": -1, "AbsRel": 7}',
+    ):
+        (one.folder / NOTE).write_text(f'{{"digest": "0", {content}}}', encoding='utf-8-sig')
+        assert one.note()['digest'] == '0'
+    assert one.metric('AbsRel') == 7
+
+
+def test_a_note_that_cannot_be_read(call, tmp_path, monkeypatch):
+    def forbidden(path):
+        raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+
+    monkeypatch.setattr('pathlib.Path.read_bytes', forbidden)
+    code, _, err = call(Stub(), '--only', SEGFORMER, '--upsamplers', 'DySample')
+    note = tmp_path / 'out' / SEGFORMER / 'DySample' / NOTE
+    assert (code, err) == (2, f'error: {note} cannot be read (Permission denied): make it readable, or choose another --out\n')
+
+
+@pytest.mark.parametrize('content', [b'', b'{"mIoU": 6', b'[]', b'\xff', None])
+def test_metrics_that_are_damaged_are_written_again(call, tmp_path, content):
+    """As by a full disk: the test says that it is complete."""
+    arguments = ('--only', SEGFORMER, '--upsamplers', 'DySample')
+    stub, path = Stub(), tmp_path / 'out' / SEGFORMER / 'DySample/test/0/0.json'
+
+    class Spoiling(Stub):
+        def __call__(self, command, log, held):
+            code = super().__call__(command, log, held)
+            if path.exists():
+                path.unlink()
+                path.mkdir() if content is None else path.write_bytes(content)
+            return code
+
+    code, _, err = call(Spoiling(), *arguments)
+    assert code == 1
+    assert (
+        f'failed: {SEGFORMER} DySample: {path} is damaged or cannot be read: run the same command again to test again' in err.splitlines()
+    )
+    path.parent.rename(path.parent.with_name('earlier'))
+    assert call(stub, *arguments)[0] == 0
+    assert stub.told == [('test', SEGFORMER, 'DySample')]
 
 
 def test_results_of_other_options_are_not_shown(call):
