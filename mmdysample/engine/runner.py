@@ -20,6 +20,7 @@ from .errors import StoppedError, one_line
 from .failures import explain, of_another_process
 from .files import give_up, hold, whole_file
 from .pretrained import checked_loading
+from .signals import command_to_continue
 from .training.saving import CheckpointHook
 
 PATIENCE = 10  # seconds in which the launcher ends this process, if another one has failed
@@ -160,7 +161,10 @@ class Runner(StockRunner):
         if self._train_loop is None or isinstance(self._train_loop, dict):
             return ''  # it only tests
         saved = checkpoints(Path(self.work_dir))
-        return f'; {saved[0].name} is saved: continue with --resume' if saved else '; no checkpoint was saved yet'
+        command = command_to_continue(saved=bool(saved))
+        if saved:
+            return f'; {saved[0].name} is saved: continue with {command or "--resume"}'
+        return f'; no checkpoint was saved yet{f": start again with {command}" if command else ""}'
 
 
 class TrainingRunner(Runner):
