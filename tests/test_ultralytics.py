@@ -1,6 +1,7 @@
 """Ultralytics by its own ``train``, ``val``, ``predict`` and ``export``, in the environment that ``make test-foreign`` makes.
 
-To test another version, put its folder into ``PYTHONPATH``.
+To test another version, put its folder into ``PYTHONPATH``. Version 8.0.200 also needs
+``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1``, and numpy 2.3 or older.
 """
 
 import json
@@ -27,8 +28,7 @@ pytestmark = [
 def environment(folder):
     paths = [str(ROOT / 'tests/foreign'), str(ROOT), os.environ.get('PYTHONPATH', ''), str(BESIDE)]
     settings = {'YOLO_CONFIG_DIR': str(folder), 'YOLO_OFFLINE': 'true', 'YOLO_AUTOINSTALL': 'false', 'MPLBACKEND': 'agg'}
-    # Versions before 8.3 load checkpoints with the default of torch, which was unsafe at their time.
-    return {**os.environ, **settings, 'PYTHONPATH': os.pathsep.join(filter(None, paths)), 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD': '1'}
+    return {**os.environ, **settings, 'PYTHONPATH': os.pathsep.join(filter(None, paths))}
 
 
 @pytest.fixture(scope='module')
@@ -199,6 +199,10 @@ def test_arguments_of_rows(step):
         assert got.startswith('error: ') == ('scale_factor=2' not in expected)
 
 
+def test_channels_follow_the_input(step):
+    assert step('parse', -1, 6, -2) == [[True, [256, 128]], [True, [128, 128]], [True, [256, 384]]]
+
+
 def test_channels_follow_the_scale(step):
     found = step('build_scales')
     for name, (like_stock, _) in found.items():
@@ -236,7 +240,7 @@ def test_the_command_trains(folder, data, stock):
 
 def test_safe_loading_accepts_rows(step, data, trained):
     files = [file for file in (trained, data.parent / 'replaced.pt') if file.is_file()]
-    found = step('load_safely', *files, ULTRALYTICS_SAFE_LOAD='1', TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='0')
+    found = step('load_safely', *files, ULTRALYTICS_SAFE_LOAD='1')
     if not found:
         pytest.skip('this version of Ultralytics has no ULTRALYTICS_SAFE_LOAD')
     assert len(found) == len(files)

@@ -126,7 +126,7 @@ def export(data, weights):
     with torch.no_grad():
         expected = model(spread).model.float().eval()(image)[0]
     differences = {}
-    for form, more in {'onnx': {'opset': 17 if NEW else 18, 'simplify': False}, 'torchscript': {}}.items():
+    for form, more in {'onnx': {'opset': 18, 'simplify': False}, 'torchscript': {}}.items():
         file = model(spread).export(format=form, imgsz=160, device='cpu', **more)
         if form == 'onnx':
             session = onnxruntime.InferenceSession(file)
@@ -209,6 +209,24 @@ def build(row, scale='n'):
     net = tasks.DetectionModel(plan, verbose=False)
     assert plan['head'] == before['head'], 'the rows are not as written'
     return net
+
+
+def parse(*sources):
+    """For each input, the channels of rows that take it. A direct call of the parser leaves the dict as it is."""
+    import mmdysample.ultralytics  # noqa: F401
+    from mmdysample.ultralytics.rows import is_row
+
+    results = []
+    for source in sources:
+        plan = architecture()
+        plan['scale'] = 'n'
+        written = [row for row in plan['head'] if row[2] == 'DySample']
+        for row in written:
+            row[0] = int(source)
+        layers, _ = tasks.parse_model(plan, ch=3, verbose=False)
+        unchanged = written == [[int(source), 1, 'DySample', [2]]] * 2
+        results.append([unchanged, [layer.in_channels for layer in layers if is_row(layer)]])
+    return results
 
 
 def build_rows():
