@@ -100,5 +100,5 @@ def _processes() -> Iterator[tuple[int, int, int]]:
         return
     for path in PROC.glob('[0-9]*/stat'):
         with suppress(OSError):  # it has ended
-            fields = path.read_text(errors='replace').rpartition(')')[2].split()
+            fields = path.read_text(encoding='utf-8', errors='replace').rpartition(')')[2].split()
             yield int(path.parent.name), int(fields[1]), int(fields[2])
