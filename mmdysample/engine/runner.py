@@ -97,11 +97,15 @@ class Runner(StockRunner):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
         part, path = Path(out_dir) / f'.{filename}.part', Path(out_dir) / filename
-        super().save_checkpoint(out_dir, part.name, *args, **kwargs)  # does nothing in processes other than the first
-        if self.rank == 0:
-            with part.open('rb+') as file:
-                os.fsync(file.fileno())
-            part.replace(path)
+        try:
+            super().save_checkpoint(out_dir, part.name, *args, **kwargs)  # does nothing in processes other than the first
+            if self.rank == 0:
+                with part.open('rb+') as file:
+                    os.fsync(file.fileno())
+                part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)  # the disk may be full
+            raise
 
     def dump_config(self) -> None:
         """Do not save the config yet: a run that is refused must leave the config of an earlier run as it is."""

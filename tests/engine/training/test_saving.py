@@ -1,12 +1,14 @@
 """Trainings of a tiny model with our runner, in this process, that stop or are killed and go on."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
+from mmengine.fileio import LocalBackend
 from mmengine.model import BaseModel
 from torch.utils.data import Dataset
 
@@ -172,7 +174,7 @@ def test_killed_within_any_save(tmp_path, monkeypatch, keep, best):
     train(config(tmp_path / 'whole', best=best, **options))
     assert len(checkpoints(tmp_path / 'whole')) == keep
     expected = content(tmp_path / 'whole/iter_6.pth')
-    put = __import__('mmengine.fileio.backends.local_backend', fromlist=['']).LocalBackend.put
+    put = LocalBackend.put
 
     for number in range(2, 12):
         writes = iter(range(1, 100))
@@ -185,7 +187,7 @@ def test_killed_within_any_save(tmp_path, monkeypatch, keep, best):
 
         folder = tmp_path / str(number)
         with monkeypatch.context() as patched:
-            patched.setattr('mmengine.fileio.backends.local_backend.LocalBackend.put', torn)
+            patched.setattr(LocalBackend, 'put', torn)
             try:
                 train(config(folder, best=best, **options))
             except Killed:
@@ -199,3 +201,19 @@ def test_killed_within_any_save(tmp_path, monkeypatch, keep, best):
         assert_same(expected, content(folder / 'iter_6.pth'))
         assert len(checkpoints(folder)) == keep
     assert number > 3
+
+
+def test_a_full_disk_costs_no_checkpoint(tmp_path, monkeypatch):
+    put = LocalBackend.put
+
+    def full(self, obj, filepath):
+        put(self, obj[:1000], filepath)
+        if 'iter_4' in Path(filepath).name:
+            raise OSError(28, 'No space left on device')
+        put(self, obj, filepath)
+
+    monkeypatch.setattr(LocalBackend, 'put', full)
+    with pytest.raises(OSError, match='No space left on device'):
+        train(config(tmp_path, **{'default_hooks.checkpoint.max_keep_ckpts': 1}))
+    assert [path.name for path in tmp_path.glob('*iter_*')] == ['iter_2.pth']
+    assert content(tmp_path / 'iter_2.pth')['meta']['iter'] == 2
