@@ -150,7 +150,8 @@ def _chain(error: Optional[BaseException]) -> Iterator[BaseException]:
 
 
 def _samples(batch: Any) -> Iterable[Any]:
-    return batch.get('data_samples') or () if isinstance(batch, dict) else ()
+    samples = batch.get('data_samples') or () if isinstance(batch, dict) else ()
+    return [sample for sample in samples if hasattr(sample, 'get')]  # a dataset of the user's own may have others
 
 
 def _paths(batch: Any) -> Iterator[str]:
