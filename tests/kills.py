@@ -65,10 +65,11 @@ def kill(process: subprocess.Popen, alone: bool) -> None:
 
 def descendants(pid: int) -> Iterator[int]:
     """Yield the processes that a process has started, and theirs."""
-    for tasks in Path(f'/proc/{pid}/task').glob('*/children'):
-        for child in tasks.read_text().split():
-            yield int(child)
-            yield from descendants(int(child))
+    with suppress(OSError):  # it has ended
+        for tasks in Path(f'/proc/{pid}/task').glob('*/children'):
+            for child in tasks.read_text().split():
+                yield int(child)
+                yield from descendants(int(child))
 
 
 def wait_for(process: subprocess.Popen, out: Path, pattern: str, seen: set[Path]) -> bool:
