@@ -26,7 +26,7 @@ from mmdysample import (
     save_upsamplers,
     upsample_recipe,
 )
-from mmdysample.upsamplers.registration import mmengine_registry
+from mmdysample.upsamplers.registration import UPSAMPLERS, mmengine_registry
 
 IMAGE = torch.randn(2, 3, 16, 32)
 
@@ -192,10 +192,10 @@ class Doubled(nn.Upsample):
 
 
 def test_a_class_of_your_own_is_stored_by_its_registered_name(monkeypatch):
-    monkeypatch.setattr('mmdysample.upsamplers.registration.UPSAMPLERS', {**register_upsampler.__globals__['UPSAMPLERS']})
-    if (registry := mmengine_registry()) is not None:
-        monkeypatch.setitem(registry.module_dict, 'Doubled of mine', Doubled)  # and gone after the test
-        del registry.module_dict['Doubled of mine']
+    registry = mmengine_registry()
+    for known in (UPSAMPLERS, *([] if registry is None else [registry.module_dict])):
+        monkeypatch.setitem(known, 'Doubled of mine', Doubled)  # and gone after the test
+        del known['Doubled of mine']
     report = replace_upsample(Net(), Doubled, IMAGE)
     with pytest.raises(ValueError, match='Doubled, cannot be stored, because it is not registered: decorate the class with @mmdysample'):
         _ = report.recipe
