@@ -61,14 +61,15 @@ def find_places(model: nn.Module, example: Example) -> list[list[Place]]:
             larger = _group(model, *record_calls(model, doubled(example), of_input=True))
         except ExampleError:  # some models support only one input size
             larger = _group(model, *record_calls(model, example, of_input=True))
+        several = len(tensors(example)) > 1
         others = {place.name: place.call for group in larger for place in group}
         for name, call in calls.items():
             if not call.unfit or call.by_size:
-                _compare(call, others.get(name))
+                _compare(call, others.get(name), several)
     return groups
 
 
-def _compare(call: Call, other: Optional[Call]) -> None:
+def _compare(call: Call, other: Optional[Call], several: bool) -> None:
     """Decide whether a call can have an upsampler, and of which ratio, from the same call in the second run."""
     if other is None:
         call.unfit = call.unfit or 'the model does not make this call with an input of twice the size'
@@ -79,18 +80,19 @@ def _compare(call: Call, other: Optional[Call]) -> None:
         call.unfit = call.unfit or other.unfit
     elif other.factor == call.factor and call.factor is not None and not _is_integer(call.factor):
         call.unfit = f'its scale_factor {call.factor} is not an integer'
-    elif (other.unfit and not other.by_size) or not _keeps(ratio, call, other):
+    elif (other.unfit and not other.by_size) or not _keeps(ratio, call, other, several):
         call.unfit = call.unfit or 'the ratio changes with the size of the input'
     else:
         call.unfit = '' if other.traced else 'not a feature map: it does not depend on the input, like a position embedding'
         call.ratio, call.leaves = ratio, not call.unfit and other.leaves
 
 
-def _keeps(ratio: int, call: Call, other: Call) -> bool:
+def _keeps(ratio: int, call: Call, other: Call, several: bool) -> bool:
     """Return True if a call has the same ratio in both runs."""
     for have, want, have_now, want_now in zip(call.size, call.target, other.size, other.target):
-        # What the first run had to round is doubled if the map and its target come from two inputs.
-        doubled = want_now - ratio * have_now == 2 * (want - ratio * have)
+        # What the first run had to round is doubled if the map and its target come from two inputs. Otherwise it is the ratio that is not
+        # an integer.
+        doubled = several and want_now - ratio * have_now == 2 * (want - ratio * have)
         pooled = have_now == have and want_now != want  # to a fixed size
         if pooled or not (doubled or fits(ratio, (have_now,), (want_now,))):
             return False

@@ -104,8 +104,12 @@ def insert_upsamplers(
     places = find_places(model, example)
     report = put_upsamplers(model, config, places, _chooser(places, include, exclude, predicate))
     _verify(model, example)
-    keep_recipe(model)
-    write_rows(model)
+    try:
+        keep_recipe(model)
+        write_rows(model)
+    except BaseException:
+        restore_upsample(model)
+        raise
     return report
 
 

@@ -362,3 +362,20 @@ def test_a_second_time_is_refused():
     model, _ = replaced(include='bilinear')
     with pytest.raises(ValueError, match='replace_upsample has already changed this model: undo it first'):
         replace_upsample(model, 'DySample', inputs())
+
+
+@pytest.mark.parametrize('size', [56, 84, 112, 224])
+def test_a_ratio_that_is_no_integer_is_left_at_every_size(size):
+    """Patches of 14 pixels, and a map of a quarter of the image: x3.5."""
+
+    class Patches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Conv2d(3, 8, 14, stride=14)
+            self.out = nn.Conv2d(8, 8, 1)
+
+        def forward(self, x):
+            return self.out(F.interpolate(self.embed(x), size=(x.shape[2] // 4, x.shape[3] // 4)))
+
+    with pytest.raises(ValueError, match='the ratio changes|not an integer|cannot'):
+        replace_upsample(Patches(), 'DySample', torch.randn(1, 3, size, size))
