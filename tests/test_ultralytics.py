@@ -159,7 +159,10 @@ def test_a_replaced_checkpoint_is_trained_in_a_new_process(step, data):
 def test_replacing_an_untrained_model_names_what_to_train(step, stock):
     said = step('replace_untrained')
     assert f'train {stock}-dysample.yaml' in said['DySample'][0]
-    assert 'a copy of it with [-1, 1, CARAFE, [2]]' in said['CARAFE'][0]
+    assert "a copy of it with [-1, 1, 'CARAFE', [2]] as row 11, [-1, 1, 'CARAFE', [2]] as row" in said['CARAFE'][0]
+    assert said['class'] == said['DySample'] == said['scoped']
+    assert "a copy of it with [-1, 1, 'DySample', [2]] as row " in said['one'][0]
+    assert said['around'] == []
     assert 'no row can say' in said['nearest'][0]
     assert 'needs the network of YOLO' in said['wrapper']
 
@@ -181,6 +184,8 @@ ROWS = {
     '[-1, 1, "DySample", [256, 2, "lp"]]': 'the first is the ratio',
     '[-1, 1, "DySample", ["None", 2]]': 'the first is the ratio, from 1 to 8, got [None, 2]',
     '[-1, 1, "DySample", [true]]': 'the first is the ratio',
+    '[-1, 1, "DySample", [2, "n"]]': "takes the text 'n' by name",
+    '[-1, 1, "DUpsample", [2, "/data/w.pth"]]': "takes the text '/data/w.pth' by name",
     '[-1, 1, "DySample", 2]': 'a list of arguments, got -1, 2',
     '[-1, 1, "DySample", [2, {"grups": 8}]]': "got 'grups'",
     '[-1, 1, "DySample", [2, {"in_channels": 8}]]': "got 'in_channels'",

@@ -77,10 +77,21 @@ def _parse_model(stock: Callable) -> Callable:
                 continue
             if not isinstance(source, int) or not isinstance(arguments, list):
                 raise ValueError(f'row {i}: {name} takes one map, `from` is its number, and a list of arguments, got {source}, {arguments}')
+            for text in (argument for argument in arguments if isinstance(argument, str)):
+                if text in stock.__code__.co_varnames or not _is_expression(text):  # the stock function evaluates it
+                    raise ValueError(f'row {i}: {name} takes the text {text!r} by name, in a dict at the end of its arguments')
             row[3] = ['c2', *arguments] if source == -1 else ['ch', source, *arguments]
         return stock(d, *args, **kwargs)
 
     return parse_model
+
+
+def _is_expression(text: str) -> bool:
+    try:
+        compile(text, '', 'eval')
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 def _check_name(i: int, name: Any) -> None:

@@ -32,13 +32,12 @@ def write_rows(model: nn.Module) -> None:
                 config = dict(getattr(upsampler, CONFIG))
                 cls: Any = type(upsampler)
                 upsampler.__class__ = row_class(cls)  # pickles of it import this package, see make_row
-                row[2:] = [config.pop('type'), [stop.ratio, config] if config else [stop.ratio]]
+                row[2:] = [_row_name(config.pop('type')), [stop.ratio, config] if config else [stop.ratio]]
                 kept.add(module)
             elif is_routed(module) and row[2] in classes:
                 kept.add(module)
-        _warn(
-            parsed, [name for name, module in parsed.named_modules() if hasattr(module, NAME) and is_routed(module) and module not in kept]
-        )
+        routed = {name: module for name, module in parsed.named_modules() if hasattr(module, NAME) and is_routed(module)}
+        _warn(parsed, [name for name, module in routed.items() if module not in kept], bool(kept))
 
 
 def forget_rows(model: nn.Module) -> None:
@@ -74,19 +73,24 @@ def _is_row_like(module: Any, classes: dict[str, Any]) -> bool:
     if len(upsamplers) != 1 or len(module.upsample_stops) != 1:
         return False
     config: dict[str, Any] = getattr(upsamplers[0], CONFIG, {})
-    cls = classes.get(config.get('type', ''))
+    cls = classes.get(_row_name(config.get('type', '')))
     # A chain of upsamplers, for a ratio that is not prime, is no upsampler of the row's class.
     return cls is not None and isinstance(upsamplers[0], cls.row_base) and not config.keys() & set(NOT_IN_ROWS)
 
 
-def _warn(parsed: Any, lost: list[str]) -> None:
+def _row_name(kind: Any) -> str:
+    """Return the name in a row for the type of a config: a name, perhaps with the scope of mmengine's registry, or a class."""
+    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
+
+
+def _warn(parsed: Any, lost: list[str], changed: bool) -> None:
     if lost:
         warn(
             f'a trainer of Ultralytics builds the model again from model.yaml, without the upsamplers of {", ".join(lost)}, which no row '
             'can say: exclude them, or train with a loop of your own',
             stacklevel=6,
         )
-    elif hasattr(parsed, 'task') and not hasattr(parsed, 'pt_path'):
+    elif changed and hasattr(parsed, 'task') and not hasattr(parsed, 'pt_path'):
         file = str(parsed.yaml.get('yaml_file', 'its yaml file'))
         warn(
             f'model.train(...) may build the model again from {file}, without the upsamplers: train {_own_file(parsed, file)}, or save '
@@ -98,14 +102,15 @@ def _warn(parsed: Any, lost: list[str]) -> None:
 def _own_file(parsed: Any, file: str) -> str:
     """Return what to train instead of a yaml file: the file of this package, or the rows that a copy of the file needs."""
     path = Path(file)
-    rows = [row[2:] for row, _ in _rows(parsed) if row[2] in row_classes()]
+    every = [row for row, _ in _rows(parsed)]
+    rows = {i: row for i, row in enumerate(every) if row[2] in row_classes()}
     scale = parsed.yaml.get('scale') or ''
     own = f'{path.stem}-dysample.yaml'
     known = own if (FOLDER / own).is_file() else _without_scale(own, scale)
-    if (FOLDER / known).is_file() and all(row == ['DySample', [2]] for row in rows):
+    is_whole = all(row[2:] == ['DySample', [2]] for row in rows.values()) and not any(row[2] == 'nn.Upsample' for row in every)
+    if (FOLDER / known).is_file() and is_whole:
         return own
-    name, arguments = rows[0]
-    return f'a copy of it with [-1, 1, {name}, {arguments}] in place of its nn.Upsample rows'
+    return f'a copy of it with {", ".join(f"{row} as row {i}" for i, row in rows.items())}'
 
 
 def _without_scale(name: str, scale: str) -> str:

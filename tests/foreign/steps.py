@@ -174,15 +174,36 @@ def replace(data, weights):
 
 def replace_untrained():
     """The warnings of replace_upsample in models that were built from a yaml file."""
-    from mmdysample import replace_upsample
+    from mmdysample import DySample, replace_upsample
 
-    said = {}
-    for config in ('DySample', 'CARAFE', 'nearest'):
+    def warned(config, **options):
         yolo = YOLO(f'{STOCK}.yaml')
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always')
-            replace_upsample(yolo.model, config, torch.zeros(1, 3, 64, 64))
-        said[config] = [str(w.message) for w in caught if 'train' in str(w.message)]
+            replace_upsample(yolo.model, config, torch.zeros(1, 3, 64, 64), **options)
+        return [str(w.message) for w in caught if 'train' in str(w.message)]
+
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.conv, self.u, self.out = (
+                YOLO(f'{STOCK}.yaml').model,
+                nn.Conv2d(3, 8, 1),
+                nn.Upsample(scale_factor=2),
+                nn.Conv2d(8, 8, 1),
+            )
+
+        def forward(self, x):
+            self.net(x)
+            return self.out(self.u(self.conv(x)))
+
+    said = {config: warned(config) for config in ('DySample', 'CARAFE', 'nearest')}
+    said |= {'class': warned(DySample), 'scoped': warned({'type': 'mmdysample.DySample'}), 'one': warned('DySample', exclude='*.11')}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        replace_upsample(Around(), 'DySample', torch.zeros(1, 3, 64, 64), include='u')
+    said['around'] = [str(w.message) for w in caught if 'train' in str(w.message)]
+    yolo = YOLO(f'{STOCK}.yaml')
     try:
         replace_upsample(yolo, 'DySample', torch.zeros(1, 3, 64, 64))
     except ValueError as error:
