@@ -19,7 +19,7 @@ help:
 	@echo 'make demo    train Faster R-CNN with DySample on Shapes (built-in scenes), evaluate it, draw its detections and sampling points'
 	@echo 'make tasks   train and test every experiment on Shapes with interpolation, DySample and DySample+, and print one table'
 	@echo 'make test    run all tests in JOBS=2 processes'
-	@echo 'make foreign, make test-foreign    run, and test, DySample in models of transformers and Ultralytics, in a separate environment'
+	@echo 'make foreign, make test-foreign    run, and test, DySample in models of transformers, Ultralytics, timm and others, in a separate environment'
 	@echo 'make test-oldest    test the core with the oldest torch and Python $(OLDEST_PYTHON), in a separate environment'
 	@echo 'make lint    run ruff, mypy and import-linter'
 	@echo 'make pictures    draw the pictures of the README'
@@ -80,15 +80,16 @@ tasks: env
 test: env
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
-# Models from outside OpenMMLab. Ultralytics reads the metadata of torchvision but does not need its binary to work, and transformers must
-# not import such a torchvision, so Ultralytics and torchvision are installed in a separate folder.
+# Models from outside OpenMMLab. Ultralytics reads the metadata of torchvision but does not need its binary to work, timm imports it, and
+# transformers must not import such a torchvision, so all but transformers are installed in a separate folder, without what they depend on.
 FOREIGN     := .venv-foreign
 ULTRALYTICS := ultralytics==8.4.190 ultralytics-thop==2.2.3 torchvision==0.28.0 polars==2.1.0 polars-runtime-32==2.1.0 cloudpickle==3.1.3
+OUTSIDE     := segmentation-models-pytorch==0.6.0 timm==1.0.31 monai==1.6.1 diffusers==0.42.1 importlib-metadata zipp requests certifi charset-normalizer urllib3
 $(FOREIGN)/.ready: setup.py pyproject.toml requirements/build.txt
 	test -x $(FOREIGN)/bin/python || $(PYTHON) -m venv $(FOREIGN)
 	$(FOREIGN)/bin/python -m pip install --quiet '$(TORCH)' --requirement requirements/build.txt
 	$(FOREIGN)/bin/python -m pip install --quiet --no-build-isolation --editable '.[foreign]'
-	$(FOREIGN)/bin/python -m pip install --quiet --no-deps --upgrade --target $(FOREIGN)/ultralytics $(ULTRALYTICS)
+	$(FOREIGN)/bin/python -m pip install --quiet --no-deps --upgrade --target $(FOREIGN)/ultralytics $(ULTRALYTICS) $(OUTSIDE)
 	touch $@
 
 .PHONY: foreign

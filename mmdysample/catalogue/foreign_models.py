@@ -1,11 +1,12 @@
 """Models of other libraries, which know nothing of mmdysample: how each is built, called and trained.
 
-Ultralytics is installed in a folder of its own, ``ultralytics`` in the environment that ``make foreign`` makes, because it asks for
-torchvision's metadata, while transformers cannot be imported beside a torchvision that does not match torch.
+Ultralytics, and the libraries that need torchvision, are installed in a folder of its own, ``ultralytics`` in the environment that
+``make foreign`` makes, because transformers cannot be imported beside a torchvision that does not match torch.
 """
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,69 +15,62 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-HEIGHT, WIDTH = 160, 224
-
-
-class Example(NamedTuple):
-    """A model, the inputs of a call, and its loss on a batch."""
-
-    model: nn.Module
-    inputs: Any
-    loss: Callable[[nn.Module], Tensor]
-
-
-def rt_detr() -> Example:
-    """Build RT-DETR of transformers with a ResNet-18."""
-    from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrResNetConfig
-
-    stages = ['stage2', 'stage3', 'stage4']
-    backbone = RTDetrResNetConfig(hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type='basic', out_features=stages)
-    config = RTDetrConfig(
-        backbone_config=backbone, encoder_in_channels=[128, 256, 512], decoder_layers=3, freeze_backbone_batch_norms=False
-    )
-    image = torch.randn(1, 3, HEIGHT, WIDTH)
-    labels = [{'class_labels': torch.tensor([1]), 'boxes': torch.tensor([[0.5, 0.5, 0.2, 0.3]])}]
-    model = RTDetrForObjectDetection(config)
-    nn.init.normal_(model.model.enc_score_head.weight)
-    return _normalise(Example(model, {'pixel_values': image}, lambda model: model(pixel_values=image, labels=labels).loss))
-
-
-def _normalise(example: Example) -> Example:
-    """Set the statistics of the batch norms to those of a batch.
-
-    With the initial statistics the features of this image shrink to almost zero; then all scores are equal, and each runtime picks other
-    ones of them.
-    """
-    norms = [module for module in example.model.modules() if isinstance(module, nn.BatchNorm2d)]
-    before = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-    example.model.train()
-    with torch.no_grad():
-        example.loss(example.model)
-    for norm, momentum in zip(norms, before):
-        norm.momentum = momentum
-    return example
+from .foreign_example import Example, two_images
+from .foreign_transformers import TRANSFORMERS
 
 
 def ultralytics(name: str) -> Example:
     """Build a model of Ultralytics by the name of its configuration."""
     from ultralytics.nn import tasks
-    from ultralytics.utils import DEFAULT_CFG
 
-    model = (tasks.RTDETRDetectionModel if name.startswith('rtdetr') else tasks.DetectionModel)(name, verbose=False)
-    model.args, model.nc = DEFAULT_CFG, 80  # as its trainer sets them
-    batch = {
-        'img': torch.rand(2, 3, HEIGHT, WIDTH),
-        'batch_idx': torch.tensor([0.0, 1.0]),
-        'cls': torch.tensor([[1.0], [2.0]]),
-        'bboxes': torch.tensor([[0.5, 0.5, 0.2, 0.3], [0.4, 0.5, 0.2, 0.3]]),
-    }
-    example = Example(model, torch.randn(1, 3, HEIGHT, WIDTH), lambda model: model(batch)[0].sum())
-    if not isinstance(model, tasks.RTDETRDetectionModel):
-        return example
-    nn.init.normal_(model.model[-1].enc_score_head.weight)
-    return _normalise(example)
+    kind = 'RTDETRDetection' if name.startswith('rtdetr') else 'Segmentation' if '-seg' in name else 'Detection'
+    model = getattr(tasks, f'{kind}Model')(name, verbose=False)
+    if kind == 'RTDETRDetection':  # give the queries scores that differ, so that each runtime picks the same ones
+        nn.init.normal_(model.model[-1].enc_score_head.weight)
+    return Example(model)
+
+
+def smp(kind: str) -> Example:
+    """Build a model of segmentation_models_pytorch with a ResNet-18."""
+    _torchvision()
+    import segmentation_models_pytorch
+
+    return Example(getattr(segmentation_models_pytorch, kind)('resnet18', encoder_weights=None, classes=5))
+
+
+def hrnet() -> Example:
+    """Build the feature maps of HRNet of timm."""
+    _torchvision()
+    import timm
+
+    return Example(timm.create_model('hrnet_w18_small', features_only=True), has_features=True)
+
+
+def _torchvision() -> None:
+    """Import torchvision, which timm needs, also where its compiled operators do not match torch and are therefore missing."""
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        torch.library.define('torchvision::nms', '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+        import torchvision  # noqa: F401
+
+
+def monai_unet() -> Example:
+    """Build BasicUNet of MONAI with interpolation."""
+    from monai.networks.nets import BasicUNet
+
+    return Example(BasicUNet(spatial_dims=2, in_channels=3, out_channels=5, upsample='nontrainable'))
+
+
+def diffusers_unet() -> Example:
+    """Build UNet2DModel of diffusers."""
+    from diffusers import UNet2DModel
+
+    model = UNet2DModel(in_channels=3, out_channels=3, block_out_channels=(32, 64, 64), norm_num_groups=8, **DIFFUSION_BLOCKS)
+    return Example(model, lambda height, width: (*two_images(height, width), torch.tensor([10, 20])))
+
+
+DIFFUSION_BLOCKS = {'down_block_types': ('DownBlock2D',) * 3, 'up_block_types': ('UpBlock2D',) * 3, 'layers_per_block': 1}
 
 
 def openmmlab(framework: str, kind: str, in_channels: Sequence[int] = (), **arguments: Any) -> Example:
@@ -95,13 +89,17 @@ def openmmlab(framework: str, kind: str, in_channels: Sequence[int] = (), **argu
     init_default_scope(framework)
     channels = {'in_channels': in_channels} if in_channels else {}
     model = revert_sync_batchnorm(MODELS.build({'type': kind, **channels, **arguments}))
-    maps = [torch.randn(2, c, HEIGHT // 2 ** (i + 2), WIDTH // 2 ** (i + 2)) for i, c in enumerate(sorted(in_channels))]
-    inputs = (maps,) if maps else (torch.randn(2, 3, HEIGHT, WIDTH),)
+    if not in_channels:
+        return Example(model)
 
-    def loss(model: nn.Module) -> Tensor:
-        return torch.stack([out.square().mean() for out in flat_tensors(model(*inputs))]).sum()
+    def at(height: int, width: int) -> tuple[list[Tensor]]:
+        # Convolutions with padding round up.
+        return ([torch.randn(2, c, -(-height // 4 // 2**i), -(-width // 4 // 2**i)) for i, c in enumerate(sorted(in_channels))],)
 
-    return Example(model, inputs, loss)
+    return Example(model, at)
+
+
+BESIDE = ('ultralytics', 'segmentation-models-pytorch', 'timm', 'monai', 'diffusers')  # what is installed in the separate folder
 
 
 class Foreign(NamedTuple):
@@ -113,10 +111,15 @@ class Foreign(NamedTuple):
 
 MMDET, MMSEG = ('mmdet', 'onedl-mmdetection'), ('mmsegmentation', 'onedl-mmsegmentation')
 SEMANTIC_FPN: dict[str, Any] = {'in_index': [0, 1, 2, 3], 'feature_strides': [4, 8, 16, 32], 'channels': 128, 'num_classes': 19}
+YAMLS = ('yolo11n.yaml', 'yolo11n-seg.yaml', 'yolov8n.yaml', 'rtdetr-resnet50.yaml')
+SMP = ('Unet', 'UnetPlusPlus', 'FPN', 'DeepLabV3Plus', 'MAnet', 'UPerNet', 'Segformer', 'PAN')
 FOREIGN = {
-    'RTDetrForObjectDetection': Foreign(('transformers',), rt_detr),
-    'yolo11n.yaml': Foreign(('ultralytics',), lambda: ultralytics('yolo11n.yaml')),
-    'rtdetr-resnet50.yaml': Foreign(('ultralytics',), lambda: ultralytics('rtdetr-resnet50.yaml')),
+    **{name: Foreign(('transformers',), build) for name, build in TRANSFORMERS.items()},
+    **{name: Foreign(('ultralytics',), partial(ultralytics, name)) for name in YAMLS},
+    **{f'smp.{kind}': Foreign(('segmentation-models-pytorch',), partial(smp, kind)) for kind in SMP},
+    'hrnet_w18_small': Foreign(('timm',), hrnet),
+    'BasicUNet': Foreign(('monai',), monai_unet),
+    'UNet2DModel': Foreign(('diffusers',), diffusers_unet),
     'PAFPN': Foreign(MMDET, lambda: openmmlab('mmdet', 'PAFPN', [64, 128, 256], out_channels=256, num_outs=4)),
     'YOLOXPAFPN': Foreign(MMDET, lambda: openmmlab('mmdet', 'YOLOXPAFPN', [96, 192, 384], out_channels=96, num_csp_blocks=1)),
     'CSPNeXtPAFPN': Foreign(MMDET, lambda: openmmlab('mmdet', 'CSPNeXtPAFPN', [96, 192, 384], out_channels=96, num_csp_blocks=1)),
@@ -125,14 +128,6 @@ FOREIGN = {
     'FPNHead': Foreign(MMSEG, lambda: openmmlab('mmseg', 'FPNHead', [256] * 4, **SEMANTIC_FPN)),
     'UNet': Foreign(MMSEG, lambda: openmmlab('mmseg', 'UNet')),
 }
-
-
-def flat_tensors(value: Any) -> list[Tensor]:
-    """Return the tensors in nested dicts, lists and tuples, in their order."""
-    if isinstance(value, Tensor):
-        return [value]
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
-    return [tensor for child in children for tensor in flat_tensors(child)]
 
 
 def distribution(packages: tuple[str, ...]) -> str:
