@@ -80,16 +80,16 @@ tasks: env
 test: env
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
-# Models from outside OpenMMLab. Ultralytics reads the metadata of torchvision but does not need its binary to work, timm imports it, and
-# transformers must not import such a torchvision, so all but transformers are installed in a separate folder, without what they depend on.
+# Models from outside OpenMMLab. Ultralytics and timm do not need the binary of torchvision to work, but transformers and diffusers must not
+# import a torchvision without it. So the first two, and what needs them, are installed in a separate folder.
 FOREIGN     := .venv-foreign
 ULTRALYTICS := ultralytics==8.4.190 ultralytics-thop==2.2.3 torchvision==0.28.0 polars==2.1.0 polars-runtime-32==2.1.0 cloudpickle==3.1.3
-OUTSIDE     := segmentation-models-pytorch==0.6.0 timm==1.0.31 monai==1.6.1 diffusers==0.42.1 importlib-metadata zipp requests certifi charset-normalizer urllib3
+TIMM        := segmentation-models-pytorch==0.6.0 timm==1.0.31
 $(FOREIGN)/.ready: setup.py pyproject.toml requirements/build.txt
 	test -x $(FOREIGN)/bin/python || $(PYTHON) -m venv $(FOREIGN)
 	$(FOREIGN)/bin/python -m pip install --quiet '$(TORCH)' --requirement requirements/build.txt
 	$(FOREIGN)/bin/python -m pip install --quiet --no-build-isolation --editable '.[foreign]'
-	$(FOREIGN)/bin/python -m pip install --quiet --no-deps --upgrade --target $(FOREIGN)/ultralytics $(ULTRALYTICS) $(OUTSIDE)
+	$(FOREIGN)/bin/python -m pip install --quiet --no-deps --upgrade --target $(FOREIGN)/ultralytics $(ULTRALYTICS) $(TIMM)
 	touch $@
 
 .PHONY: foreign

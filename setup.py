@@ -113,8 +113,19 @@ setup(
         'tools': TOOLS,
         'export': EXPORT,
         'docs': ['markdown-exec', 'mkdocs-material', 'mkdocstrings[python]'],
-        # Models from outside, for tests; Ultralytics comes beside them (Makefile).
-        'foreign': [*TOOLS, *EXPORT, 'mmengine==0.10.7', 'transformers==5.23.0', 'accelerate', 'scipy', 'pytest', 'pytest-timeout'],
+        # Models from outside, for tests; Ultralytics and timm come beside them (Makefile).
+        'foreign': [
+            *TOOLS,
+            *EXPORT,
+            'mmengine==0.10.7',
+            'transformers==5.23.0',
+            'diffusers==0.42.1',
+            'monai==1.6.1',
+            'accelerate',
+            'scipy',
+            'pytest',
+            'pytest-timeout',
+        ],
         # triton: the kernels by its interpreter where there is no GPU; PyTorch's CUDA builds bring the one that they want.
         'dev': [
             *EXPORT,

@@ -53,6 +53,7 @@ def examine(name: str) -> Row:
     for _, p in _new_parameters(example.model):
         nn.init.normal_(p, std=0.01)  # large enough that a wrong sampling point changes the output
     example.model.eval()
+    compiled = _or_stock(_compile, example.model, inputs)  # first: after an export, torch.compile fails for some models of transformers
     return {
         'name': f'`{name}`',
         'library': distribution(FOREIGN[name].packages),
@@ -64,15 +65,17 @@ def examine(name: str) -> Row:
         **{_column(size): _at_size(example, size, wanted) for size, wanted in shapes.items()},
         'saved and loaded': _attempt(lambda: _reload(name, example.model, inputs)),
         'ONNX': _or_stock(_export, example.model, inputs),
-        'compiled': _or_stock(_compile, example.model, inputs),
+        'compiled': compiled,
     }
-
-
-SIZES = ((161, 97), (HEIGHT * 3 // 2, WIDTH * 3 // 2))
 
 
 def _column(size: tuple[int, int]) -> str:
     return f'{size[0]}x{size[1]}'
+
+
+SIZES = ((161, 97), (HEIGHT * 3 // 2, WIDTH * 3 // 2))
+_FIRST = ('name', 'library', 'sites replaced', 'channels', 'sites left', 'parameters added', 'a training step')
+COLUMNS = (*_FIRST, *map(_column, SIZES), 'saved and loaded', 'ONNX', 'compiled')
 
 
 def _replace(example: Example, inputs: tuple[Any, ...]) -> UpsampleReport:
@@ -219,6 +222,15 @@ def _apart(name: str, *options: str) -> Row:
     return json.loads(done.stdout)
 
 
+def _row(name: str) -> Row:
+    """Return the row of a model; where it cannot be examined at all, a row that says why."""
+    try:
+        return examine_apart(name)
+    except ValueError as error:
+        why = {'name': f'`{name}`', 'library': distribution(FOREIGN[name].packages), 'sites replaced': f'no: {error}'}
+        return {column: why.get(column, '') for column in COLUMNS}
+
+
 def main() -> None:
     """Run the command: print the table of all models whose library is installed."""
     parser = argparse.ArgumentParser(description='Put DySample into models of other libraries, train each for a step and export it.')
@@ -237,7 +249,7 @@ def main() -> None:
             raise ValueError('none of the libraries is installed: make foreign, or pip install transformers')
         print(
             render(
-                [examine_apart(name) for name in progress(names, 'replacing, training, exporting')],
+                [_row(name) for name in progress(names, 'replacing, training, exporting')],
                 args.format,
                 left=('name', 'library', 'sites replaced', 'channels'),
             )

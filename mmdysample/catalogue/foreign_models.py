@@ -1,6 +1,6 @@
 """Models of other libraries, which know nothing of mmdysample: how each is built, called and trained.
 
-Ultralytics, and the libraries that need torchvision, are installed in a folder of its own, ``ultralytics`` in the environment that
+Ultralytics and what needs torchvision are installed in a folder of their own, ``ultralytics`` in the environment that
 ``make foreign`` makes, because transformers cannot be imported beside a torchvision that does not match torch.
 """
 
@@ -48,11 +48,11 @@ def hrnet() -> Example:
 
 def _torchvision() -> None:
     """Import torchvision, which timm needs, also where its compiled operators do not match torch and are therefore missing."""
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        torch.library.define('torchvision::nms', '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-        import torchvision  # noqa: F401
+    for operator in ('nms', 'qnms'):
+        try:
+            import_module('torchvision')
+        except RuntimeError:
+            torch.library.define(f'torchvision::{operator}', '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
 
 
 def monai_unet() -> Example:
@@ -99,7 +99,7 @@ def openmmlab(framework: str, kind: str, in_channels: Sequence[int] = (), **argu
     return Example(model, at)
 
 
-BESIDE = ('ultralytics', 'segmentation-models-pytorch', 'timm', 'monai', 'diffusers')  # what is installed in the separate folder
+BESIDE = ('ultralytics', 'segmentation-models-pytorch', 'timm')  # what is installed in the separate folder
 
 
 class Foreign(NamedTuple):
