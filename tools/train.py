@@ -9,7 +9,7 @@ with exit_on_error():
     from mmengine.runner import Runner
 
     from mmdysample.engine.fit import check_to_resume, check_to_start
-    from mmdysample.engine.launch import build_runner, check_resume, set_amp, set_deterministic, set_resume
+    from mmdysample.engine.launch import build_runner, check_resume, check_unchanged, set_amp, set_deterministic, set_resume
     from mmdysample.engine.options import make_parser, read_config
     from mmdysample.engine.report import LastMetrics, print_metrics
     from mmdysample.engine.training.last_checkpoint import last_checkpoint
@@ -40,7 +40,7 @@ def main() -> None:
     args = parser.parse_args()
     with exit_on_error():
         config = read_config(args, ('train', 'val'))
-        set_resume(config, args.resume)
+        found = set_resume(config, args.resume)
         if args.amp:
             set_amp(config)
         if args.deterministic:
@@ -48,6 +48,7 @@ def main() -> None:
         check_resume(config)
         runner = build_runner(config, to_train=True)
         with runner.unless_refused():
+            check_unchanged(runner, found)
             if config.get('resume'):
                 check_to_resume(config.load_from, runner.model)
                 runner.register_hook(EvaluateFirst())

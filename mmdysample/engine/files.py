@@ -10,6 +10,7 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 
 LOCK = '.training'
+UNSUPPORTED = errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP  # by the file system
 # The locks of this process, by file, and those files among them that it has created.
 _held: dict[Path, FileLock] = {}
 _created: set[Path] = set()
@@ -34,6 +35,26 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         path.unlink()
         raise
+
+
+def write_through(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    A file system that does not support this is no reason not to write.
+
+    Raises:
+        OSError: The disk is full or fails.
+    """
+    if path.is_dir() and os.name == 'nt':  # it does not open folders
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, *UNSUPPORTED):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -71,7 +92,7 @@ def hold(folder: Path) -> None:
     except Timeout:
         raise ValueError(f'another training writes to {folder}: wait until it has ended, or choose another --work-dir') from None
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+        if error.errno not in (errno.ENOLCK, *UNSUPPORTED):
             raise
     else:
         _created.update({path} if is_new else ())

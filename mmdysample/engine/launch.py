@@ -9,6 +9,7 @@ from typing import Optional
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.dist import all_gather_object
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import EpochBasedTrainLoop
 
@@ -35,18 +36,22 @@ def set_work_dir(config: Config, name: str, work_dir: Optional[str], log_to: str
     config.work_dir = str(Path(work_dir or config.get('work_dir') or Path('work_dirs') / name) / log_to)
 
 
-def set_resume(config: Config, resume: Optional[str]) -> None:
+def set_resume(config: Config, resume: Optional[str]) -> list[Path]:
     """Set the checkpoint that training starts from.
 
     Args:
         config: The config, with its ``work_dir``.
         resume: ``'auto'`` for the latest complete checkpoint in the work directory, a file, or None to start a new training.
 
+    Returns:
+        The checkpoints in the work directory, for :func:`check_unchanged`.
+
     Raises:
         ValueError: Training cannot resume from the file, its classes are not those of the data, a file of pretrained weights is missing or
             broken, or a new training would overwrite checkpoints.
     """
     work_dir = Path(config.work_dir)
+    found = checkpoints(work_dir)
     if config.get('resume'):  # the saved config of a run that was itself resumed
         config.resume, config.load_from = False, None
     if config.get('load_from'):
@@ -58,7 +63,7 @@ def set_resume(config: Config, resume: Optional[str]) -> None:
     elif resume:
         check_checkpoint(resume, to_resume=True)
         config.resume, config.load_from = True, resume
-    elif found := checkpoints(work_dir):
+    elif found:
         raise ValueError(
             f'{work_dir} holds {found[0].name} of an earlier run: continue that run with --resume, or choose another --work-dir'
         )
@@ -71,6 +76,22 @@ def set_resume(config: Config, resume: Optional[str]) -> None:
     elif config.get('load_from'):
         for line in match_to_start(config, config.load_from):
             print(line)
+    return found
+
+
+def check_unchanged(runner: Runner, found: list[Path]) -> None:
+    """Check that no other training has saved a checkpoint after this one has looked for them and before it has locked the work directory.
+
+    Args:
+        runner: The runner, which holds the lock.
+        found: What :func:`set_resume` has found.
+
+    Raises:
+        ValueError: The checkpoints are others now, or those that another process of this training has found. Every process raises it.
+    """
+    now = checkpoints(Path(runner.work_dir))
+    if any(seen != [path.name for path in now] for seen in all_gather_object([path.name for path in found])):
+        raise ValueError(f'another training has just written to {runner.work_dir}: give this command again')
 
 
 def set_launcher(config: Config, launcher: str, local_rank: int) -> None:

@@ -1,6 +1,5 @@
 """mmengine's runner, which changes nothing until a run is allowed, and names the file or the remedy when the data or the machine fails."""
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -9,16 +8,19 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch.distributed as dist
+from mmengine.dist import broadcast_object_list
 from mmengine.hooks import CheckpointHook as StockCheckpointHook
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner as StockRunner
 from torch.utils.data import DataLoader
 
 from mmdysample.datasets.loading import name_files, naming_the_dataset
 
 from .checkpoint import checkpoints
+from .damage import TRAINING
 from .errors import StoppedError, one_line
 from .failures import explain, of_another_process
-from .files import give_up, hold, whole_file
+from .files import give_up, hold, whole_file, write_through
 from .pretrained import checked_loading
 from .signals import command_to_continue
 from .training.saving import CheckpointHook
@@ -35,6 +37,7 @@ class Runner(StockRunner):
 
     batch: Any = None  # the last batch of a data loader
     begun = False
+    saved: Optional[Path] = None  # the checkpoint that this process has saved last
     _shares_log = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -44,9 +47,21 @@ class Runner(StockRunner):
             super().__init__(*args, **kwargs)
 
     def setup_env(self, env_cfg: dict) -> None:
-        """Set up the processes, as mmengine does. It has not written anything before."""
+        """Set up the processes, as mmengine does. It has not written anything before.
+
+        Raises:
+            ValueError: The run is not allowed. Every process raises it, so that none goes on and writes.
+        """
         super().setup_env(env_cfg)
+        first: list[Any] = [self._why_not() if self.rank == 0 else None]
         self._shares_log = (Path(self.work_dir) / self.timestamp).exists()  # with a run that began in the same second
+        broadcast_object_list(first)  # the others make the folder of the log, and wait here until the first one has looked for it
+        if first[0]:
+            raise ValueError(first[0])
+
+    def _why_not(self) -> Optional[str]:
+        """Return why the run is not allowed; None if it is."""
+        return None
 
     @contextmanager
     def unless_refused(self) -> Iterator[None]:
@@ -54,8 +69,10 @@ class Runner(StockRunner):
         try:
             yield
         except BaseException:
-            if not self.begun and getattr(self, '_rank', 0) == 0:
-                self._remove_log()
+            if not self.begun:
+                if getattr(self, '_rank', 0) == 0:
+                    self._remove_log()
+                self._remove_folders()
             raise
 
     def _remove_log(self) -> None:
@@ -67,6 +84,8 @@ class Runner(StockRunner):
                 type(made)._instance_dict.pop(made.instance_name, None)
         if hasattr(self, '_log_dir') and not self._shares_log:
             shutil.rmtree(self._log_dir, ignore_errors=True)
+
+    def _remove_folders(self) -> None:
         for folder in self._new_folders:
             try:
                 folder.rmdir()
@@ -86,9 +105,15 @@ class Runner(StockRunner):
         return loader
 
     def register_hook(self, hook: Any, priority: Any = None) -> None:
-        """Register a hook; in place of mmengine's CheckpointHook, ours."""
-        if isinstance(hook, dict) and hook.get('type') in ('CheckpointHook', 'mmengine.CheckpointHook', StockCheckpointHook):
+        """Register a hook; in place of mmengine's CheckpointHook, ours. A line says so if another one saves checkpoints."""
+        kind = hook.get('type') if isinstance(hook, dict) else type(hook)
+        kind = HOOKS.get(kind) if isinstance(kind, str) else kind
+        if isinstance(hook, dict) and kind is StockCheckpointHook:
             hook = {**hook, 'type': CheckpointHook}
+        elif isinstance(kind, type) and issubclass(kind, StockCheckpointHook) and not issubclass(kind, CheckpointHook):
+            self.logger.warning(
+                f'{kind.__name__} saves checkpoints without random states, so a training that resumes from one draws other random numbers'
+            )
         super().register_hook(hook, priority)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
@@ -100,12 +125,15 @@ class Runner(StockRunner):
         try:
             super().save_checkpoint(out_dir, part.name, *args, **kwargs)  # does nothing in processes other than the first
             if self.rank == 0:
-                with part.open('rb+') as file:
-                    os.fsync(file.fileno())
+                write_through(part)
                 part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)  # the disk may be full
+                write_through(path.parent)
+        except BaseException:  # such as a full disk or an interruption
+            if self.rank == 0:
+                part.unlink(missing_ok=True)
             raise
+        if TRAINING.fullmatch(path.stem):
+            self.saved = path
 
     def dump_config(self) -> None:
         """Do not save the config yet: a run that is refused must leave the config of an earlier run as it is."""
@@ -164,25 +192,26 @@ class Runner(StockRunner):
     def _to_continue(self) -> str:
         if self._train_loop is None or isinstance(self._train_loop, dict):
             return ''  # it only tests
-        saved = checkpoints(Path(self.work_dir))
-        command = command_to_continue(saved=bool(saved))
-        if saved:
-            return f'; {saved[0].name} is saved: continue with {command or "--resume"}'
-        return f'; no checkpoint was saved yet{f": start again with {command}" if command else ""}'
+        if self.saved is None:
+            command = command_to_continue()
+            since, verb = (
+                (f'since {Path(self._load_from).name}', 'continue') if self._resume and self._load_from else ('yet', 'start again')
+            )
+            return f'; no checkpoint was saved {since}' + (f': {verb} with {command}' if command else '')
+        is_latest = checkpoints(Path(self.work_dir))[:1] == [self.saved]
+        command = command_to_continue(resume='auto' if is_latest else str(self.saved))
+        return f'; {self.saved.name} is saved: continue with {command or "--resume"}'
 
 
 class TrainingRunner(Runner):
     """A runner that trains. It locks the work directory before it writes there."""
 
-    def setup_env(self, env_cfg: dict) -> None:
-        """Set up the processes and lock the work directory.
-
-        Raises:
-            ValueError: Another training holds the lock.
-        """
-        super().setup_env(env_cfg)
-        if self.rank == 0:
+    def _why_not(self) -> Optional[str]:
+        try:
             hold(Path(self.work_dir))
+        except (ValueError, OSError) as error:
+            return one_line(error)
+        return None
 
     def _remove_log(self) -> None:
         give_up(Path(self.work_dir))

@@ -83,11 +83,11 @@ def _has_default(name: str) -> bool:
     return hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL
 
 
-def command_to_continue(saved: bool = False) -> str:
+def command_to_continue(resume: Optional[str] = None) -> str:
     """Return the command line that continues the work of this process, quoted for a shell; ``''`` for a tool that cannot continue.
 
     Args:
-        saved: True if this process has saved a checkpoint. ``train.py --resume PATH`` then continues from that one instead of PATH.
+        resume: The checkpoint for ``train.py --resume``, or ``'auto'`` for the latest one; by default what this process was called with.
     """
     tool, *arguments = sys.argv
     if Path(tool).name not in GO_ON:
@@ -99,7 +99,8 @@ def command_to_continue(saved: bool = False) -> str:
         given, arguments = parser.parse_known_args(arguments)
         if given.launcher not in (None, 'none'):
             return 'the same command with --resume'  # the user's command starts a launcher, which this process does not know
-        arguments += ['--resume'] if saved or given.resume == 'auto' else ['--resume', given.resume]
+        resume = resume or given.resume
+        arguments += ['--resume'] if resume == 'auto' else ['--resume', str(resume)]
     # Python 3.9 does not tell the name and the options of the interpreter.
     line = getattr(sys, 'orig_argv', sys.argv)
     interpreter = line[: -len(sys.argv)] if line[-len(sys.argv) :] == sys.argv else []

@@ -1,12 +1,13 @@
 """Nothing is written by two at a time."""
 
 import errno
+import os
 import subprocess
 import sys
 
 import pytest
 
-from mmdysample.engine.files import hold
+from mmdysample.engine.files import hold, write_through
 
 HOLDS = """
 import os, sys, time
@@ -50,3 +51,24 @@ def test_a_lock_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / '.training').mkdir()
     with pytest.raises(OSError, match='training'):
         hold(tmp_path)
+
+
+@pytest.mark.parametrize('number', [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP])
+def test_a_file_system_that_cannot_write_through_is_no_reason_not_to_save(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(os, 'fsync', fails_with(number))
+    (tmp_path / 'a').touch()
+    write_through(tmp_path / 'a')
+    write_through(tmp_path)
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, 'fsync', fails_with(errno.ENOSPC))
+    with pytest.raises(OSError, match='No space'):
+        write_through(tmp_path)
+
+
+def fails_with(number):
+    def fail(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    return fail

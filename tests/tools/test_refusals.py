@@ -133,6 +133,23 @@ def test_a_folder_in_which_another_training_runs(refused, work, arguments, saved
     assert content(work) == before
 
 
+def test_every_process_of_a_training_is_refused(environment, work):
+    """Not only the first one, which asks for the lock: the others would write the folder of a log."""
+    pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}
+    with subprocess.Popen([sys.executable, '-c', HOLDING, work], **pipes) as other:
+        assert other.stdout.readline() == 'held\n'
+        before = content(work)
+        launch = ['-m', 'mmdysample.engine.torchrun', '--nproc_per_node=2', '--master_port=29717', 'tools/train.py', SEGFORMER]
+        arguments = ['--launcher', 'pytorch', '--resume', '--work-dir', work, '--cfg-options', *OPTIONS]
+        done = subprocess.run([sys.executable, *launch, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        other.communicate('\n')
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert set(done.stderr.splitlines()) == {
+        f'error: another training writes to {work}: wait until it has ended, or choose another --work-dir'
+    }
+    assert content(work) == before
+
+
 @pytest.mark.parametrize(
     ('arguments', 'told'),
     [

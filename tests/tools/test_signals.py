@@ -45,7 +45,9 @@ def test_the_command_that_continues(monkeypatch, line, command):
     assert command_to_continue() == f'.venv/bin/python -W ignore {command}'
     monkeypatch.delattr('sys.orig_argv')
     assert command_to_continue() == f'python {command}'
-    assert command_to_continue(saved=True) == f'python {command.removesuffix(" b.pth")}'
+    if 'train.py' in line:
+        for resume, told in (('auto', ''), ('my c.pth', " 'my c.pth'")):
+            assert command_to_continue(resume) == f'python {command.removesuffix(" b.pth")}{told}'
 
 
 @pytest.mark.parametrize('option', ['--launcher pytorch', '--launcher=slurm', '--launch mpi'])

@@ -24,17 +24,17 @@ class CheckpointHook(StockCheckpointHook):
 
     file_backend: Any
     _resumed: Optional[list[dict[str, Any]]] = None  # the states of the checkpoint that training resumes from
-    _before_val: Optional[dict[str, Any]] = None  # the state of this process before the evaluation that is running
+    _before_val: Optional[list[dict[str, Any]]] = None  # the states before the evaluation that is running
     _states: Optional[list[dict[str, Any]]] = None  # the states to be saved
 
     def before_val(self, runner: Any) -> None:
-        """Remember the random state."""
-        self._before_val = get_random_state()
+        """Remember the random states. They are collected here, where all processes come by, and not if a metric is the best so far."""
+        self._before_val = all_gather_object(get_random_state())
 
     def after_val(self, runner: Any) -> None:
         """Restore the random state."""
         if self._before_val is not None:
-            set_random_state(self._before_val)
+            set_random_state(self._before_val[get_rank()])
             self._before_val = None
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
@@ -46,6 +46,8 @@ class CheckpointHook(StockCheckpointHook):
         """Keep the random states, if training resumes."""
         states = checkpoint.pop(RANDOM_STATES, None)
         self._resumed = states if runner._resume else None
+        if runner._resume and not states:
+            runner.logger.warning('the checkpoint holds no random states, so training goes on with other random numbers')
 
     def before_train_epoch(self, runner: Any) -> None:
         """Restore the random state when training resumes: at once, or after the batches that an iteration-based loop skips."""
@@ -64,7 +66,7 @@ class CheckpointHook(StockCheckpointHook):
             set_random_state(states[get_rank()])
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
-        self._states = all_gather_object(self._before_val or get_random_state())  # here, because saving is left to one process
+        self._states = self._before_val or all_gather_object(get_random_state())  # here, because saving is left to one process
         with self._removing_afterwards():
             super()._save_checkpoint_with_step(runner, step, meta)
 

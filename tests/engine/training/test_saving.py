@@ -9,11 +9,14 @@ import torch
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseModel
+from mmengine.registry import HOOKS
 from torch.utils.data import Dataset
 
 from mmdysample.engine.checkpoint import checkpoints, secure_loading
-from mmdysample.engine.launch import build_runner, set_deterministic
+from mmdysample.engine.errors import StoppedError
+from mmdysample.engine.launch import build_runner, check_unchanged, set_deterministic
 from mmdysample.engine.training.random_state import get_random_state, set_random_state
 from mmdysample.registry import DATASETS, METRICS, MODELS
 
@@ -130,8 +133,8 @@ def test_a_resumed_training_is_the_training(tmp_path, monkeypatch, by_epoch, wor
         assert_same(content(last), content(resumed / path.stem / last.name))
 
 
-def test_without_the_random_states_it_is_another(tmp_path):
-    """The test above can fail."""
+def test_without_the_random_states_it_is_another(tmp_path, capfd):
+    """The test above can fail. A line says so."""
     train(config(tmp_path / 'whole'))
     first, last = (tmp_path / 'whole' / f'iter_{step}.pth' for step in (2, 6))
     cut = content(first)
@@ -140,6 +143,7 @@ def test_without_the_random_states_it_is_another(tmp_path):
     train(config(tmp_path / 'resumed'), tmp_path / 'cut.pth')
     drawn = [content(path)['state_dict']['drawn'] for path in (last, tmp_path / 'resumed/iter_6.pth')]
     assert not torch.equal(*drawn)
+    assert 'the checkpoint holds no random states' in ' '.join(capfd.readouterr().out.split())
 
 
 def test_states_of_another_number_of_processes_are_left(tmp_path, capfd):
@@ -217,3 +221,80 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path, monkeypatch):
         train(config(tmp_path, **{'default_hooks.checkpoint.max_keep_ckpts': 1}))
     assert [path.name for path in tmp_path.glob('*iter_*')] == ['iter_2.pth']
     assert content(tmp_path / 'iter_2.pth')['meta']['iter'] == 2
+
+
+@pytest.mark.parametrize('error', [OSError, KeyboardInterrupt])
+def test_a_save_that_fails_leaves_no_part(tmp_path, monkeypatch, error):
+    def torn(self, obj, filepath):
+        Path(filepath).write_bytes(obj[:1000])
+        raise error
+
+    monkeypatch.setattr(LocalBackend, 'put', torn)
+    with pytest.raises(error):
+        train(config(tmp_path))
+    assert not list(tmp_path.glob('*iter_*')) + list(tmp_path.glob('.*iter_*'))
+
+
+@HOOKS.register_module()
+class Stops(Hook):
+    """Stops a training at a step, as a machine without memory does."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.step:
+            raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ('step', 'resumed', 'told'),
+    [
+        (1, None, '; no checkpoint was saved yet: start again with python tools/train.py a.py --resume'),
+        (5, None, '; iter_4.pth is saved: continue with python tools/train.py a.py --resume'),
+        (
+            3,
+            'iter_2.pth',
+            '; no checkpoint was saved since iter_2.pth: continue with python tools/train.py a.py --resume {folder}/iter_2.pth',
+        ),
+        # --resume alone would take iter_6.pth, which is of the training before.
+        (5, 'iter_2.pth', '; iter_4.pth is saved: continue with {command} {folder}/iter_4.pth'),
+    ],
+)
+def test_the_command_continues_this_training(tmp_path, monkeypatch, step, resumed, told):
+    line = ['tools/train.py', 'a.py']
+    if resumed:
+        train(config(tmp_path))
+        line += ['--resume', str(tmp_path / resumed)]
+    monkeypatch.setattr('sys.argv', line)
+    monkeypatch.delattr('sys.orig_argv', raising=False)
+    with pytest.raises(StoppedError) as stopped:
+        train(config(tmp_path, custom_hooks=[{'type': 'Stops', 'step': step}]), resumed and tmp_path / resumed)
+    assert str(stopped.value).endswith(told.format(command='python tools/train.py a.py --resume', folder=tmp_path))
+
+
+@HOOKS.register_module()
+class Another(CheckpointHook):
+    """A checkpoint hook of a user."""
+
+
+@pytest.mark.parametrize('kind', ['CheckpointHook', 'mmengine.CheckpointHook', 'mmdet.CheckpointHook'])
+def test_the_hook_of_mmengine_is_replaced(tmp_path, capfd, kind):
+    train(config(tmp_path, **{'default_hooks.checkpoint.type': kind}))
+    assert 'random_states' in content(tmp_path / 'iter_6.pth')
+    assert 'random states' not in ' '.join(capfd.readouterr().out.split())
+
+
+def test_a_hook_that_saves_no_random_states_is_named(tmp_path, capfd):
+    train(config(tmp_path, **{'default_hooks.checkpoint.type': 'Another'}))
+    assert 'random_states' not in content(tmp_path / 'iter_6.pth')
+    assert 'Another saves checkpoints without random states' in ' '.join(capfd.readouterr().out.split())
+
+
+def test_a_training_that_ended_between_the_look_and_the_lock(tmp_path):
+    runner = build_runner(config(tmp_path), to_train=True)
+    check_unchanged(runner, [])
+    (tmp_path / 'iter_2.pth').touch()
+    with pytest.raises(ValueError, match=f'^another training has just written to {tmp_path}: give this command again$'):
+        check_unchanged(runner, [])
+    check_unchanged(runner, [tmp_path / 'iter_2.pth'])
