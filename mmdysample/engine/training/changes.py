@@ -16,6 +16,7 @@ WIDTH = 60  # characters of the longest value that a message shows in full
 # Keys below `model`, at any depth.
 UNUSED = {'init_cfg', 'pretrained', 'teacher_ckpt', 'test_cfg', 'with_cp'}  # weights are loaded afterwards; with_cp only saves memory
 OF_TRAINING = {'train_cfg', 'batch_augments'}
+BATCH_NORMS = 'BN', 'BN2d', 'SyncBN', 'MMSyncBN'  # one function of the same weights; only their statistics in training may differ
 # Keys below `optim_wrapper`, at any depth: a wrapper of several optimizers has one more level.
 RESTORED = {'optimizer', 'paramwise_cfg', 'constructor'}
 # Keys of `train_dataloader` that change how fast images are loaded, and not which.
@@ -65,10 +66,12 @@ def check_changes(config: Config, content: Mapping[str, Any], path: str) -> list
 
     - ``train_cfg``, ``custom_hooks``, ``sync_bn`` and the rest of ``optim_wrapper``;
     - ``train_dataloader``, without the number of workers and the like;
-    - below ``model``, ``train_cfg``, ``batch_augments`` and what begins with ``loss``: they change the objective, and not the model.
+    - below ``model``, ``train_cfg``, ``batch_augments`` and what begins with ``loss``: they change the objective, and not the model;
+    - below ``model``, in a distributed training, ``SyncBN`` instead of ``BN`` or the reverse. In any other, mmengine uses ``BN`` for both.
 
     Everything else is not compared: validation and test, hooks that log and save, what depends on the machine, and below ``model``
-    ``init_cfg``, ``pretrained``, ``teacher_ckpt``, ``test_cfg`` and ``with_cp``.
+    ``init_cfg``, ``pretrained``, ``teacher_ckpt``, ``test_cfg``, ``with_cp`` and the path of DUpsample's matrix. A top-level
+    ``data_preprocessor`` counts as that of the model if the model has none, as for mmengine.
 
     Args:
         config: The config of the training that resumes.
@@ -86,8 +89,9 @@ def check_changes(config: Config, content: Mapping[str, Any], path: str) -> list
     except (KeyError, TypeError, ValueError, SyntaxError):  # the last one is mmengine's, for a config that it cannot write
         return [f'{path} holds no config that can be read, so a change of the config is not noticed']
     found: dict[str, list[Change]] = {'model': [], 'restored': [], 'effective': []}
-    for change in differing(_set_keys(old), _set_keys(new)):
-        found.get(_kind(*change.place), []).append(change)
+    distributed = config.get('launcher', 'none') != 'none'
+    for change in _differing(_used(old), _used(new)):
+        found.get(_kind(change, distributed), []).append(change)
     seeds = seed_of(content), (config.get('randomness') or {}).get('seed')
     if None not in seeds and seeds[0] != seeds[1]:
         found['restored'].append(Change(('randomness', 'seed'), *seeds))
@@ -162,8 +166,25 @@ def _key(node: ast.expr) -> Any:
     return node.value if isinstance(node, ast.Constant) else Code(ast.unparse(node))
 
 
-def _set_keys(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if value is not None}  # the runner takes None for what is not set
+def _used(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what mmengine's runner uses of the values of a config, each where the runner uses it."""
+    used = {key: value for key, value in config.items() if value is not None}  # the runner takes None for what is not set
+    preprocessor, model = used.pop('data_preprocessor', NOT_SET), used.get('model')
+    if isinstance(model, dict) and preprocessor is not NOT_SET:
+        used['model'] = {'data_preprocessor': preprocessor, **model}  # that of the model comes first, even if it is None
+    return used
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
+    """Yield what differs between two configs and has an effect together with the rest of the config."""
+    scales = any(_is_enabled(config.get('auto_scale_lr', NOT_SET)) for config in (old, new))
+    for change in differing(old, new):
+        if change.place[0] != 'auto_scale_lr' or scales:
+            yield change
+
+
+def _is_enabled(scaling: Any) -> bool:
+    return bool(scaling.get('enable')) if isinstance(scaling, dict) else scaling is not NOT_SET
 
 
 def differing(old: Any, new: Any, place: tuple[Any, ...] = ()) -> Iterator[Change]:
@@ -182,11 +203,14 @@ def _is_nested(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)
 
 
-def _kind(top: Any, *below: Any) -> str:
-    """Return what a change at a place does: ``'model'``, ``'restored'`` or ``'effective'``, or ``''`` if training does not notice it."""
-    if top in ('model', 'data_preprocessor'):  # the runner adds the latter to a model without one
-        if UNUSED.intersection(below):
+def _kind(change: Change, distributed: bool) -> str:
+    """Return what a change does: ``'model'``, ``'restored'`` or ``'effective'``, or ``''`` if training does not notice it."""
+    top, *below = change.place
+    if top == 'model':
+        if UNUSED.intersection(below) or _is_other_file(change):
             return ''
+        if below[-2:] == ['norm_cfg', 'type'] and change.old in BATCH_NORMS and change.new in BATCH_NORMS:
+            return 'effective' if distributed else ''
         objective = OF_TRAINING.intersection(below) or any(str(key).startswith('loss') for key in below)
         return 'effective' if objective else 'model'
     if top in ('param_scheduler', 'auto_scale_lr') or (top == 'optim_wrapper' and RESTORED.intersection(below)):
@@ -194,6 +218,11 @@ def _kind(top: Any, *below: Any) -> str:
     if top in ('train_cfg', 'optim_wrapper', 'custom_hooks', 'sync_bn'):
         return 'effective'
     return 'effective' if top == 'train_dataloader' and not OF_LOADING.intersection(below[:1]) else ''
+
+
+def _is_other_file(change: Change) -> bool:
+    """Return True for another path of DUpsample's matrix, which is in the checkpoint. With no path, the matrix may be trained."""
+    return change.place[-1] == 'matrix' and isinstance(change.old, str) and isinstance(change.new, str)
 
 
 def _lines(changes: list[Change], train_cfg: dict[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 import copy
 import os
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ OLD = dict(
         data_preprocessor=dict(type='SegDataPreProcessor', mean=[1.0, 2.0], size=(64, 64), batch_augments=None),
         backbone=dict(type='ResNet', strides=(1, 2), init_cfg=None, with_cp=False, norm_cfg=dict(type='BN', eps=1e-5)),
         decode_head=[dict(upsample_cfg=dict(type='DySample', groups=4), loss_decode=dict(loss_weight=1.0), act_cfg=dict(type='ReLU'))] * 2,
-        auxiliary_head=dict(loss_decode=[dict(loss_weight=0.4)], channels=8),
+        auxiliary_head=dict(loss_decode=[dict(loss_weight=0.4)], channels=8, matrix='x8.pth'),
         train_cfg=dict(rcnn=dict(num=64)),
         test_cfg=dict(mode='whole'),
     ),
@@ -143,7 +144,8 @@ def test_nothing_is_executed(tmp_path):
         ({'model.backbone.norm_cfg': None}, 'norm_cfg from {'),
         ({'model.data_preprocessor.mean': [0.0, 0.0]}, 'model.data_preprocessor.mean from [1.0, 2.0] to [0.0, 0.0], and w/'),
         ({'model.auxiliary_head.channels': 4}, 'model.auxiliary_head.channels from 8 to 4, and w/'),
-        ({'data_preprocessor': dict(mean=[0.0])}, 'data_preprocessor from (not set)'),
+        ({'model.auxiliary_head.matrix': None}, "matrix from 'x8.pth' to None, and w/"),  # the matrix would be trained
+        ({'model.backbone.norm_cfg.type': 'GN'}, "norm_cfg.type from 'BN' to 'GN', and w/"),
     ],
 )
 def test_refused(changes, told):
@@ -190,6 +192,11 @@ LENGTH = '; the learning rate and its schedule stay as they were'
         ({'work_dir': 'x', 'load_from': 'y', 'resume': True, 'launcher': 'pytorch', 'val_dataloader.batch_size': 2}, []),
         ({'default_hooks.checkpoint.interval': 1, 'visualizer.type': 'Other', 'randomness.deterministic': True}, []),
         ({'randomness.seed': None, 'auto_scale_lr': None, 'custom_hooks': None}, []),
+        ({'auto_scale_lr': dict(base_batch_size=16)}, []),
+        ({'model.auxiliary_head.matrix': '/moved/x8.pth'}, []),
+        ({'data_preprocessor': dict(mean=[0.0])}, []),
+        ({'model.backbone.norm_cfg.type': 'SyncBN'}, []),
+        ({'model.backbone.norm_cfg.type': 'SyncBN', 'launcher': 'pytorch'}, ["norm_cfg.type from 'BN' to 'SyncBN'; this takes effect"]),
     ],
 )
 def test_told(changes, told):
@@ -197,6 +204,37 @@ def test_told(changes, told):
     assert len(lines) == len(told)
     for line, part in zip(lines, told):
         assert part in line
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'refused'),
+    [
+        (dict(enable=False, base_batch_size=16), dict(base_batch_size=8), False),
+        (dict(enable=False, base_batch_size=16), dict(enable=True, base_batch_size=16), True),
+        (dict(enable=True, base_batch_size=16), dict(enable=True, base_batch_size=8), True),
+        (dict(enable=True, base_batch_size=16), None, True),
+    ],
+)
+def test_scaling_of_the_learning_rate(old, new, refused):
+    old, new = config({'auto_scale_lr': old}), config({'auto_scale_lr': new})
+    with pytest.raises(ValueError, match='auto_scale_lr') if refused else nullcontext():
+        assert check_changes(new, {'meta': {'cfg': old.pretty_text}}, 'x.pth') == []
+
+
+def moved(mean):
+    made = config({'model.data_preprocessor.mean': mean})
+    made.data_preprocessor = made.model.pop('data_preprocessor')
+    return made
+
+
+def test_a_data_preprocessor_at_the_top_level():
+    """mmengine gives it to a model that has none."""
+    inside, outside = config(), moved([1.0, 2.0])
+    for old, new in ((inside, outside), (outside, inside)):
+        assert check_changes(new, {'meta': {'cfg': old.pretty_text}}, 'x.pth') == []
+    for old, new in ((inside, moved([0.0, 2.0])), (moved([0.0, 2.0]), outside)):
+        with pytest.raises(ValueError, match=r'changes model\.data_preprocessor\.mean from'):
+            check_changes(new, {'meta': {'cfg': old.pretty_text}}, 'x.pth')
 
 
 def test_an_epoch_has_no_order_to_keep():
