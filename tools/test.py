@@ -34,7 +34,7 @@ def main() -> None:
         runner = build_runner(config)
         with runner.unless_refused():
             warning = check_to_test(args.checkpoint, runner.model)
-            for line in [] if '://' in args.checkpoint else differences(Path(args.checkpoint).parent, runner):
+            for line in [] if '://' in args.checkpoint else differences(Path(args.checkpoint), runner):
                 print(line)
     with exit_on_error((OSError, ShapeError)):
         metrics = runner.test()

@@ -14,6 +14,7 @@ with exit_on_error():
     from mmdysample.engine.report import LastMetrics, print_metrics
     from mmdysample.engine.training.last_checkpoint import last_checkpoint
     from mmdysample.engine.training.record import RecordRuns, differences
+    from mmdysample.engine.training.repeatable import why_not_repeatable
     from mmdysample.engine.training.resume import EvaluateFirst
     from mmdysample.upsamplers.base import ShapeError
 
@@ -52,23 +53,25 @@ def main() -> None:
             if config.get('resume'):
                 check_to_resume(config.load_from, runner.model)
                 runner.register_hook(EvaluateFirst())
-                for line in differences(Path(config.load_from).parent, runner):
+                for line in differences(Path(config.load_from), runner):
                     print(line)
             elif config.get('load_from') and (warning := check_to_start(config.load_from, runner.model)):
                 print(warning)
+            if reason := why_not_repeatable(runner):
+                print(reason)
     last = LastMetrics()
     runner.register_hook(last)
     runner.register_hook(RecordRuns())
     with exit_on_error((OSError, ShapeError)):
         train(runner)
-    if runner.rank == 0:
-        if last.metrics is not None:
-            print_metrics(last.metrics)
-        if not last.trained:
-            print('this training was complete already')
-        work_dir = Path(config.work_dir)
-        print(f'checkpoint: {last_checkpoint(work_dir) or "none was saved"}')
-        print(f'config:     {work_dir / Path(args.config).name}\nlog:        {runner.log_dir}')
+        if runner.rank == 0:
+            if last.metrics is not None:
+                print_metrics(last.metrics)
+            if not last.trained:
+                print('this training was complete already')
+            work_dir = Path(config.work_dir)
+            print(f'checkpoint: {last_checkpoint(work_dir) or "none was saved"}')
+            print(f'config:     {work_dir / Path(args.config).name}\nlog:        {runner.log_dir}')
 
 
 def train(runner: Runner) -> None:

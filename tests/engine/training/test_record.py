@@ -2,6 +2,7 @@ import json
 import logging
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -207,7 +208,7 @@ def test_only_the_first_process_writes_and_tells(root, monkeypatch):
     monkeypatch.setattr(Runner, 'rank', 1)
     write_record(runner, finished=True)
     assert record(root) == written
-    assert differences(root.parent / 'work', runner) == []
+    assert differences(root.parent / 'work/iter_2.pth', runner) == []
 
 
 BROKEN = [
@@ -226,6 +227,7 @@ BROKEN = [
 BROKEN += [
     b'{"epochs": 3}',
     b'{"runs": [{"versions": {}, "revision": null, "device": null, "processes": 1, "data": {"train": [{"images": 1}]}}]}',
+    b'{"runs": [{"versions": {}, "revision": null, "device": null, "processes": 1, "data": {}, "from": 4}]}',
 ]
 
 
@@ -235,7 +237,7 @@ def test_a_broken_record(root, text, capsys):
     file = root.parent / 'work/provenance.json'
     runner = make(root, load_from=root.parent / 'work/iter_2.pth')
     file.write_bytes(text)
-    (line,) = differences(file.parent, runner)
+    (line,) = differences(file.with_name('iter_2.pth'), runner)
     assert line == f'note: {file} cannot be read as the record of a training, so nothing is compared with it'
     capsys.readouterr()
     write_record(runner, finished=False)
@@ -247,6 +249,44 @@ def test_a_broken_record(root, text, capsys):
     write_record(make(root, load_from=root.parent / 'work/iter_2.pth', work='other'), finished=False)
     assert file.read_bytes() == text
     assert capsys.readouterr().out.endswith('cannot be read as the record of a training; a new record is begun\n')
+
+
+@pytest.mark.parametrize('fault', [PermissionError(13, 'Permission denied'), OSError(5, 'Input/output error')])
+def test_a_record_that_cannot_be_read(root, monkeypatch, capsys, fault):
+    """Its content may be whole, so it is neither renamed nor overwritten. Training goes on."""
+    file = root.parent / 'work/provenance.json'
+    runner = make(root, load_from=root.parent / 'work/iter_2.pth')
+    write_record(runner, finished=False)
+    other = make(root, load_from=root.parent / 'work/iter_2.pth', work='other')
+    written, read = file.read_bytes(), Path.read_bytes
+    told = f'{file} cannot be read ({fault.strerror})'
+
+    def fail(path):
+        if path == file:
+            raise fault
+        return read(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, 'read_bytes', fail)
+        assert differences(file.with_name('iter_4.pth'), runner) == [f'note: {told}, so nothing is compared with it']
+        capsys.readouterr()
+        for finished in (False, True):
+            write_record(runner, finished=finished)
+            assert capsys.readouterr().out == f'note: {told}, so this run is not recorded: make the file readable, or move it away\n'
+        write_record(other, finished=False)
+        assert capsys.readouterr().out == f'{told}; a new record is begun\n'
+    assert file.read_bytes() == written
+    assert not list(file.parent.glob('*.damaged'))
+    assert [run['from'] for run in record(root, 'other')['runs']] == ['iter_2.pth']
+
+
+def test_a_folder_in_place_of_the_record(root, capsys):
+    runner = make(root)
+    (root.parent / 'work/provenance.json').mkdir()
+    capsys.readouterr()
+    write_record(runner, finished=False)
+    assert 'cannot be read (Is a directory), so this run is not recorded' in capsys.readouterr().out
+    assert (root.parent / 'work/provenance.json').is_dir()
 
 
 @pytest.mark.parametrize('text', [None, b'broken'])
@@ -261,10 +301,10 @@ def test_a_record_that_is_lost_meanwhile(root, text):
 
 
 def test_no_differences(root):
-    assert differences(root.parent / 'work', make(root)) == []  # no record
+    assert differences(root.parent / 'work/iter_2.pth', make(root)) == []  # no record
     write_record(make(root, val=maps), finished=True)
     for runner in (make(root, val=maps), make(root, val=maps, test=True)):
-        assert differences(root.parent / 'work', runner) == []
+        assert differences(root.parent / 'work/iter_2.pth', runner) == []
 
 
 def altered(root, **values):
@@ -285,31 +325,63 @@ def test_other_environments(root):
     torch_now, device = str(torch.__version__), describe(make(root))['device']
     folder = altered(root, versions__torch='2.0', device='NVIDIA H100', versions__gone='1.0')
     expected = f'note: trained with torch 2.0, now {torch_now}; on NVIDIA H100, now {device}'
-    assert differences(folder, make(root)) == differences(folder, make(root, test=True)) == [expected]
+    assert differences(folder / 'iter_2.pth', make(root)) == differences(folder / 'iter_2.pth', make(root, test=True)) == [expected]
     altered(root, versions__torch=torch_now, device=device, processes=8, seed=7, threads=99)
-    assert differences(folder, make(root)) == ['note: trained in processes: 8, now 1']
-    assert differences(folder, make(root, test=True)) == []
+    assert differences(folder / 'iter_2.pth', make(root)) == ['note: trained in processes: 8, now 1']
+    assert differences(folder / 'iter_2.pth', make(root, test=True)) == []
 
 
 def test_other_revisions(root, monkeypatch):
     write_record(make(root), finished=True)
     folder = altered(root, revision='abc')
     monkeypatch.setattr(description, '_revision', lambda: 'abc-dirty')
-    assert differences(folder, make(root)) == ['note: trained at revision abc, now abc-dirty']
+    assert differences(folder / 'iter_2.pth', make(root)) == ['note: trained at revision abc, now abc-dirty']
     monkeypatch.setattr(description, '_revision', lambda: None)  # not known
-    assert differences(folder, make(root)) == []
+    assert differences(folder / 'iter_2.pth', make(root)) == []
     altered(root, revision=None)
     monkeypatch.setattr(description, '_revision', lambda: 'abc')
-    assert differences(folder, make(root)) == []
+    assert differences(folder / 'iter_2.pth', make(root)) == []
 
 
-def test_the_last_run_counts(root):
+@pytest.mark.parametrize(
+    ('begun', 'name', 'maker'),
+    [
+        ([None], 'iter_2.pth', 0),
+        ([None, 'iter_2.pth', 'iter_6.pth'], 'iter_2.pth', 0),
+        ([None, 'iter_2.pth', 'iter_6.pth'], 'iter_4.pth', 1),
+        ([None, 'iter_2.pth', 'iter_6.pth'], 'iter_6.pth', 1),
+        ([None, 'iter_2.pth', 'iter_10.pth'], 'iter_12.pth', 2),
+        ([None, 'iter_6.pth', 'iter_2.pth'], 'iter_8.pth', 2),  # from an older one again
+        ([None, 'best_mIoU_iter_2.pth', 'iter_6.pth'], 'best_coco_bbox_mAP_iter_4.pth', 1),
+        ([None, 'epoch_1.pth'], 'epoch_1.pth', 0),
+        (['model.pth', 'iter_2.pth'], 'iter_4.pth', 1),
+        (['model.pth', 'iter_2.pth'], 'iter_2.pth', None),  # who knows when it was saved
+        (['iter_4.pth'], 'iter_2.pth', None),  # of a run before the record
+        ([None, 'iter_2.pth'], 'model.pth', None),
+        ([None, 'iter_2.pth'], 'epoch_1.pth', None),
+    ],
+)
+def test_the_run_that_saved_the_checkpoint_counts(root, begun, name, maker):
+    """Or else the last one, and the lines say so."""
+    runner = make(root)
+    run, now = describe(runner), str(torch.__version__)
+    runs = [
+        {**run, 'from': start, 'versions': {'torch': f'run {i}'}, 'data': {'train': [{'images': i, 'labels': []}]}}
+        for i, start in enumerate(begun)
+    ]
+    (root.parent / 'work/provenance.json').write_text(json.dumps({'runs': runs}))
+    number, note = (len(runs) - 1, 'note: in the last run,') if maker is None else (maker, 'note:')
+    environment, data = differences(root.parent / 'work' / name, runner)
+    assert environment == f'{note} trained with torch run {number}, now {now}'
+    assert data.startswith(f'{note} trained on {number} images, now on 4 images (train.json ')
+
+
+def test_a_checkpoint_in_the_home_folder(root, monkeypatch):
     write_record(make(root), finished=False)
-    folder = altered(root, versions__torch='2.0', data__val=[{'images': 9, 'labels': []}])
-    write_record(make(root, load_from=folder / 'iter_2.pth'), finished=False)
-    assert differences(folder, make(root)) == []
-    altered(root, data__val=[{'images': 9, 'labels': []}])
-    assert differences(folder, make(root))[0].startswith('note: during training evaluated on 9 images, now on 2 images (val.json ')
+    altered(root, versions__torch='2.0')
+    monkeypatch.setenv('HOME', str(root.parent))
+    (line,) = differences(Path('~/work/iter_2.pth'), make(root))
+    assert line.startswith('note: trained with torch 2.0')
 
 
 @pytest.mark.parametrize('changed', ['entries', 'same size', 'label map', 'one more map'])
@@ -327,10 +399,10 @@ def test_other_data(root, changed):
         else:
             (maps_ / ('0.png' if changed == 'label map' else '9.png')).write_bytes(b'yy')
     forget()
-    lines = differences(root.parent / 'work', make(root, maps, maps))
+    lines = differences(root.parent / 'work/iter_2.pth', make(root, maps, maps))
     assert len(lines) == 2
     assert lines[0].startswith('note: trained on 4 images (train.json ')
-    (line,) = differences(root.parent / 'work', make(root, maps, maps, test=True))
+    (line,) = differences(root.parent / 'work/iter_2.pth', make(root, maps, maps, test=True))
     assert line == lines[1]
     count = 1 if changed == 'entries' else 2
     assert line.startswith('note: during training evaluated on 2 images (val.json ')
@@ -339,7 +411,7 @@ def test_other_data(root, changed):
 
 def test_a_training_without_evaluation_is_compared_with_none(root):
     write_record(make(root, val=None), finished=True)
-    assert differences(root.parent / 'work', make(root, test=True)) == []
+    assert differences(root.parent / 'work/iter_2.pth', make(root, test=True)) == []
 
 
 def test_a_large_file_is_read_once(root, monkeypatch):
