@@ -42,7 +42,7 @@ def exit_on_error(kinds: tuple[type[Exception], ...] = (ValueError, ImportError,
             if not isinstance(error, named):
                 raise
             text = explain_missing(error) if isinstance(error, ModuleNotFoundError) else one_line(error)
-            print(f'error: {text}', file=sys.stderr)
+            sys.stderr.write(f'error: {text}\n')  # in one piece, because other processes may write as well
             sys.exit(2)
 
 
