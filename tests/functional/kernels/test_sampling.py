@@ -74,7 +74,7 @@ def assert_agrees(case, s, groups, fused_case=None):
     got = run(*(fused_case or case), s, groups)
     expected = run(*(None if t is None else t.double() for t in case), s, groups, fused=False)
     sure = away_from_kinks(offset, scope, position, x.shape[2:], s).cpu()
-    assert sure.double().mean() > 0.98
+    assert sure.double().mean() > 0.95
     tolerance = TOLERANCE[x.dtype]
     for name, a, b in zip(('y', 'x', 'offset', 'scope'), got, expected):
         assert a.dtype == x.dtype
@@ -92,13 +92,13 @@ def test_any_size(size, dynamic):
 
 
 def test_a_large_map():
-    assert_agrees(inputs((257, 130), batch=1, dynamic=True), 2, 2)
+    assert_agrees(inputs((257, 130) if DEVICE == 'cuda' else (97, 66), batch=1, dynamic=True), 2, 2)  # the interpreter is slow
 
 
 @pytest.mark.parametrize('s', [1, 2, 3, 4])
 @pytest.mark.parametrize(('groups', 'share'), [(1, 1), (1, 8), (4, 2), (8, 5), (2, 70)])
 def test_any_scale_and_groups(s, groups, share):
-    assert_agrees(inputs((5, 6), s, groups, share, dynamic=s % 2 == 0), s, groups)
+    assert_agrees(inputs((4, 6), s, groups, share, dynamic=s % 2 == 0), s, groups)
 
 
 @pytest.mark.parametrize('dtype', list(TOLERANCE))
@@ -134,7 +134,7 @@ def test_any_layout(layout):
 @pytest.mark.parametrize('spread', [30.0, 1e4, 1e30])
 @pytest.mark.parametrize('dynamic', [False, True])
 def test_offsets_far_beyond_the_map(spread, dynamic):
-    x, offset, scope, position, grad = inputs((6, 9), dynamic=dynamic)
+    x, offset, scope, position, grad = inputs((3, 5), batch=1, dynamic=dynamic)
     # Far out float32 has no fractions: whole steps, which no rounding moves across a border.
     offset = (spread * offset.sign() * offset.abs().ceil()).float()
     assert_agrees((x, offset, scope, position, grad), 2, 2)
