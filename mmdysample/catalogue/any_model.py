@@ -58,7 +58,7 @@ def examine(name: str) -> Row:
         'name': f'`{name}`',
         'library': distribution(FOREIGN[name].packages),
         'sites replaced': _names([f'`{site.name}`' for site in report.replaced]),
-        'channels': ', '.join(str(site.channels) for site in report.replaced),
+        'channels': _channels([site.channels for site in report.replaced]),
         'sites left': f'{len(report.left)}',
         'parameters added': f'{report.parameters:,}',
         'a training step': trained,
@@ -95,7 +95,12 @@ def _new_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
 
 
 def _names(names: list[str]) -> str:
-    return ', '.join(names) if len(names) < 4 else f'{len(names)}, {names[0]} and the like'
+    return ', '.join(names) if len(names) < 3 else f'{len(names)}, such as {names[0]}'
+
+
+def _channels(numbers: list[int]) -> str:
+    different = sorted(set(numbers), reverse=True)
+    return ', '.join(map(str, different)) if len(different) < 4 else f'{different[0]} to {different[-1]}'
 
 
 def _attempt(call: Callable[[], Any]) -> Any:
@@ -117,16 +122,16 @@ def _or_stock(measure: Callable[..., str], model: nn.Module, inputs: tuple[Any, 
 
 
 def _train(example: Example, report: UpsampleReport, inputs: tuple[Any, ...]) -> str:
-    """Return ``'yes'`` if a step of SGD changes the weights of every upsampler, otherwise ``'no'`` and the reason."""
+    """Return ``'yes'`` if a step of Adam changes the weights of every upsampler, otherwise ``'no'`` and the reason."""
     model = example.model
     model.train()
     before = {key: p.detach().clone() for key, p in _new_parameters(model)}
-    optimizer = torch.optim.SGD([p for _, p in _new_parameters(model)], lr=0.1)
+    optimizer = torch.optim.Adam([p for _, p in _new_parameters(model)])  # SGD would lose small gradients to rounding
     loss = example.loss(inputs)
     loss.backward()
     optimizer.step()
-    still = [key for key, p in _new_parameters(model) if torch.equal(p, before[key])]
-    return 'yes' if loss.isfinite() and before and not still else f'no: {", ".join(still) or "the loss is not finite"}'
+    still = [f'`{key}`' for key, p in _new_parameters(model) if torch.equal(p, before[key])]
+    return 'yes' if loss.isfinite() and before and not still else f'no: {_names(still) or "the loss is not finite"}'
 
 
 def _shapes(example: Example, size: tuple[int, int]) -> list[torch.Size]:
@@ -219,7 +224,7 @@ def _apart(name: str, *options: str) -> Row:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(f'{name}: {(done.stderr or done.stdout).strip().splitlines()[-1]}')
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])  # torch prints the graph that it cannot export
 
 
 def _row(name: str) -> Row:

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from .foreign_example import Example
+from .foreign_example import Example, two_images
 
 STAGES = ['stage1', 'stage2', 'stage3', 'stage4']
 DENSE: dict[str, Any] = {'neck_hidden_sizes': [16, 32, 64, 64], 'fusion_hidden_size': 64}
@@ -72,11 +72,11 @@ def _swin() -> Any:
 
 
 def dpt() -> Example:
-    """Build DPT for semantic segmentation."""
+    """Build DPT for semantic segmentation, which takes square images only."""
     from transformers import DPTConfig
 
     config = DPTConfig(**VIT, **DENSE, backbone_out_indices=[0, 1, 2, 3], num_labels=5)
-    return _model('DPTForSemanticSegmentation', config)
+    return _model('DPTForSemanticSegmentation', config)._replace(at=lambda height, width: two_images(height, height))
 
 
 def depth_anything() -> Example:
