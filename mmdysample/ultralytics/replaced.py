@@ -94,9 +94,16 @@ def _warn(parsed: Any, lost: list[str], changed: bool) -> None:
         file = str(parsed.yaml.get('yaml_file', 'its yaml file'))
         warn(
             f'model.train(...) may build the model again from {file}, without the upsamplers: train {_own_file(parsed, file)}, or save '
-            "the model with model.save('replaced.pt') and train YOLO('replaced.pt')",
+            f"the model with {_how_to_save()} and train YOLO('replaced.pt')",
             stacklevel=6,
         )
+
+
+def _how_to_save() -> str:
+    from ultralytics.engine.model import Model
+
+    # Models of older versions of Ultralytics have no such method.
+    return "model.save('replaced.pt')" if hasattr(Model, 'save') else "torch.save({'model': model.model}, 'replaced.pt')"
 
 
 def _own_file(parsed: Any, file: str) -> str:
