@@ -1,16 +1,12 @@
 """Deformable attention from a fine to a coarse map, the operation of `SAPA-D <https://arxiv.org/abs/2307.08198>`_."""
 
-from collections.abc import Callable
-from functools import reduce
-from operator import add
-
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from .bilinear import sample_bilinear
-from .capture import captured, transformed
 from .layout import not_a_view
+from .lean import lean
+from .point_sums import sum_of_samples
 
 
 def deformable_attention(
@@ -49,14 +45,13 @@ def deformable_attention(
     fold = lambda t: t.to(dtype).reshape(batch * groups, t.shape[1] // groups, *t.shape[2:])  # noqa: E731
     query, key, maps = fold(query), fold(key), fold(value)
     grids = _grids(fold(offset), height, width, s, num_points)
-    scores = torch.stack([_lean(_score, query, key, grid) for grid in grids], dim=1)
-    weights = scores.softmax(1).unsqueeze(2).unbind(1)
-    out = reduce(add, (_lean(_weigh, maps, grid, weight) for grid, weight in zip(grids, weights)))
+    scores = torch.stack([lean(_score, query, key, grid) for grid in grids], dim=1)
+    out = sum_of_samples(maps, grids, scores.softmax(1))
     return not_a_view(out.reshape(batch, channels, s * height, s * width).to(value.dtype))
 
 
-def _grids(offset: Tensor, height: int, width: int, s: int, num_points: int) -> list[Tensor]:
-    """Return the normalised coordinates of each of the P points, ``(B*g, s*H, s*W, 2)``."""
+def _grids(offset: Tensor, height: int, width: int, s: int, num_points: int) -> Tensor:
+    """Return the normalised coordinates of the points, ``(P, B*g, s*H, s*W, 2)``."""
     device, dtype = offset.device, offset.dtype
     x = (torch.arange(width, device=device, dtype=dtype) + 0.5).repeat_interleave(s)
     y = (torch.arange(height, device=device, dtype=dtype) + 0.5).repeat_interleave(s)
@@ -66,17 +61,7 @@ def _grids(offset: Tensor, height: int, width: int, s: int, num_points: int) -> 
     pixel = torch.cat((two / width, two / height)).view(2, 1, 1)
     points = offset.reshape(offset.shape[0], num_points, 2, s * height, s * width)
     grid = torch.addcmul(centre, points, pixel)
-    return list(grid.permute(1, 0, 3, 4, 2).contiguous().unbind(0))
-
-
-def _lean(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """Call a function and keep only its inputs for the backward pass.
-
-    A compiler decides by itself what to keep, so the function is called directly while one records.
-    """
-    if not torch.is_grad_enabled() or captured() or transformed():
-        return function(*inputs)
-    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return grid.permute(1, 0, 3, 4, 2).contiguous()
 
 
 def _sample(maps: Tensor, grid: Tensor) -> Tensor:
@@ -85,7 +70,3 @@ def _sample(maps: Tensor, grid: Tensor) -> Tensor:
 
 def _score(query: Tensor, key: Tensor, grid: Tensor) -> Tensor:
     return (query * _sample(key, grid)).sum(1)
-
-
-def _weigh(maps: Tensor, grid: Tensor, weight: Tensor) -> Tensor:
-    return _sample(maps, grid) * weight

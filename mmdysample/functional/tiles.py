@@ -48,10 +48,26 @@ class Block(NamedTuple):
     height: int
     width: int
 
-    def windows(self, padded: Tensor, k: int) -> Tensor:
-        """Return a view of the window of each tile, ``(B, rows, columns, C, h+k-1, w+k-1)``, from the padded coarse map."""
+    def windows(self, x: Tensor, k: int) -> Tensor:
+        """Return the window of each tile, ``(B, rows, columns, C, h+k-1, w+k-1)``, from the coarse map, with zeros outside the map."""
+        margin = k // 2
+        area = x
+        for dim, start, length in ((2, self.top, self.rows * self.height), (3, self.left, self.columns * self.width)):
+            first, last = max(start - margin, 0), min(start + length + margin, x.shape[dim])
+            area = area.narrow(dim, first, last - first)
+        # Only the area of the block is padded: a padded map would be another map in memory.
+        bottom, right = self.top + self.rows * self.height, self.left + self.columns * self.width
+        sides = (self.left, x.shape[3] - right, self.top, x.shape[2] - bottom)
+        area = F.pad(area, tuple(max(margin - inside, 0) for inside in sides))
+        return self._cut(area, k)
+
+    def padded_windows(self, padded: Tensor, k: int) -> Tensor:
+        """Return a view of the window of each tile, as in :meth:`windows`, from a map that is padded by ``k // 2``."""
         h, w = self.height, self.width
-        area = padded[:, :, self.top : self.top + self.rows * h + k - 1, self.left : self.left + self.columns * w + k - 1]
+        return self._cut(padded[:, :, self.top : self.top + self.rows * h + k - 1, self.left : self.left + self.columns * w + k - 1], k)
+
+    def _cut(self, area: Tensor, k: int) -> Tensor:
+        h, w = self.height, self.width
         return area.unfold(2, h + k - 1, h).unfold(3, w + k - 1, w).permute(0, 2, 3, 1, 4, 5)
 
     def fine(self, y: Tensor, s: int) -> Tensor:
@@ -125,13 +141,12 @@ def reassemble(x: Tensor, weight: Tensor, k: int, s: int) -> Tensor:
     if not _is_finite(x):
         return taps.reassemble(x, weight, k, s)
     channels = x.shape[1]
-    padded = F.pad(x, (k // 2,) * 4)
     y = _reassemble_fake(x, weight, k, s)
     with torch.autocast(x.device.type, enabled=False):
         for block, band in _bands(weight, x.shape, k, s):
             tiles, window, _ = band.shape
             fine = block.fine(y, s)
-            fine.copy_(torch.bmm(block.windows(padded, k).reshape(tiles, channels, window), band).view(fine.shape))
+            fine.copy_(torch.bmm(block.windows(x, k).reshape(tiles, channels, window), band).view(fine.shape))
     return y
 
 
@@ -142,12 +157,11 @@ def similarity(x: Tensor, y: Tensor, k: int, s: int) -> Tensor:
     For each tile, the product of its window and its fine pixels is a full band, of which only the elements that are weights are kept.
     """
     batch, channels, _, _ = x.shape
-    padded = F.pad(x, (k // 2,) * 4)
     weight = _similarity_fake(x, y, k, s)
     with torch.autocast(x.device.type, enabled=False):
         for block in blocks(x.shape, x.device, k, s):
             tiles, window, fine = _band_size(block, batch, k, s)
-            windows = block.windows(padded, k).reshape(tiles, channels, window)
+            windows = block.windows(x, k).reshape(tiles, channels, window)
             band = torch.bmm(windows.mT, block.fine(y, s).reshape(tiles, channels, fine))
             block.weights(weight, k, s).copy_(block.diagonals(band, k, s))
     return weight
@@ -186,7 +200,7 @@ def _add_windows(padded: Tensor, windows: Tensor, block: Block, k: int) -> None:
 
     The windows are cut into parts no larger than the step between windows, so that one addition never writes the same pixel twice.
     """
-    target = block.windows(padded, k)
+    target = block.padded_windows(padded, k)
     windows = windows.view(target.shape)
     for i in range(0, block.height + k - 1, block.height):
         for j in range(0, block.width + k - 1, block.width):
