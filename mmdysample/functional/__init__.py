@@ -6,6 +6,7 @@ from .deformable import deformable_attention
 from .dysample import dysample, initial_position, sampling_grid, sampling_offset
 from .operators import sample
 from .paths import choose_path, explain_path
+from .points import sample_points
 from .reassembly import reassemble, similarity
 from .shuffle import pixel_shuffle
 
@@ -19,6 +20,7 @@ __all__ = [
     'reassemble',
     'sample',
     'sample_bilinear',
+    'sample_points',
     'sampling_grid',
     'sampling_offset',
     'similarity',
