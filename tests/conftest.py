@@ -195,13 +195,15 @@ def golden_cases(name: str):
         yield pytest.param(case, arrays, id=f'{i:02d}')
 
 
-def assert_parity(module, golden, names=None):
+def assert_parity(module, golden, names=None, both=False, without_gradient=()):
     """Output and gradients of a module in float64 against golden vectors, below 1e-6 of the largest value.
 
     Args:
         module: The module, with any weights.
         golden: Vectors of a case; its parameters and buffers are loaded.
         names: What to replace in the names of the golden parameters.
+        both: Whether the module also returns its guide, which the golden gradients are then of, too.
+        without_gradient: Parameters whose gradient is zero by construction, of which there are no vectors.
     """
 
     def renamed(key):
@@ -213,14 +215,20 @@ def assert_parity(module, golden, names=None):
     module = module.double().eval()
     module.load_state_dict({renamed(key): value for key, value in golden.items() if key.startswith(('param/', 'buffer/'))})
     inputs = {name: golden[name].requires_grad_() for name in ('x', 'guide') if name in golden}
-    y = module(*inputs.values())
-    y.backward(golden['grad_y'])
-    got = {'y': y, **{f'grad_{name}': tensor.grad for name, tensor in inputs.items()}}
+    if both:
+        y, guide = module(*inputs.values(), both=True)
+        torch.autograd.backward((y, guide), (golden['grad_y'], golden['grad_y_guide']))
+    else:
+        y = module(*inputs.values())
+        y.backward(golden['grad_y'])
+    got = {'y': y, **({'y_guide': guide} if both else {}), **{f'grad_{name}': tensor.grad for name, tensor in inputs.items()}}
     expected = {key: golden[key] for key in got}
     for key, value in golden.items():
         if key.startswith('grad/'):
             got[key], expected[key] = module.get_parameter(renamed(key)).grad, value
-    assert len(got) == 1 + len(inputs) + len(list(module.parameters()))
+    for key in without_gradient:
+        assert module.get_parameter(key).grad.abs().max() < 1e-12
+    assert len(got) + len(without_gradient) == 1 + both + len(inputs) + len(list(module.parameters()))
     for key, value in expected.items():
         torch.testing.assert_close(
             got[key], value, rtol=0, atol=1e-6 * max(value.abs().max().item(), 1e-12), msg=lambda m, key=key: f'{key}: {m}'

@@ -41,7 +41,7 @@ FORMULAS = {
 
 
 def count_multiplications(module: nn.Module, height: int, width: int, channels: int = CHANNELS, scale_factor: int = 2) -> int:
-    """Count the multiplications of an upsampler for one map.
+    """Count the multiplications of an upsampler for one map, and for the enhanced guide of an upsampler that has one.
 
     Args:
         module: The upsampler. It is moved to the meta device, which computes shapes only.
@@ -55,7 +55,7 @@ def count_multiplications(module: nn.Module, height: int, width: int, channels: 
         inputs.append(torch.empty(1, channels, scale_factor * height, scale_factor * width, device='meta'))
     counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
     with torch.no_grad(), counter:
-        module.to('meta').eval()(*inputs)
+        module.to('meta').eval()(*inputs, **({'both': True} if getattr(module, 'enhances_guide', False) else {}))
     return counter.get_total_flops() // FLOPS_PER_MULTIPLICATION
 
 

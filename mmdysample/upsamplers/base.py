@@ -35,6 +35,8 @@ class Upsampler(nn.Module):
 
     #: Whether ``forward`` takes a guide, the finer feature map that the model merges with the result, as a second argument.
     guided = False
+    #: Whether the method has the guide as a second result, which a model then adds or concatenates in place of its own finer map.
+    enhances_guide = False
     #: The ratios that the class supports; None for any ratio.
     scale_factors: Optional[tuple[int, ...]] = None
     #: ``in_channels``, and ``guide_channels`` of a guided upsampler, must be divisible by this number.
@@ -130,7 +132,8 @@ class Upsampler(nn.Module):
 class GuidedUpsampler(Upsampler):
     """The base class of an upsampler whose ``forward(x, guide)`` also takes a guide.
 
-    The guide is the finer feature map that the model merges with the result. A subclass upsamples in its method ``upsample(x, guide)``.
+    The guide is the finer feature map that the model merges with the result. A subclass upsamples in its method ``upsample(x, guide)``. One
+    that also enhances the guide sets ``enhances_guide = True`` and returns both in its method ``upsample_and_enhance(x, guide)``.
 
     Args:
         in_channels: Channels ``C`` of the map.
@@ -145,29 +148,36 @@ class GuidedUpsampler(Upsampler):
 
     guided = True
 
+    upsample_and_enhance: Callable[..., tuple[Tensor, Tensor]]
+
     def __init__(self, in_channels: int, guide_channels: Optional[int] = None, scale_factor: int = 2, init_cfg: Any = None) -> None:
         super().__init__(in_channels, scale_factor, init_cfg)
         (guide_channels,) = check_positive(guide_channels=in_channels if guide_channels is None else guide_channels)
         self._check_divisor(guide_channels=guide_channels)
         self.guide_channels = guide_channels
 
-    def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
+    def forward(self, x: Tensor, guide: Optional[Tensor] = None, both: bool = False) -> Any:
         """Upsample a map with the help of a guide.
 
         Args:
             x: ``(B, C, H, W)``.
             guide: ``(B, C_g, s*H, s*W)``.
+            both: Whether to return the guide as well. It is enhanced if the class has ``enhances_guide``, and otherwise as it was.
 
         Returns:
-            ``(B, C, s*H, s*W)``, of the dtype of ``x``.
+            ``(B, C, s*H, s*W)``, of the dtype of ``x``; with ``both``, a tuple of this map and the guide.
 
         Raises:
             ValueError: The map or the guide is not floating-point; or :class:`ShapeError`, if the map is not ``(B, C, H, W)``, or the guide
                 is missing or not ``(B, C_g, s*H, s*W)``.
         """
         if isinstance(x, Proxy) or isinstance(guide, Proxy):
-            return self._leaf(x, guide)
-        return self.upsample(x, self._check_guide(x, guide))
+            return self._leaf(x, guide, both)
+        guide = self._check_guide(x, guide)
+        if both and self.enhances_guide:
+            return self.upsample_and_enhance(x, guide)
+        out = self.upsample(x, guide)
+        return (out, guide) if both else out
 
     def _check_guide(self, x: Tensor, guide: Optional[Tensor]) -> Tensor:
         self.check_map(x)

@@ -54,6 +54,27 @@ def upsample_as(upsampler: nn.Module, x: Tensor, finer: Tensor) -> Tensor:
     return upsample_to(upsampler, x, finer.shape[2:], RATIO, finer if getattr(upsampler, 'guided', False) else None)
 
 
+def upsample_both(upsampler: nn.Module, x: Tensor, finer: Tensor) -> tuple[Tensor, Tensor]:
+    """Upsample a map as :func:`upsample_as` does, for a model that adds or concatenates the result and the finer map.
+
+    Args:
+        upsampler: An upsampling layer of ratio 2.
+        x: ``(B, C, H, W)``.
+        finer: ``(B, C_g, h, w)``.
+
+    Returns:
+        The map ``(B, C, h, w)``, and the finer map ``(B, C_g, h, w)``, which an upsampler with ``enhances_guide`` has enhanced.
+
+    Raises:
+        ShapeError: The size of ``finer`` is not accepted.
+    """
+    if not getattr(upsampler, 'enhances_guide', False):
+        return upsample_as(upsampler, x, finer), finer
+    height, width = finer.shape[2:]
+    out, guide = upsampler(*_matched(x, (height, width), RATIO, finer), both=True)
+    return out[:, :, :height, :width], guide[:, :, :height, :width]
+
+
 def upsample_to(upsampler: nn.Module, x: Tensor, size: Sequence[int], ratio: int, guide: Optional[Tensor] = None) -> Tensor:
     """Upsample a map to a size that its ratio does not give exactly, because the model rounded an odd size when it shrank the map.
 
@@ -86,17 +107,26 @@ def upsample_to(upsampler: nn.Module, x: Tensor, size: Sequence[int], ratio: int
     Raises:
         ShapeError: ``size`` is not in this range, or the upsampler has another ratio.
     """
-    if not fits(ratio, x.shape[2:], size):
-        raise ShapeError(why_unfit(ratio, x.shape[2:], size))
-    x = _extend(x, [_rows_to_add(ratio, have, want) for have, want in zip(x.shape[2:], size)])
-    if guide is None:
-        out = upsampler(x)
-    else:
-        out = upsampler(x, _extend(guide, [ratio * have - want for have, want in zip(x.shape[2:], guide.shape[2:])]))
+    x, *guides = _matched(x, size, ratio, guide)
+    out = upsampler(x, *guides)
     made = [ratio * have for have in x.shape[2:]]
     if any(have != want for have, want in zip(out.shape[2:], made)):
         raise ShapeError(f'the upsampler must enlarge a map by {ratio}, but made {by(out.shape[2:])} of {by(x.shape[2:])}')
     return out[:, :, : size[0], : size[1]]
+
+
+def _matched(x: Tensor, size: Sequence[int], ratio: int, guide: Optional[Tensor]) -> list[Tensor]:
+    """Return a map and its guide, if there is one, extended so that their sizes are in the ratio and cover ``size``.
+
+    Raises:
+        ShapeError: ``size`` is not in the range of :func:`fits`.
+    """
+    if not fits(ratio, x.shape[2:], size):
+        raise ShapeError(why_unfit(ratio, x.shape[2:], size))
+    x = _extend(x, [_rows_to_add(ratio, have, want) for have, want in zip(x.shape[2:], size)])
+    if guide is None:
+        return [x]
+    return [x, _extend(guide, [ratio * have - want for have, want in zip(x.shape[2:], guide.shape[2:])])]
 
 
 def fits(ratio: int, size: Sequence[int], target: Sequence[int]) -> bool:

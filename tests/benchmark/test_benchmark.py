@@ -41,7 +41,7 @@ class TestUpsamplers:
         assert min(row.costs['forward'].memory for row in rows) >= 2 * 64 * 120 * 4  # the output
         assert by_name['CARAFE'].costs['forward'].time.calls == 3
         unfolded = {row.name for row in rows if row.costs['forward'].unfold}
-        assert unfolded == {'A2U', 'CARAFE', 'FADE', 'FADE-Lite', 'SAPA-B', 'SAPA-I'}
+        assert unfolded == {'A2U', 'CARAFE', 'DLU', 'FADE', 'FADE-Lite', 'FreqFusion', 'FRFU', 'ReSFU', 'SAPA-B', 'SAPA-I'}
 
     def test_what_cannot_be_is_a_row_that_says_so(self):
         size = (1, 30, 4, 3)

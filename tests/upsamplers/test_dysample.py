@@ -29,22 +29,27 @@ def test_parity_with_the_authors_implementation(case, golden):
 
 class TestDySample(UpsamplerTests):
     name = 'DySample'
+    starts_still = ('offset.weight',)  # it scales the gradient of the scope
 
 
 class TestDySamplePlus(CompiledUpsamplerTests):
     name = 'DySample+'
+    starts_still = ('offset.weight',)
 
 
 class TestDySampleS(UpsamplerTests):
     name = 'DySample-S'
+    starts_still = ('offset.weight',)
 
 
 class TestDySampleSPlus(UpsamplerTests):
     name = 'DySample-S+'
+    starts_still = ('offset.weight',)
 
 
 class TestTheNaiveDesign(UpsamplerTests):
     name = 'DySample'
+    starts_still = ('offset.weight',)
 
     def make(self, scale_factor=2, channels=None, **arguments):
         return super().make(scale_factor, channels, init_position='nearest', scope_factor=1.0, groups=1, **arguments)
