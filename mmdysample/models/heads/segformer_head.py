@@ -9,7 +9,7 @@ from torch import Tensor
 from mmdysample.frameworks import require
 from mmdysample.registry import MODELS
 from mmdysample.upsamplers.builder import named_config
-from mmdysample.upsamplers.fit import build_steps, upsample_as
+from mmdysample.upsamplers.fit import build_steps, upsample_as, upsample_both
 
 require('mmseg', 'mmdysample.SegformerHead')
 
@@ -28,7 +28,8 @@ class SegformerHead(StockSegformerHead):
         stage 1 -- embed --------------------'
 
     Each of the six steps has its own upsampler (``upsample_modules``: three for stage 4, two for stage 3, one for stage 2). A guided
-    upsampler also reads the embedded map of the next finer stage.
+    upsampler also reads the embedded map of the next finer stage. FreqFusion also enhances that map: a stage goes on as the first step of
+    the next coarser stage has enhanced it.
 
     Args:
         upsample_cfg: The upsampler: a dict with a ``type``, a name or a class, see :func:`~mmdysample.build_upsampler`. If it is absent
@@ -62,12 +63,16 @@ class SegformerHead(StockSegformerHead):
             return super().forward(inputs)
         stages = [embed(x) for embed, x in zip(self.convs, self._transform_inputs(inputs))]
         upsamplers = iter(self.upsample_modules)
+        fused = list(stages)
         for i in reversed(range(len(stages))):
-            x = stages[i]
-            for finer in reversed(stages[:i]):
-                x = upsample_as(next(upsamplers), x, finer)
-            stages[i] = x
-        return self.cls_seg(self.fusion_conv(torch.cat(stages, dim=1)))
+            x = fused[i]
+            for j in reversed(range(i)):
+                if j == i - 1:
+                    x, fused[j] = upsample_both(next(upsamplers), x, stages[j])
+                else:
+                    x = upsample_as(next(upsamplers), x, stages[j])
+            fused[i] = x
+        return self.cls_seg(self.fusion_conv(torch.cat(fused, dim=1)))
 
 
 def _mode_alone(mode: str = 'bilinear', **others: Any) -> str:

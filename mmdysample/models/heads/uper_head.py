@@ -9,7 +9,7 @@ from torch import Tensor
 from mmdysample.frameworks import require
 from mmdysample.registry import MODELS
 from mmdysample.upsamplers.builder import UpsampleConfig, named_config_or
-from mmdysample.upsamplers.fit import build_steps, upsample_as
+from mmdysample.upsamplers.fit import build_steps, upsample_both
 
 require('mmseg', 'mmdysample.UPerHead')
 
@@ -67,8 +67,8 @@ class UPerHead(StockUPerHead):
         x = self.psp_forward(stages)
         levels = [x]
         for i in reversed(range(len(self.upsample_modules))):
-            lateral = self.lateral_convs[i](stages[i])
-            x = lateral + upsample_as(self.upsample_modules[i], x, lateral)
+            x, lateral = upsample_both(self.upsample_modules[i], x, self.lateral_convs[i](stages[i]))
+            x = lateral + x
             levels.insert(0, self.fpn_convs[i](x))
         size = levels[0].shape[2:]
         resized = [resize(level, size=size, mode='bilinear', align_corners=self.align_corners) for level in levels[1:]]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmdysample.registry import MODELS
 from mmdysample.upsamplers.builder import UpsampleConfig, named_config
-from mmdysample.upsamplers.fit import build_steps, upsample_as
+from mmdysample.upsamplers.fit import build_steps, upsample_both
 
 from .stock import StockFPN
 
@@ -28,8 +28,9 @@ class FPN(StockFPN):
                            | upsampler 0
         C2 -> lateral 0 -- + -- conv 0 -> P2
 
-    Each step has its own upsampler. A guided upsampler also reads the finer lateral. :func:`~mmdysample.upsamplers.fit.upsample_to` says
-    what happens where the finer map has an odd size. Extra levels above P5 are computed as in mmdet, unless ``fuse_extra_levels`` is set.
+    Each step has its own upsampler. A guided upsampler also reads the finer lateral; FreqFusion also enhances it before the sum.
+    :func:`~mmdysample.upsamplers.fit.upsample_to` says what happens where the finer map has an odd size.
+    Extra levels above P5 are computed as in mmdet, unless ``fuse_extra_levels`` is set.
 
     Args:
         in_channels: Channels of the backbone's maps.
@@ -93,7 +94,8 @@ class FPN(StockFPN):
             return super().forward(inputs)
         laterals = self._laterals(inputs)
         for i, upsampler in reversed(list(enumerate(self.upsample_modules))):
-            laterals[i] = laterals[i] + upsample_as(upsampler, laterals[i + 1], laterals[i])
+            upsampled, lateral = upsample_both(upsampler, laterals[i + 1], laterals[i])
+            laterals[i] = lateral + upsampled
         outs = [conv(lateral) for conv, lateral in zip(self.fpn_convs, laterals)]
         return (*outs, *self._extra_levels(inputs, laterals, outs))
 

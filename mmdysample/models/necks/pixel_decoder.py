@@ -11,7 +11,7 @@ from torch import Tensor
 from mmdysample.frameworks import require
 from mmdysample.registry import MODELS
 from mmdysample.upsamplers.builder import UpsampleConfig, named_config_or
-from mmdysample.upsamplers.fit import build_steps, upsample_as
+from mmdysample.upsamplers.fit import build_steps, upsample_both
 
 require('mmdet', 'mmdysample.PixelDecoder')
 
@@ -62,8 +62,8 @@ class _TopDown(StockPixelDecoder):
             return super().forward(feats, batch_img_metas)
         x, memory = self._encode(feats[-1], batch_img_metas)
         for i in reversed(range(len(self.upsample_modules))):
-            lateral = self.lateral_convs[i](feats[i])
-            x = self.output_convs[i](lateral + upsample_as(self.upsample_modules[i], x, lateral))
+            x, lateral = upsample_both(self.upsample_modules[i], x, self.lateral_convs[i](feats[i]))
+            x = self.output_convs[i](lateral + x)
         return self.mask_feature(x), memory
 
     @abstractmethod

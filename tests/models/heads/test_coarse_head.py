@@ -56,7 +56,8 @@ def test_five_upsamplers_and_odd_sizes(name):
     for key, parameter in head.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
-        assert parameter.dim() == 1 or parameter.grad.any(), key
+        # The layers before zero weights learn later, and points of a map of one row cannot move.
+        assert parameter.dim() == 1 or parameter.grad.any() or '.conv_offset.' in key, key
 
 
 @pytest.mark.parametrize('name', list_upsamplers())
