@@ -5,7 +5,7 @@ from mmdysample.paper.reader import read_table
 # Rows of the paper's tables whose notes explain why the published count differs from the count of this package.
 EXPLAINED: dict[str, dict[str, tuple[str, ...]]] = {
     'flops': {'segformer': ('bilinear', 'deconv', 'SAPA-D')},
-    'parameters': {'faster_rcnn': ('DySample', 'A2U'), 'panoptic': ('DySample-S+', 'A2U'), 'segformer': ('pixel_shuffle',)},
+    'parameters': {'faster_rcnn': ('DySample', 'A2U', 'FRFU'), 'panoptic': ('DySample-S+', 'A2U', 'FRFU'), 'segformer': ('pixel_shuffle',)},
 }
 
 

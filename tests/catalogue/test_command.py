@@ -43,7 +43,7 @@ def test_multiplications_by_hand():
     assert count_multiplications(build_upsampler('DySample', 64), 3, 5, 64) == 64 * 32 * 15 + 4 * 64 * 60
 
 
-EXPLAINED = {('A2U', 'faster_rcnn'), ('pixel_shuffle', 'segformer')}
+EXPLAINED = {('A2U', 'faster_rcnn'), ('FRFU', 'faster_rcnn'), ('FRFU', 'panoptic_fpn'), ('pixel_shuffle', 'segformer')}
 
 
 def test_parameters_in_the_models_are_the_published_ones():
