@@ -141,7 +141,7 @@ class FreqFusion(GuidedUpsampler):
         coarse = self.content_encoder2(kernels.coarse)
         high = kernels.high + (reassemble(coarse, kernels.low) if self.comp_feat_upsample else _nearest(coarse))
         smooth = reassemble(guide, self._normalised(high, HIGH_PASS), scale_factor=1)
-        return self._upsample_by(x, kernels), 2 * guide - smooth
+        return self._upsample_by(x, kernels), guide + (guide - smooth)
 
     def predict_kernels(self, x: Tensor, guide: Tensor) -> Kernels:
         """Return the kernels that the module predicts from a map ``(B, C, H, W)`` and a guide ``(B, C_g, 2*H, 2*W)``."""
@@ -151,7 +151,7 @@ class FreqFusion(GuidedUpsampler):
         if not self.comp_feat_upsample:
             low = self.content_encoder(fine) + _nearest(by_coarse)
             return Kernels(self._normalised(low, LOW_PASS), high, fine, coarse)
-        fine = 2 * fine - reassemble(fine, self._normalised(high, HIGH_PASS), scale_factor=1)
+        fine = fine + (fine - reassemble(fine, self._normalised(high, HIGH_PASS), scale_factor=1))
         low = self.content_encoder(fine)
         low = low + reassemble(by_coarse, self._normalised(low, LOW_PASS))
         return Kernels(self._normalised(low, LOW_PASS), high, fine, coarse)
