@@ -158,7 +158,8 @@ def _reload(name: str, model: nn.Module, inputs: tuple[Any, ...]) -> str:
 def reloaded(name: str, folder: Path) -> Row:
     """Load what :func:`examine` saved into a new model, and return its largest difference."""
     saved = torch.load(folder / 'model.pth', weights_only=True)
-    model = load_upsamplers(FOREIGN[name].build().model, folder / 'upsamplers.safetensors').eval()
+    model = load_upsamplers(FOREIGN[name].build().model, folder / 'upsamplers.safetensors')
+    model.eval()  # which does not return the model of mmseg's UNet
     model.load_state_dict(saved['model'])
     with torch.no_grad():
         return {'saved and loaded': _difference(flat_floats(model(*saved['inputs'])), saved['outputs'])}
