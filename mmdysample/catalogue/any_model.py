@@ -135,8 +135,9 @@ def _train(example: Example, report: UpsampleReport, inputs: tuple[Any, ...]) ->
 
 
 def _shapes(example: Example, size: tuple[int, int]) -> list[torch.Size]:
+    example.model.eval()
     with torch.no_grad():
-        return [out.shape for out in flat_floats(example.model.eval()(*example.at(*size)))]
+        return [out.shape for out in flat_floats(example.model(*example.at(*size)))]
 
 
 def _at_size(example: Example, size: tuple[int, int], wanted: Any) -> str:
@@ -159,7 +160,7 @@ def reloaded(name: str, folder: Path) -> Row:
     """Load what :func:`examine` saved into a new model, and return its largest difference."""
     saved = torch.load(folder / 'model.pth', weights_only=True)
     model = load_upsamplers(FOREIGN[name].build().model, folder / 'upsamplers.safetensors')
-    model.eval()  # which does not return the model of mmseg's UNet
+    model.eval()
     model.load_state_dict(saved['model'])
     with torch.no_grad():
         return {'saved and loaded': _difference(flat_floats(model(*saved['inputs'])), saved['outputs'])}
