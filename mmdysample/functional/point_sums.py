@@ -20,6 +20,8 @@ from .rows import index_dtype
 from .second_order import differentiable_gradients
 
 CHUNK = 4096  # output pixels
+# Measured on CPU with 9 points: with 16 channels, sampling point by point takes half the time or less; with 64, it takes twice as long.
+MIN_CHANNELS = 32
 
 
 def sum_of_samples(maps: Tensor, grid: Tensor, weight: Tensor) -> Tensor:
@@ -42,8 +44,9 @@ def sum_of_samples(maps: Tensor, grid: Tensor, weight: Tensor) -> Tensor:
 
 def _rows_pay(maps: Tensor) -> bool:
     # Zero times NaN or infinity is NaN, so such a pixel would spread to the points outside the map, which have rows of zero weight.
-    unchanged = not (captured() or transformed() or gathers_only())
-    return unchanged and maps.device.type == 'cpu' and maps.numel() > 0 and bool(maps.sum().isfinite())
+    if captured() or transformed() or gathers_only() or maps.device.type != 'cpu' or maps.shape[1] < MIN_CHANNELS:
+        return False
+    return maps.numel() > 0 and bool(maps.sum().isfinite())
 
 
 def _point_by_point(maps: Tensor, grid: Tensor, weight: Tensor) -> Tensor:

@@ -11,6 +11,10 @@ class TestLDAAQU(UpsamplerTests):
     reach_of_a_pixel = None  # with random weights, points lie anywhere
     starts_still = ('conv_offset.3.weight',)
 
+    @pytest.mark.parametrize('dtype', [torch.bfloat16])  # nine points take 20 s to compile
+    def test_compiled_under_autocast_it_trains_as_in_eager_mode(self, dtype):
+        super().test_compiled_under_autocast_it_trains_as_in_eager_mode(dtype)
+
 
 @pytest.mark.parametrize(('case', 'golden'), golden_cases('golden_lda_aqu.npz'))
 def test_parity_with_the_authors_implementation(case, golden):
