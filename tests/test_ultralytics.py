@@ -169,7 +169,8 @@ def test_replacing_an_untrained_model_names_what_to_train(step, stock):
 
 def test_every_upsampler_is_a_row(step):
     built = step('build_rows')
-    assert list(built) == ['pixel_shuffle', 'CARAFE', 'DUpsample', 'DySample', 'DySample+', 'DySample-S', 'DySample-S+']
+    dysample = ['DySample', 'DySample+', 'DySample-S', 'DySample-S+']
+    assert list(built) == ['pixel_shuffle', 'CARAFE', 'DLU', 'DUpsample', *dysample, 'FRFU', 'LDA-AQU']
     for name, (same, channels) in built.items():
         assert same, name
         assert channels == [256, 128]

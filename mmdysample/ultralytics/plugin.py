@@ -46,7 +46,13 @@ def add_rows() -> None:
     for name, cls in row_classes().items():
         present = vars(tasks).setdefault(name, cls)
         if present is cls:
-            torch.serialization.add_safe_globals([cls, cls.row_base])
+            torch.serialization.add_safe_globals([cls, *_modules_beside(cls.row_base)])
+
+
+def _modules_beside(upsampler: type) -> list[type]:
+    """Return the modules of the file of an upsampler: itself and its parts."""
+    every = vars(sys.modules[upsampler.__module__]).values()
+    return [cls for cls in every if isinstance(cls, type) and issubclass(cls, nn.Module) and cls.__module__ == upsampler.__module__]
 
 
 def import_plugin(trainer: Any) -> None:
