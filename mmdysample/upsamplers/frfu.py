@@ -8,7 +8,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
-from mmdysample.functional import initial_position, reassemble, sample_points
+from mmdysample.functional import reassemble, sample_points
 
 from .base import Upsampler, check_bool, check_odd, check_positive
 from .initialisation import constant, normal
@@ -97,8 +97,11 @@ class FRFU(Upsampler):
         return points.reshape(batch, channels // 2, 2, height, width).transpose(1, 2).reshape(batch, channels, height, width)
 
     def _position(self, like: Tensor) -> Tensor:
-        dtype = torch.promote_types(like.dtype, torch.float32)
-        return initial_position(self.scale_factor, self.groups, like.device, dtype)
+        """Return the points of bilinear interpolation, computed on the device, because a CUDA graph may not copy them there."""
+        s, dtype = self.scale_factor, torch.promote_types(like.dtype, torch.float32)
+        steps = (torch.arange(s, device=like.device, dtype=dtype) - (s - 1) / 2) / s
+        points = torch.stack((steps.expand(s, s), steps.unsqueeze(1).expand(s, s)))
+        return points.unsqueeze(1).expand(-1, self.groups, -1, -1).reshape(1, -1, 1, 1)
 
     def extra_repr(self) -> str:
         return f'{super().extra_repr()}, groups={self.groups}'
