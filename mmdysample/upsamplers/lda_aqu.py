@@ -129,7 +129,8 @@ class LDAAQU(Upsampler):
     def _enlarge(self, query: Tensor) -> Tensor:
         if query.shape[0] == 0:  # F.interpolate has no backward pass for it
             return query.repeat_interleave(self.scale_factor, 2).repeat_interleave(self.scale_factor, 3)
-        return F.interpolate(query, scale_factor=self.scale_factor, mode='bilinear', align_corners=True)
+        size = [self.scale_factor * length for length in query.shape[2:]]  # torch 2.6 cannot compile scale_factor with dynamic sizes
+        return F.interpolate(query, size=size, mode='bilinear', align_corners=True)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         key = f'{prefix}relative_position_bias_table'
