@@ -3,7 +3,6 @@
 Positions are those of ``align_corners=True``: the centres of the corner pixels of both maps coincide.
 """
 
-import math
 from typing import Optional
 
 import torch
@@ -34,7 +33,9 @@ def local_attention(query: Tensor, key: Tensor, value: Tensor, offset: Tensor, b
     (batch, depth, height, width), channels = query.shape, value.shape[1]
     dtype = torch.promote_types(value.dtype, torch.float32)
     # Channels of one group and one head are a block. Blocks are processed beside the batch.
-    blocks = math.lcm(groups, heads)
+    blocks = groups
+    while blocks % heads:  # not math.lcm, which torch 2.6 cannot compile
+        blocks += groups
     fold = lambda t: t.to(dtype).reshape(batch * blocks, t.shape[1] // blocks, *t.shape[2:])  # noqa: E731
     query, key, maps = fold(query), fold(key), fold(value)
     grid = _grid(offset.to(dtype), *value.shape[2:]).repeat_interleave(blocks // groups, 1)
@@ -43,7 +44,7 @@ def local_attention(query: Tensor, key: Tensor, value: Tensor, offset: Tensor, b
     )
     by_block = torch.stack([lean(_score, query, key, points, shift) for points, shift in zip(grid, shifts)], dim=1)
     scores = by_block.reshape(batch, heads, blocks // heads, len(grid), height, width).sum(2)
-    weight = (scores / math.sqrt(depth // heads)).softmax(2).repeat_interleave(blocks // heads, 1)
+    weight = (scores / (depth // heads) ** 0.5).softmax(2).repeat_interleave(blocks // heads, 1)
     out = sum_of_samples(maps, grid, weight.reshape(batch * blocks, len(grid), height, width))
     return not_a_view(out.reshape(batch, channels, height, width).to(value.dtype))
 
