@@ -89,8 +89,14 @@ def check_unchanged(runner: Runner, found: list[Path]) -> None:
     Raises:
         ValueError: The checkpoints are others now, or those that another process of this training has found. Every process raises it.
     """
-    now = checkpoints(Path(runner.work_dir))
-    if any(seen != [path.name for path in now] for seen in all_gather_object([path.name for path in found])):
+    now = [path.name for path in checkpoints(Path(runner.work_dir))]
+    first, *others = all_gather_object(([path.name for path in found], now))
+    if any(other != first for other in others):
+        raise ValueError(
+            f'the processes of this training see different checkpoints in {runner.work_dir}: on several machines, choose a --work-dir that '
+            'all of them share; on one, give this command again'
+        )
+    if first[0] != first[1]:
         raise ValueError(f'another training has just written to {runner.work_dir}: give this command again')
 
 

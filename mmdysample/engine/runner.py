@@ -1,5 +1,6 @@
 """mmengine's runner, which changes nothing until a run is allowed, and names the file or the remedy when the data or the machine fails."""
 
+import errno
 import shutil
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from .pretrained import checked_loading
 from .signals import command_to_continue
 from .training.saving import CheckpointHook
 
+FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 PATIENCE = 10  # seconds in which the launcher ends this process, if another one has failed
 
 
@@ -57,6 +59,8 @@ class Runner(StockRunner):
         self._shares_log = (Path(self.work_dir) / self.timestamp).exists()  # with a run that began in the same second
         broadcast_object_list(first)  # the others make the folder of the log, and wait here until the first one has looked for it
         if first[0]:
+            if dist.is_initialized():
+                dist.destroy_process_group()  # its threads may abort a process that ends without this
             raise ValueError(first[0])
 
     def _why_not(self) -> Optional[str]:
@@ -181,13 +185,20 @@ class Runner(StockRunner):
         except KeyboardInterrupt as error:
             raise type(error)(f'interrupted{self._to_continue()}') from None
         except Exception as error:
-            text = explain(error, self.batch)
+            text = explain(error, self.batch) or self._unwritable(error)
             if text is None and dist.is_initialized() and of_another_process(error):
                 time.sleep(PATIENCE)  # that process names the reason, and then the launcher ends this one
                 text = 'another process of this training has ended'
             if text is None:
                 raise
             raise StoppedError(f'{text}{self._to_continue()}') from error
+
+    def _unwritable(self, error: Exception) -> Optional[str]:
+        """Return why the work directory cannot be written, if that is the error."""
+        if not isinstance(error, OSError):
+            return None
+        inside = isinstance(error.filename, str) and Path(error.filename).is_relative_to(Path(self.work_dir))
+        return f'{self.work_dir} cannot be written: {one_line(error)}' if inside or error.errno in FULL else None
 
     def _to_continue(self) -> str:
         if self._train_loop is None or isinstance(self._train_loop, dict):

@@ -97,9 +97,9 @@ def command_to_continue(resume: Optional[str] = None) -> str:
         parser.add_argument('--resume', nargs='?', const='auto', default='auto')
         parser.add_argument('--launcher', nargs='?')
         given, arguments = parser.parse_known_args(arguments)
-        if given.launcher not in (None, 'none'):
-            return 'the same command with --resume'  # the user's command starts a launcher, which this process does not know
         resume = resume or given.resume
+        if given.launcher not in (None, 'none'):  # the user's command starts a launcher, which this process does not know
+            return 'the same command with --resume' + ('' if resume == 'auto' else f' {shlex.quote(str(resume))}')
         arguments += ['--resume'] if resume == 'auto' else ['--resume', str(resume)]
     # Python 3.9 does not tell the name and the options of the interpreter.
     line = getattr(sys, 'orig_argv', sys.argv)

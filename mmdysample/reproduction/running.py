@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from shutil import which
 from threading import Lock
 from typing import Protocol
 
@@ -93,6 +94,8 @@ def process_groups(leader: int) -> set[int]:
 def _processes() -> Iterator[tuple[int, int, int]]:
     """Yield process, parent and process group of all processes."""
     if not (PROC / 'self/stat').exists():
+        if which('ps') is None:  # what started these processes can then only be ended without its descendants
+            return
         columns = [part for name in ('pid', 'ppid', 'pgid') for part in ('-o', f'{name}=')]
         for line in subprocess.check_output(['ps', '-A', *columns], text=True).splitlines():
             pid, parent, group = map(int, line.split())

@@ -31,7 +31,7 @@ with exit_on_error():
 
 
 def start(script, *arguments):
-    command = [sys.executable, '-W', 'ignore', '-m', 'mmdysample.engine.torchrun', '--nproc_per_node=2', '--master_port=29713', str(script)]
+    command = [sys.executable, '-W', 'ignore', '-m', 'mmdysample.engine.torchrun', '--standalone', '--nproc_per_node=2', str(script)]
     return subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
 
 

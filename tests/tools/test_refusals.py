@@ -139,7 +139,7 @@ def test_every_process_of_a_training_is_refused(environment, work):
     with subprocess.Popen([sys.executable, '-c', HOLDING, work], **pipes) as other:
         assert other.stdout.readline() == 'held\n'
         before = content(work)
-        launch = ['-m', 'mmdysample.engine.torchrun', '--nproc_per_node=2', '--master_port=29717', 'tools/train.py', SEGFORMER]
+        launch = ['-m', 'mmdysample.engine.torchrun', '--standalone', '--nproc_per_node=2', 'tools/train.py', SEGFORMER]
         arguments = ['--launcher', 'pytorch', '--resume', '--work-dir', work, '--cfg-options', *OPTIONS]
         done = subprocess.run([sys.executable, *launch, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         other.communicate('\n')

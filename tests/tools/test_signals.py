@@ -54,6 +54,7 @@ def test_the_command_that_continues(monkeypatch, line, command):
 def test_the_command_of_a_launcher_is_not_known(monkeypatch, option):
     monkeypatch.setattr('sys.argv', ['tools/train.py', 'a.py', *option.split()])
     assert command_to_continue() == 'the same command with --resume'
+    assert command_to_continue('my b.pth') == "the same command with --resume 'my b.pth'"
 
 
 def test_a_tool_that_begins_anew(monkeypatch):

@@ -21,6 +21,7 @@ BATCH_NORMS = 'BN', 'BN2d', 'SyncBN', 'MMSyncBN'  # one function of the same wei
 RESTORED = {'optimizer', 'paramwise_cfg', 'constructor'}
 # Keys of `train_dataloader` that change how fast images are loaded, and not which.
 OF_LOADING = {'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'multiprocessing_context', 'timeout'}
+OF_BEST = {'save_best', 'rule'}  # of a checkpoint hook
 BATCH = 'train_dataloader', 'batch_size'
 # Values that a learning rate and its schedule were chosen for.
 LENGTHS = BATCH, ('train_cfg', 'max_epochs'), ('train_cfg', 'max_iters')
@@ -60,6 +61,7 @@ def check_changes(config: Config, content: Mapping[str, Any], path: str) -> list
 
     - ``optim_wrapper.optimizer``, ``paramwise_cfg``, ``constructor``, ``param_scheduler``, ``auto_scale_lr`` and ``randomness.seed``, which
       mmengine restores from the checkpoint;
+    - ``save_best`` and ``rule`` of a checkpoint hook, because mmengine would compare scores of two metrics;
     - ``model``, without the exceptions below.
 
     A change of the following takes effect when training resumes, and is told in a line:
@@ -213,6 +215,8 @@ def _kind(change: Change, distributed: bool) -> str:
             return 'effective' if distributed else ''
         objective = OF_TRAINING.intersection(below) or any(str(key).startswith('loss') for key in below)
         return 'effective' if objective else 'model'
+    if top in ('default_hooks', 'custom_hooks') and OF_BEST.intersection(below):  # the best score so far is of the old metric
+        return '' if NOT_SET in (change.old, change.new) else 'restored'
     if top in ('param_scheduler', 'auto_scale_lr') or (top == 'optim_wrapper' and RESTORED.intersection(below)):
         return 'restored'
     if top in ('train_cfg', 'optim_wrapper', 'custom_hooks', 'sync_bn'):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Optional
 
 from mmengine.dist import all_gather_object, get_rank, get_world_size
@@ -44,9 +45,10 @@ class CheckpointHook(StockCheckpointHook):
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Keep the random states, if training resumes."""
-        states = checkpoint.pop(RANDOM_STATES, None)
+        states = checkpoint.get(RANDOM_STATES)
+        checkpoint[RANDOM_STATES] = []  # for one hook, if there are several of this class
         self._resumed = states if runner._resume else None
-        if runner._resume and not states:
+        if runner._resume and states is None:
             runner.logger.warning('the checkpoint holds no random states, so training goes on with other random numbers')
 
     def before_train_epoch(self, runner: Any) -> None:
@@ -66,17 +68,29 @@ class CheckpointHook(StockCheckpointHook):
             set_random_state(states[get_rank()])
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
-        self._states = self._before_val or all_gather_object(get_random_state())  # here, because saving is left to one process
-        with self._removing_afterwards():
+        with self._removing_afterwards(), self._with_states():
             super()._save_checkpoint_with_step(runner, step, meta)
 
     def _save_best_checkpoint(self, runner: Any, metrics: dict[str, Any]) -> None:
-        with self._removing_afterwards():
+        with self._removing_afterwards(), self._with_states():
             super()._save_best_checkpoint(runner, metrics)
 
     @contextmanager
+    def _with_states(self) -> Iterator[None]:
+        """Have the states saved, and only with what is saved within: another hook may save at another iteration."""
+        outer = self._states
+        self._states = self._before_val or all_gather_object(get_random_state())  # here, because saving is left to one process
+        try:
+            yield
+        finally:
+            self._states = outer
+
+    @contextmanager
     def _removing_afterwards(self) -> Iterator[None]:
-        """Put off the removal of files until all else is done, and leave out those that were written again."""
+        """Put off the removal of files until all else is done, and leave out those that were written again or are of another folder.
+
+        A training that resumes in a new folder, or in a copy of its folder, still has the path of the best checkpoint of the old one.
+        """
         backend, self.file_backend = self.file_backend, _Postponing(self.file_backend)
         try:
             yield
@@ -85,8 +99,14 @@ class CheckpointHook(StockCheckpointHook):
             self.file_backend = backend
         written = {self.last_ckpt, *self._best_files()}
         for path in old:
-            if path not in written:
+            if path not in written and self._is_own(path):
                 (backend.rmtree if backend.isdir(path) else backend.remove)(path)
+
+    def _is_own(self, path: str) -> bool:
+        out_dir = str(self.out_dir)
+        if '://' in out_dir:
+            return str(path).startswith(out_dir)
+        return Path(path).absolute().is_relative_to(Path(out_dir).absolute())
 
     def _best_files(self) -> list[Optional[str]]:
         return [getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()]

@@ -40,7 +40,7 @@ OLD = dict(
     ),
     val_dataloader=dict(batch_size=1),
     custom_hooks=None,
-    default_hooks=dict(checkpoint=dict(interval=100), logger=dict(interval=50)),
+    default_hooks=dict(checkpoint=dict(interval=100, save_best='mAcc'), logger=dict(interval=50)),
     randomness=dict(seed=3),
     visualizer=dict(type='Visualizer'),
     work_dir='work',
@@ -125,6 +125,7 @@ def test_nothing_is_executed(tmp_path):
 @pytest.mark.parametrize(
     ('changes', 'told'),
     [
+        ({'default_hooks.checkpoint.save_best': 'mIoU'}, "default_hooks.checkpoint.save_best from 'mAcc' to 'mIoU', and --resume keeps"),
         ({'optim_wrapper.optimizer.lr': 0.01}, 'optim_wrapper.optimizer.lr from 0.02 to 0.01, and --resume keeps what w/iter_100.pth has'),
         ({'optim_wrapper.optimizer.betas': (0.9, 0.9)}, 'betas from [0.9, 0.999] to [0.9, 0.9], and'),
         ({'optim_wrapper.optimizer.momentum': 0.9}, 'momentum from (not set) to 0.9, and'),
@@ -190,6 +191,7 @@ LENGTH = '; the learning rate and its schedule stay as they were'
         ({'model.backbone.init_cfg': 'x', 'model.backbone.with_cp': True, 'model.test_cfg.mode': 'slide'}, []),
         ({'train_dataloader.num_workers': 0, 'train_dataloader.pin_memory': True}, []),
         ({'work_dir': 'x', 'load_from': 'y', 'resume': True, 'launcher': 'pytorch', 'val_dataloader.batch_size': 2}, []),
+        ({'default_hooks.checkpoint.rule': 'greater'}, []),
         ({'default_hooks.checkpoint.interval': 1, 'visualizer.type': 'Other', 'randomness.deterministic': True}, []),
         ({'randomness.seed': None, 'auto_scale_lr': None, 'custom_hooks': None}, []),
         ({'auto_scale_lr': dict(base_batch_size=16)}, []),

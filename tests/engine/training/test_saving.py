@@ -217,7 +217,8 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path, monkeypatch):
         put(self, obj, filepath)
 
     monkeypatch.setattr(LocalBackend, 'put', full)
-    with pytest.raises(OSError, match='No space left on device'):
+    told = rf'^{tmp_path} cannot be written: .*No space left on device; iter_2\.pth is saved: continue with --resume$'
+    with pytest.raises(StoppedError, match=told):
         train(config(tmp_path, **{'default_hooks.checkpoint.max_keep_ckpts': 1}))
     assert [path.name for path in tmp_path.glob('*iter_*')] == ['iter_2.pth']
     assert content(tmp_path / 'iter_2.pth')['meta']['iter'] == 2
@@ -298,3 +299,48 @@ def test_a_training_that_ended_between_the_look_and_the_lock(tmp_path):
     with pytest.raises(ValueError, match=f'^another training has just written to {tmp_path}: give this command again$'):
         check_unchanged(runner, [])
     check_unchanged(runner, [tmp_path / 'iter_2.pth'])
+
+
+def test_the_best_checkpoint_of_another_folder_stays(tmp_path):
+    """A training that resumes elsewhere still knows its path."""
+    old, new = tmp_path / 'old', tmp_path / 'new'
+    train(config(old, best=True))
+    (best,) = old.glob('best_*')
+    before = best.read_bytes()
+    for path in (old / 'iter_4.pth', old / 'iter_2.pth'):
+        train(config(new / path.stem, best=True), path)
+    assert best.read_bytes() == before
+    assert (new / 'iter_4/iter_6.pth').exists()
+
+
+def test_each_checkpoint_has_the_states_of_its_own_moment(tmp_path, capfd):
+    """Also where two hooks save at different iterations."""
+    second = {'type': 'CheckpointHook', 'by_epoch': False, 'interval': 2, 'filename_tmpl': 'extra_{}.pth'}
+    options = {'default_hooks.checkpoint.interval': 1}
+    train(config(tmp_path / 'whole', custom_hooks=[second], **options))
+    for step in (2, 3):
+        train(config(tmp_path / f'from{step}', custom_hooks=[second], **options), tmp_path / f'whole/iter_{step}.pth')
+        assert_same(content(tmp_path / 'whole/iter_6.pth'), content(tmp_path / f'from{step}/iter_6.pth'))
+    assert 'no random states' not in ' '.join(capfd.readouterr().out.split())
+
+
+@HOOKS.register_module()
+class SavesByItself(Hook):
+    """A hook of a user, which saves checkpoints without a checkpoint hook."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 2:
+            runner.save_checkpoint(runner.work_dir, 'iter_3.pth')
+
+
+def test_a_checkpoint_that_no_hook_saves_has_no_states(tmp_path, capfd):
+    train(config(tmp_path, custom_hooks=[{'type': 'SavesByItself'}]))
+    train(config(tmp_path / 'resumed'), tmp_path / 'iter_3.pth')
+    assert 'the checkpoint holds no random states' in ' '.join(capfd.readouterr().out.split())
+
+
+def test_processes_that_see_different_folders(tmp_path, monkeypatch):
+    runner = build_runner(config(tmp_path), to_train=True)
+    monkeypatch.setattr('mmdysample.engine.launch.all_gather_object', lambda mine: [mine, (['iter_9.pth'], ['iter_9.pth'])])
+    with pytest.raises(ValueError, match='^the processes of this training see different checkpoints .* that all of them share'):
+        check_unchanged(runner, [])
