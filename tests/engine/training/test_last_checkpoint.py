@@ -34,9 +34,9 @@ def test_a_whole_one_is_believed(tmp_path):
 def test_an_address_is_left_as_it_is(tmp_path, capsys):
     """mmengine's hook writes one for ``out_dir='s3://bucket'``."""
     (tmp_path / 'iter_2.pth').touch()
-    (tmp_path / 'last_checkpoint').write_text('s3://bucket/work/iter_4.pth')
-    assert last_checkpoint(tmp_path) == 's3://bucket/work/iter_4.pth'
-    assert (tmp_path / 'last_checkpoint').read_text() == 's3://bucket/work/iter_4.pth'
+    (tmp_path / 'last_checkpoint').write_text('s3://bucket/run/iter_4.pth')
+    assert last_checkpoint(tmp_path) == 's3://bucket/run/iter_4.pth'
+    assert (tmp_path / 'last_checkpoint').read_text() == 's3://bucket/run/iter_4.pth'
     assert capsys.readouterr().out == ''
 
 
