@@ -95,7 +95,7 @@ class UpsamplerTests:
             'functional.reassembly.exporting',
             'upsamplers.a2u.exporting',
             'functional.lean.captured',
-            'functional.point_sums.captured',
+            'functional.point_attention.captured',
         ):
             monkeypatch.setattr(f'mmdysample.{place}', lambda: True)
         torch.testing.assert_close(got, [module(*inputs) for inputs in every])

@@ -3,10 +3,8 @@
 import torch
 from torch import Tensor
 
-from .bilinear import sample_bilinear
 from .layout import not_a_view
-from .lean import lean
-from .point_sums import sum_of_samples
+from .point_attention import score_samples, sum_of_samples
 
 
 def deformable_attention(
@@ -45,8 +43,7 @@ def deformable_attention(
     fold = lambda t: t.to(dtype).reshape(batch * groups, t.shape[1] // groups, *t.shape[2:])  # noqa: E731
     query, key, maps = fold(query), fold(key), fold(value)
     grids = _grids(fold(offset), height, width, s, num_points)
-    scores = torch.stack([lean(_score, query, key, grid) for grid in grids], dim=1)
-    out = sum_of_samples(maps, grids, scores.softmax(1))
+    out = sum_of_samples(maps, grids, score_samples(query, key, grids).softmax(1))
     return not_a_view(out.reshape(batch, channels, s * height, s * width).to(value.dtype))
 
 
@@ -62,11 +59,3 @@ def _grids(offset: Tensor, height: int, width: int, s: int, num_points: int) -> 
     points = offset.reshape(offset.shape[0], num_points, 2, s * height, s * width)
     grid = torch.addcmul(centre, points, pixel)
     return grid.permute(1, 0, 3, 4, 2).contiguous()
-
-
-def _sample(maps: Tensor, grid: Tensor) -> Tensor:
-    return sample_bilinear(maps, grid, padding_mode='zeros')
-
-
-def _score(query: Tensor, key: Tensor, grid: Tensor) -> Tensor:
-    return (query * _sample(key, grid)).sum(1)

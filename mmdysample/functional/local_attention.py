@@ -8,10 +8,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .bilinear import sample_bilinear
 from .layout import not_a_view
-from .lean import lean
-from .point_sums import sum_of_samples
+from .point_attention import score_samples, sum_of_samples
 
 
 def local_attention(query: Tensor, key: Tensor, value: Tensor, offset: Tensor, bias: Optional[Tensor], groups: int, heads: int) -> Tensor:
@@ -39,10 +37,8 @@ def local_attention(query: Tensor, key: Tensor, value: Tensor, offset: Tensor, b
     fold = lambda t: t.to(dtype).reshape(batch * blocks, t.shape[1] // blocks, *t.shape[2:])  # noqa: E731
     query, key, maps = fold(query), fold(key), fold(value)
     grid = _grid(offset.to(dtype), *value.shape[2:]).repeat_interleave(blocks // groups, 1)
-    shifts = (
-        [None] * len(grid) if bias is None else bias.to(dtype).view(-1, 1, blocks, depth // blocks).expand(-1, batch, -1, -1).flatten(1, 2)
-    )
-    by_block = torch.stack([lean(_score, query, key, points, shift) for points, shift in zip(grid, shifts)], dim=1)
+    shift = None if bias is None else bias.to(dtype).view(-1, 1, blocks, depth // blocks).expand(-1, batch, -1, -1).flatten(1, 2)
+    by_block = score_samples(query, key, grid, shift)
     scores = by_block.reshape(batch, heads, blocks // heads, len(grid), height, width).sum(2)
     weight = (scores / (depth // heads) ** 0.5).softmax(2).repeat_interleave(blocks // heads, 1)
     out = sum_of_samples(maps, grid, weight.reshape(batch * blocks, len(grid), height, width))
@@ -59,8 +55,3 @@ def _grid(offset: Tensor, height: int, width: int) -> Tensor:
         pixel = position * ((size - 1) / max(out_size - 1, 1))
         axes.append((2 * pixel + 1) / size - 1)
     return torch.stack(axes[::-1], dim=-1)
-
-
-def _score(query: Tensor, key: Tensor, points: Tensor, shift: Optional[Tensor]) -> Tensor:
-    keys = sample_bilinear(key, points, padding_mode='zeros')
-    return (query * (keys if shift is None else keys + shift[..., None, None])).sum(1)

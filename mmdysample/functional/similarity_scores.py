@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .layout import not_a_view
 from .reassembly import reassemble
+from .resize import resize_bilinear
 
 TAPS = 3  # in each direction
 
@@ -20,13 +21,6 @@ def replicate(x: Tensor, margin: int) -> Tensor:
         first, last = x.narrow(dim, 0, 1), x.narrow(dim, x.shape[dim] - 1, 1)
         x = torch.cat((*[first] * margin, x, *[last] * margin), dim)
     return x
-
-
-def enlarge(x: Tensor, height: int, width: int) -> Tensor:
-    """Return a map in another size, bilinearly, with half-pixel centres."""
-    if x.shape[0] == 0:  # F.interpolate has no backward pass for it
-        return x.mean((2, 3), keepdim=True).expand(-1, -1, height, width)
-    return F.interpolate(x, size=(height, width), mode='bilinear')
 
 
 def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float, step: int) -> Tensor:
@@ -49,7 +43,7 @@ def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float, step: int) 
     intercept = mean_k - slope * mean_q
     slope, intercept = _box_mean(slope, radius), _box_mean(intercept, radius)
     if step > 1:
-        slope, intercept = enlarge(slope, height, width), enlarge(intercept, height, width)
+        slope, intercept = resize_bilinear(slope, height, width), resize_bilinear(intercept, height, width)
     return slope * guide + intercept
 
 

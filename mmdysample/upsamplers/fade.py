@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdysample.functional import pixel_shuffle, reassemble
+from mmdysample.functional.resize import resize_nearest
 
 from .base import GuidedUpsampler, check_bool, check_odd, check_positive
 from .initialisation import normal, xavier_uniform
@@ -98,7 +99,7 @@ class FADE(GuidedUpsampler):
         if self.gate is None:
             return out
         gate = self.gate(x).sigmoid().to(x.dtype)
-        return torch.lerp(out, guide.to(x.dtype), _nearest(gate, self.scale_factor))
+        return torch.lerp(out, guide.to(x.dtype), resize_nearest(gate, self.scale_factor))
 
     def predict_kernels(self, x: Tensor, guide: Tensor) -> Tensor:
         """Return the reassembly kernels that the module predicts from a map and its guide.
@@ -114,7 +115,7 @@ class FADE(GuidedUpsampler):
         # The paper convolves the guide at stride 2 under four paddings. One convolution at stride 1 gives the same result, for any s.
         fine = self._encode_in_released_order(compressed) if self.released_order else self.content_encoder(compressed)
         coarse = self.content_encoder(self.map_compressor(x))
-        logits = fine + _nearest(coarse, self.scale_factor)
+        logits = fine + resize_nearest(coarse, self.scale_factor)
         return logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
     def _encode_in_released_order(self, guide: Tensor) -> Tensor:
@@ -145,8 +146,3 @@ class FADELite(FADE):
         (up_kernel,) = check_odd(up_kernel=up_kernel)
         options: dict[str, Any] = {'init_cfg': init_cfg, 'device': device, 'dtype': dtype}
         super().__init__(in_channels, guide_channels, scale_factor, gating, up_kernel, up_kernel**2, **options)
-
-
-def _nearest(x: Tensor, s: int) -> Tensor:
-    """Upsample a map by nearest neighbours: repeat every pixel ``s`` times in both directions."""
-    return x.repeat_interleave(s, 2).repeat_interleave(s, 3)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmdysample.functional import pixel_shuffle, reassemble, sample_points
 from mmdysample.functional.frequency import hamming_kernel, neighbour_cosines, windowed_softmax
+from mmdysample.functional.resize import resize_nearest
 
 from .base import GuidedUpsampler, check_bool, check_odd, check_positive
 from .group_norm import GroupNorm
@@ -139,7 +140,7 @@ class FreqFusion(GuidedUpsampler):
         """Upsample a map and enhance its guide; see :meth:`GuidedUpsampler.forward` for the shapes."""
         kernels = self.predict_kernels(x, guide)
         coarse = self.content_encoder2(kernels.coarse)
-        high = kernels.high + (reassemble(coarse, kernels.low) if self.comp_feat_upsample else _nearest(coarse))
+        high = kernels.high + (reassemble(coarse, kernels.low) if self.comp_feat_upsample else resize_nearest(coarse, 2))
         smooth = reassemble(guide, self._normalised(high, HIGH_PASS), scale_factor=1)
         return self._upsample_by(x, kernels), guide + (guide - smooth)
 
@@ -149,7 +150,7 @@ class FreqFusion(GuidedUpsampler):
         high = self.content_encoder2(fine)
         by_coarse = self.content_encoder(coarse)
         if not self.comp_feat_upsample:
-            low = self.content_encoder(fine) + _nearest(by_coarse)
+            low = self.content_encoder(fine) + resize_nearest(by_coarse, 2)
             return Kernels(self._normalised(low, LOW_PASS), high, fine, coarse)
         fine = fine + (fine - reassemble(fine, self._normalised(high, HIGH_PASS), scale_factor=1))
         low = self.content_encoder(fine)
@@ -232,7 +233,3 @@ class OffsetGenerator(nn.Module):
             return similar, m
         both = torch.cat((m, similar), dim=1)
         return both, both
-
-
-def _nearest(x: Tensor) -> Tensor:
-    return x.repeat_interleave(2, 2).repeat_interleave(2, 3)

@@ -6,10 +6,10 @@ Du et al., ACM Multimedia 2024.
 from typing import Any, Optional
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdysample.functional.local_attention import local_attention
+from mmdysample.functional.resize import resize_bilinear
 
 from .base import Upsampler, check_bool, check_odd, check_positive, check_positive_number
 from .initialisation import xavier_uniform
@@ -103,7 +103,8 @@ class LDAAQU(Upsampler):
     def upsample(self, x: Tensor) -> Tensor:
         """Upsample a map; see :meth:`Upsampler.forward` for the shapes."""
         normed = self.layer_norm(x)
-        query = self._enlarge(self.proj_q(normed))
+        height, width = (self.scale_factor * length for length in x.shape[2:])
+        query = resize_bilinear(self.proj_q(normed), height, width, align_corners=True)
         table = self.relative_position_bias_table
         bias = None if table is None else table.transpose(0, 1).flatten(1)
         offset = self.predict_offset(query)
@@ -125,12 +126,6 @@ class LDAAQU(Upsampler):
         steps = torch.arange(self.k_u, device=offset.device, dtype=offset.dtype) - self.k_u // 2
         start = torch.stack((steps.repeat_interleave(self.k_u), steps.repeat(self.k_u)), dim=1)
         return offset + start.view(1, -1, 1, 1)
-
-    def _enlarge(self, query: Tensor) -> Tensor:
-        if query.shape[0] == 0:  # F.interpolate has no backward pass for it
-            return query.repeat_interleave(self.scale_factor, 2).repeat_interleave(self.scale_factor, 3)
-        size = [self.scale_factor * length for length in query.shape[2:]]  # torch 2.6 cannot compile scale_factor with dynamic sizes
-        return F.interpolate(query, size=size, mode='bilinear', align_corners=True)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         key = f'{prefix}relative_position_bias_table'

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from mmdysample.functional import point_sums
-from mmdysample.functional.point_sums import sum_of_samples
+from mmdysample.functional import point_attention
+from mmdysample.functional.point_attention import sum_of_samples
 
 
 def inputs(channels=3, size=(4, 5), out=(6, 7), points=4, batch=2, spread=1.2):
@@ -28,8 +28,8 @@ def loop(maps, grid, weight):
 @pytest.fixture(params=['rows', 'points'])
 def form(request, monkeypatch):
     """Both forms, whatever the number of channels and of output pixels in a chunk."""
-    monkeypatch.setattr(point_sums, 'MIN_CHANNELS', 1 if request.param == 'rows' else 999)
-    monkeypatch.setattr(point_sums, 'CHUNK', 20)
+    monkeypatch.setattr(point_attention, 'MIN_CHANNELS', 1 if request.param == 'rows' else 999)
+    monkeypatch.setattr(point_attention, 'CHUNK', 20)
 
 
 @pytest.mark.usefixtures('form')
@@ -88,8 +88,8 @@ def test_a_broken_point_spoils_its_own_pixel_only():
 
 def test_which_form_is_taken(monkeypatch):
     calls = []
-    apply = point_sums._SumOfSamples.apply
-    monkeypatch.setattr(point_sums._SumOfSamples, 'apply', lambda *tensors: calls.append(tensors[0].shape[1]) or apply(*tensors))
+    apply = point_attention._SumOfSamples.apply
+    monkeypatch.setattr(point_attention._SumOfSamples, 'apply', lambda *tensors: calls.append(tensors[0].shape[1]) or apply(*tensors))
     for channels in (16, 64):
         sum_of_samples(*inputs(channels))
     assert calls == [64]
