@@ -6,6 +6,7 @@ To test another version, put its folder into ``PYTHONPATH``. Version 8.0.200 als
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -159,6 +160,7 @@ def test_a_replaced_checkpoint_is_trained_in_a_new_process(step, data):
 def test_replacing_an_untrained_model_names_what_to_train(step, stock):
     said = step('replace_untrained')
     assert f'train {stock}-dysample.yaml' in said['DySample'][0]
+    assert re.search(r'or save the model with (model\.save\(|torch\.save\(\{.model.: model\.model\}, ).replaced\.pt', said['DySample'][0])
     assert "a copy of it with [-1, 1, 'CARAFE', [2]] as row 11, [-1, 1, 'CARAFE', [2]] as row" in said['CARAFE'][0]
     assert said['class'] == said['DySample'] == said['scoped']
     assert "a copy of it with [-1, 1, 'DySample', [2]] as row " in said['one'][0]

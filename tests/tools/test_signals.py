@@ -213,6 +213,9 @@ def test_process_groups_without_proc(monkeypatch, tmp_path):
         time.sleep(0.01)
     monkeypatch.setattr(running, 'PROC', tmp_path)
     assert running.process_groups(child.pid) == found > {child.pid}
+    with monkeypatch.context() as patched:
+        patched.setattr(running, 'which', lambda name: None)  # a container without ps
+        assert running.process_groups(child.pid) == {child.pid}
     for group in found:
         os.killpg(group, signal.SIGKILL)
     child.wait()

@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import datetime, timezone
+from math import inf
 from pathlib import Path
 from typing import Any, Optional
 
@@ -82,7 +83,7 @@ def differences(checkpoint: Path, runner: Any) -> list[str]:
         return [f'note: {error}, so nothing is compared with it']
     if not runs:
         return []
-    maker = _find_maker(runs, checkpoint.name)
+    maker = _find_maker(runs, checkpoint)
     run, note = (runs[-1], 'note: in the last run,') if maker is None else (maker, 'note:')
     now = describe(runner)
     trains = 'train' in now['data']
@@ -95,16 +96,27 @@ def differences(checkpoint: Path, runner: Any) -> list[str]:
     return lines + [f'{note} {name} {old[name]}, now on {new[name]}' for name in new if old.get(name, new[name]) != new[name]]
 
 
-def _find_maker(runs: list[Described], name: str) -> Optional[Described]:
-    """Return the run that saved a checkpoint: the last one that began before it, by the numbers in the names. None if they do not tell."""
-    kind, number = _step(name)
+def _find_maker(runs: list[Described], checkpoint: Path) -> Optional[Described]:
+    """Return the run that saved a checkpoint: the last one that began before it, by the numbers in the names. None if they do not tell.
+
+    An earlier run may have left a later checkpoint, which is older than the start of the run that began before it.
+    """
+    kind, number = _step(checkpoint.name)
+    file = checkpoint.expanduser()
+    modified = file.stat().st_mtime if file.is_file() else inf
     for run in reversed(runs):
+        if _started(run) > modified:
+            continue
         begun = (kind, 0) if run['from'] is None else _step(run['from'])
         if not kind or begun[0] != kind:
             return None
         if begun[1] < number:
             return run
     return None
+
+
+def _started(run: Described) -> float:
+    return datetime.fromisoformat(run['started']).timestamp() if run.get('started') else 0.0
 
 
 def _step(name: str) -> tuple[str, int]:
@@ -150,6 +162,7 @@ def _read(file: Path) -> tuple[list[Described], Optional[str]]:
             _environment(run, trains=True)
             _data(run)
             _step(run['from'] or '')
+            _started(run)
     except FileNotFoundError:
         return [], None
     except OSError as error:

@@ -2,6 +2,7 @@ import json
 import logging
 import os
 import subprocess
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -374,6 +375,23 @@ def test_the_run_that_saved_the_checkpoint_counts(root, begun, name, maker):
     environment, data = differences(root.parent / 'work' / name, runner)
     assert environment == f'{note} trained with torch run {number}, now {now}'
     assert data.startswith(f'{note} trained on {number} images, now on 4 images (train.json ')
+
+
+@pytest.mark.parametrize(('age', 'maker'), [(3600, 0), (-3600, 1)])
+def test_a_later_checkpoint_of_an_earlier_run(root, age, maker):
+    """Training went on from iter_2.pth, and iter_4.pth of the run before it may still be there."""
+    runner = make(root)
+    started = '2026-01-02T03:04:05+00:00'
+    run = {**describe(runner), 'started': started}
+    runs = [{**run, 'from': start, 'versions': {'torch': f'run {i}'}} for i, start in enumerate((None, 'iter_2.pth'))]
+    runs[0]['started'] = '2026-01-01T00:00:00+00:00'
+    file = root.parent / 'work/iter_4.pth'
+    file.touch()
+    moment = datetime.fromisoformat(started).timestamp() - age
+    os.utime(file, (moment, moment))
+    (file.parent / 'provenance.json').write_text(json.dumps({'runs': runs}))
+    (line,) = differences(file, runner)
+    assert line == f'note: trained with torch run {maker}, now {torch.__version__}'
 
 
 def test_a_checkpoint_in_the_home_folder(root, monkeypatch):

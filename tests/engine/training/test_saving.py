@@ -1,6 +1,7 @@
 """Trainings of a tiny model with our runner, in this process, that stop or are killed and go on."""
 
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -344,3 +345,18 @@ def test_processes_that_see_different_folders(tmp_path, monkeypatch):
     monkeypatch.setattr('mmdysample.engine.launch.all_gather_object', lambda mine: [mine, (['iter_9.pth'], ['iter_9.pth'])])
     with pytest.raises(ValueError, match='^the processes of this training see different checkpoints .* that all of them share'):
         check_unchanged(runner, [])
+
+
+@HOOKS.register_module()
+class RemovesTheFolder(Hook):
+    """Removes the work directory, as a user does who tidies up too early."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 1:
+            shutil.rmtree(runner.work_dir)
+
+
+def test_a_work_directory_that_is_removed_is_named(tmp_path):
+    work = tmp_path / 'run'
+    with pytest.raises(StoppedError, match=rf'^{work} cannot be written: .*No such file'):
+        train(config(work, custom_hooks=[{'type': 'RemovesTheFolder'}]))
