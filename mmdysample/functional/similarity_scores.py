@@ -10,7 +10,6 @@ from torch import Tensor
 
 from .layout import not_a_view
 from .reassembly import reassemble
-from .resize import resize_bilinear
 
 TAPS = 3  # in each direction
 
@@ -43,7 +42,7 @@ def guided_filter(guide: Tensor, x: Tensor, radius: int, eps: float, step: int) 
     intercept = mean_k - slope * mean_q
     slope, intercept = _box_mean(slope, radius), _box_mean(intercept, radius)
     if step > 1:
-        slope, intercept = resize_bilinear(slope, height, width), resize_bilinear(intercept, height, width)
+        slope, intercept = (F.interpolate(t, size=(height, width), mode='bilinear') for t in (slope, intercept))
     return slope * guide + intercept
 
 

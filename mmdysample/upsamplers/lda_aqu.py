@@ -6,10 +6,10 @@ Du et al., ACM Multimedia 2024.
 from typing import Any, Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdysample.functional.local_attention import local_attention
-from mmdysample.functional.resize import resize_bilinear
 
 from .base import Upsampler, check_bool, check_odd, check_positive, check_positive_number
 from .initialisation import xavier_uniform
@@ -103,8 +103,8 @@ class LDAAQU(Upsampler):
     def upsample(self, x: Tensor) -> Tensor:
         """Upsample a map; see :meth:`Upsampler.forward` for the shapes."""
         normed = self.layer_norm(x)
-        height, width = (self.scale_factor * length for length in x.shape[2:])
-        query = resize_bilinear(self.proj_q(normed), height, width, align_corners=True)
+        size = [self.scale_factor * length for length in x.shape[2:]]  # torch 2.6 cannot compile scale_factor with dynamic sizes
+        query = F.interpolate(self.proj_q(normed), size=size, mode='bilinear', align_corners=True)
         table = self.relative_position_bias_table
         bias = None if table is None else table.transpose(0, 1).flatten(1)
         offset = self.predict_offset(query)

@@ -6,10 +6,10 @@ Zhou et al., 2024.
 from typing import Any, Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdysample.functional.lean import lean_module
-from mmdysample.functional.resize import resize_bilinear
 from mmdysample.functional.similarity_scores import attend_to_taps, gaussian_blur, guided_filter, paired_difference
 
 from .base import GuidedUpsampler, check_bool, check_positive, check_positive_number
@@ -114,7 +114,7 @@ class ReSFU(GuidedUpsampler):
             ``(B, 9, s*H, s*W)``, row by row.
         """
         query = self.q(guide if self.norm_y is None else self.norm_y(guide))
-        key = resize_bilinear(self.k(x if self.norm_x is None else self.norm_x(x)), *guide.shape[2:])
+        key = F.interpolate(self.k(x if self.norm_x is None else self.norm_x(x)), size=guide.shape[2:], mode='bilinear')
         # Variances of half-precision numbers would be lost to rounding.
         wide = torch.promote_types(query.dtype, torch.float32)
         fitted = guided_filter(query.to(wide), key.to(wide), self.radius // self.gf_scale, self.eps, self.gf_scale).to(query.dtype)
