@@ -19,6 +19,14 @@ def main() -> None:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file (default: none, export an untrained model)')
     parser.add_argument('--to', choices=['onnx', 'torch-export'], required=True, help='format: .onnx, or the .pt2 of torch.export')
+    parser.add_argument(
+        '--for',
+        dest='target',
+        choices=['any', 'onnxruntime', 'openvino', 'tensorrt'],
+        default='any',
+        help='runtime that an ONNX file is for (default: any, which all of them compute alike); with onnxruntime, the upsamplers are several '
+        'times as fast there, and need version 1.25',
+    )
     parser.add_argument('--out', metavar='FILE', help='file to write (default: <name of the config>.onnx or .pt2 in the work directory)')
     parser.add_argument('--force', action='store_true', help='overwrite --out if it exists')
     parser.add_argument('--part', metavar='NAME', help='module to export, e.g. neck or neck.upsample_modules.0 (default: the whole model)')
@@ -35,6 +43,9 @@ def main() -> None:
     parser.add_argument(
         '--without-grid-sample', action='store_true', help='sample with gathers, for runtimes whose GridSample is wrong or missing'
     )
+    parser.add_argument(
+        '--half', action='store_true', help='compute in float16; sampling points stay in float32 (default: everything in float32)'
+    )
     parser.add_argument('--work-dir', help='as in tools/train.py')
     parser.add_argument(
         '--upsampler', metavar='NAME', help='the upsampler that the checkpoint was trained with, written as for tools/train.py'
@@ -44,7 +55,13 @@ def main() -> None:
         TRUST_FLAG, action='store_true', help='also load checkpoints that can run code; only for files from people you trust'
     )
     onnx = parser.add_argument_group('ONNX')
-    onnx.add_argument('--opset', type=int, choices=[16, 18, 20], help='version of the ONNX operators (default: 18)')
+    onnx.add_argument(
+        '--opset',
+        type=int,
+        choices=range(12, 21),
+        metavar='12..20',
+        help='version of the ONNX operators (default: 18; --for onnxruntime: 19); GridSample needs 16',
+    )
     onnx.add_argument(
         '--exporter',
         choices=['tracing', 'capturing'],
@@ -53,11 +70,12 @@ def main() -> None:
     args = parser.parse_args()
     with exit_on_error():
         from mmdysample.export.export import export
-        from mmdysample.export.forms import make_form
         from mmdysample.export.report import describe
+        from mmdysample.export.speed import describe_speed
+        from mmdysample.export.targets import make_form
         from mmdysample.pictures.loaded_model import load_model
 
-        form = make_form(args.to, args.opset, args.exporter)
+        form = make_form(args.to, args.target, args.opset, args.exporter, args.without_grid_sample)
         secure_loading(args.trust_checkpoint)
         config = load_config(args.config, args.cfg_options)
         if config.get('default_scope') in ('mmdet', 'mmseg'):
@@ -73,8 +91,13 @@ def main() -> None:
             raise ValueError(f'{out} exists: choose another --out, or overwrite it with --force')
         loaded = load_model(config, args.checkpoint)
         loaded.check_complete()
-        exported = export(loaded.model.cpu(), form, out, args.part, args.size, args.without_grid_sample, args.fixed)
+        channels = config.model.get('backbone', {}).get('in_channels', 3)
+        how = dict(part=args.part, size=args.size, fixed=args.fixed, half=args.half, channels=channels)
+        exported = export(loaded.model.cpu(), form, out, **how)
+        speed = describe_speed(exported, form, loaded.model, how)
     print(describe(exported, form, loaded))
+    if speed:
+        print(speed)
     if loaded.warning:
         print(loaded.warning)
     print(f'done: {out}')

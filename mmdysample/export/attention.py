@@ -43,7 +43,8 @@ def attend(module: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Ten
     weights = module.in_proj_weight.chunk(3)
     biases = module.in_proj_bias.chunk(3) if module.in_proj_bias is not None else (None,) * 3
     heads = (
-        F.linear(t, weight, bias).unflatten(2, (module.num_heads, -1)) for t, weight, bias in zip((query, key, value), weights, biases)
+        F.linear(t, weight, bias).reshape(*t.shape[:2], module.num_heads, module.head_dim)
+        for t, weight, bias in zip((query, key, value), weights, biases)
     )
     q, k, v = (t.transpose(1, 2) for t in heads)
     scores = q * module.head_dim**-0.5 @ k.transpose(2, 3)

@@ -1,13 +1,7 @@
-"""The export formats: how each file is written and run."""
+"""The export formats: how each file is written, and in which runtimes it is checked."""
 
-import contextlib
-import io
-import logging
-import os
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Optional
@@ -16,24 +10,32 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
+from mmdysample.functional.capture import DEFORM_CONV, GATHERS, GRID_SAMPLE, with_deform_conv, without_grid_sample
+
+from .quiet import quietly
+from .runtimes import ONNX_RUNTIMES, Runtime, Torch
 from .subject import Subject
 
-OPSETS = (16, 18, 20)
+OPSETS = range(12, 21)
 EXPORTERS = ('tracing', 'capturing')
+CAPTURED = 18  # the oldest opset of the capturing exporter
+OLDEST = {GRID_SAMPLE: 16, GATHERS: 12, DEFORM_CONV: 19}  # the oldest opset that has the operators
+# The oldest onnxruntime that knows an opset, from the table of versions in its documentation.
+ONNXRUNTIME = {12: '1.3', 13: '1.6', 14: '1.8', 15: '1.10', 16: '1.11', 17: '1.12', 18: '1.14', 19: '1.15', 20: '1.17'}
 # The largest size of a protobuf file is 2 GiB; 1 MiB is reserved for the graph.
 ONNX_LIMIT = 2**31 - 2**20
 
 Axes = dict[str, tuple[int, ...]]  # the dynamic axes of each input
-Run = Callable[[dict[str, Tensor]], list[Tensor]]
 
 
 class Form(ABC):
-    """An export format, written by an exporter and run by a runtime."""
+    """An export format, written by an exporter and run by runtimes."""
 
     suffix: str
-    runtime: str
     alternative: str  # the option of tools/export.py to suggest if the export fails
     grid_sample: str  # the name of the operator for grid sampling in this format
+    sampling: str  # the operator by which bilinear samples are recorded: a key of OLDEST
+    runtimes: tuple[Runtime, ...]  # those in which a file is checked; the first one decides which sizes it accepts
 
     def check_name(self, path: Path) -> None:
         """Check that a file has the suffix of the format.
@@ -44,59 +46,79 @@ class Form(ABC):
         if path.suffix != self.suffix:
             raise ValueError(f'--out must end in {self.suffix}, got {path}')
 
+    def recording(self, fixed: bool) -> AbstractContextManager:
+        """Return a context in which bilinear samples are recorded by the operator of the format; ``fixed`` if all sizes are."""
+        if self.sampling == GRID_SAMPLE:
+            return nullcontext()
+        return without_grid_sample() if self.sampling == GATHERS else with_deform_conv(fixed)
+
     @abstractmethod
     def write(self, subject: Subject, axes: Axes, path: Path) -> None:
         """Export to a file. Exceptions of the exporter are not caught."""
 
     @abstractmethod
-    def open(self, path: Path) -> Run:
-        """Return a function that runs a file. It does not catch exceptions of the runtime."""
-
-    @abstractmethod
     def operators(self, path: Path) -> list[str]:
         """Return the names of the operators in a file, with repetitions."""
+
+    def shut_out(self, operators: list[str]) -> list[str]:
+        """Return sentences on the known versions of runtimes that cannot run a file with these operators, or run it wrongly."""
+        return []
 
     @abstractmethod
     def __str__(self) -> str: ...
 
 
 class Onnx(Form):
-    """ONNX, for onnxruntime and other runtimes.
+    """ONNX, for onnxruntime, OpenVINO, TensorRT and other runtimes.
 
     Args:
-        opset: 16, 18 or 20; GridSample needs 16.
+        opset: 12 to 20.
         exporter: ``'tracing'`` runs the model once and records the operators; it supports every opset, and takes a second or two.
             ``'capturing'`` (``dynamo=True``) also tracks symbolic sizes; it needs opset 18 or newer. By default, it is ``'capturing'``
-            from opset 18 on and ``'tracing'`` below.
+            from opset 18 on and ``'tracing'`` below, and for DeformConv.
+        sampling: ``'GridSample'`` (opset 16), ``'gathers'``, or ``'DeformConv'`` (opset 19). By default, ``'GridSample'`` where the opset
+            has it, otherwise ``'gathers'``.
+        runtimes: The classes of the runtimes in which a file is checked where they are installed; onnxruntime must be.
 
     Raises:
-        ValueError: The opset or the exporter is unknown, or the exporter does not support the opset.
+        ValueError: The opset, the exporter or the sampling is unknown, or one does not support another.
         ImportError: onnx, onnxruntime or onnxscript is not installed.
     """
 
     suffix = '.onnx'
     grid_sample = 'GridSample'
 
-    def __init__(self, opset: int = 18, exporter: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        opset: int = 18,
+        exporter: Optional[str] = None,
+        sampling: Optional[str] = None,
+        runtimes: tuple[type[Runtime], ...] = ONNX_RUNTIMES,
+    ) -> None:
         if opset not in OPSETS:
-            raise ValueError(f'opset must be one of {", ".join(map(str, OPSETS))}, got {opset}')
-        self.opset, self.exporter = opset, exporter or ('tracing' if opset < 18 else 'capturing')
+            raise ValueError(f'opset must be {OPSETS[0]} to {OPSETS[-1]}, got {opset}')
+        self.opset, self.sampling = opset, sampling or (GRID_SAMPLE if opset >= OLDEST[GRID_SAMPLE] else GATHERS)
+        if opset < OLDEST[self.sampling]:
+            raise ValueError(f'{self.sampling} needs opset {OLDEST[self.sampling]} or newer, got --opset {opset}')
+        by_tracing = opset < CAPTURED or self.sampling == DEFORM_CONV
+        self.exporter = exporter or ('tracing' if by_tracing else 'capturing')
         if self.exporter not in EXPORTERS:
             raise ValueError(f'exporter must be {" or ".join(EXPORTERS)}, got {exporter!r}')
-        if self.exporter == 'capturing' and opset < 18:
-            raise ValueError(
-                f'the capturing exporter writes opset 18 and newer, got --opset {opset}: leave out --exporter, or choose tracing'
-            )
+        if self.exporter == 'capturing' and by_tracing:
+            what = f'opset {CAPTURED} and newer, got --opset {opset}' if opset < CAPTURED else f'no {DEFORM_CONV}'
+            raise ValueError(f'the capturing exporter writes {what}: leave out --exporter, or choose tracing')
         missing = [name for name in ('onnx', 'onnxruntime', 'onnxscript') if find_spec(name) is None]
         if missing:
             raise ImportError(f'--to onnx needs {", ".join(missing)}, which is not installed. Run: pip install onnx onnxruntime onnxscript')
-        self.runtime = f'onnxruntime {version("onnxruntime")}'
+        self.runtimes = tuple(runtime() for runtime in runtimes if runtime.is_installed())
         self.alternative = '--exporter tracing' if self.exporter == 'capturing' else '--opset 18 --exporter capturing'
 
     def __str__(self) -> str:
         return f'ONNX, opset {self.opset}, {self.exporter} exporter'
 
     def write(self, subject: Subject, axes: Axes, path: Path) -> None:
+        import onnx
+
         size = sum(tensor.nbytes for tensor in subject.function.state_dict().values())
         if size > ONNX_LIMIT:
             raise ValueError(f'the weights take {size / 2**30:.1f} GiB, and an ONNX file can hold 2 GiB: choose --to torch-export')
@@ -115,19 +137,10 @@ class Onnx(Form):
                 output_names=list(subject.outputs),
                 **how,
             )
-
-    def open(self, path: Path) -> Run:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
-        taken = {node.name for node in session.get_inputs()}
-
-        def run(inputs: dict[str, Tensor]) -> list[Tensor]:
-            return [torch.from_numpy(out) for out in session.run(None, {name: t.numpy() for name, t in inputs.items() if name in taken})]
-
-        return run
+        # Exporters write the newest version of the file format that their opsets do not need, and older runtimes refuse it.
+        model = onnx.load(str(path))
+        model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
+        onnx.save(model, str(path))
 
     def operators(self, path: Path) -> list[str]:
         import onnx
@@ -142,16 +155,32 @@ class Onnx(Form):
                     graphs += [*attribute.graphs, *([attribute.g] if attribute.HasField('g') else [])]
         return found
 
+    def shut_out(self, operators: list[str]) -> list[str]:
+        if DEFORM_CONV in operators:
+            return ['onnxruntime before 1.25, OpenVINO and TensorRT have no DeformConv: leave out --for onnxruntime for them']
+        said = [f'onnxruntime before {ONNXRUNTIME[self.opset]} does not know opset {self.opset}']
+        if self.opset >= 20 and GRID_SAMPLE in operators:
+            said.append(
+                'warning: TensorRT 10.13 reads the GridSample of opset 20 wrongly, and OpenVINO before 2026.1 refuses it: for them, choose '
+                '--opset 18 or --without-grid-sample'
+            )
+        return said
+
 
 class Program(Form):
-    """A program of ``torch.export``. Run it with ``torch.export.load(FILE).module()``, or compile it with AOTInductor or ExecuTorch."""
+    """A program of ``torch.export``. Run it with ``torch.export.load(FILE).module()``, or compile it with AOTInductor or ExecuTorch.
+
+    Args:
+        sampling: ``'GridSample'`` or ``'gathers'``.
+    """
 
     suffix = '.pt2'
     alternative = '--to onnx'
     grid_sample = 'grid_sampler'
 
-    def __init__(self) -> None:
-        self.runtime = f'torch {torch.__version__}'
+    def __init__(self, sampling: str = GRID_SAMPLE) -> None:
+        self.sampling, self.runtimes = sampling, (Torch(),)
+        self._program: Any = None
 
     def __str__(self) -> str:
         return 'torch.export'
@@ -159,40 +188,14 @@ class Program(Form):
     def write(self, subject: Subject, axes: Axes, path: Path) -> None:
         shapes = tuple(dict.fromkeys(axes[name], Dim.AUTO) for name in subject.inputs)
         with quietly():
-            program = torch.export.export(subject.function, tuple(subject.inputs.values()), dynamic_shapes=(shapes,), strict=False)
-            torch.export.save(program, str(path))
-
-    def open(self, path: Path) -> Run:
-        with quietly():
-            module = torch.export.load(str(path)).module()
-        return lambda inputs: list(module(*inputs.values()))
+            self._program = torch.export.export(subject.function, tuple(subject.inputs.values()), dynamic_shapes=(shapes,), strict=False)
+            torch.export.save(self._program, str(path))
 
     def operators(self, path: Path) -> list[str]:
-        with quietly():
-            program = torch.export.load(str(path))
         # Branches and autocast regions are submodules with graphs of their own.
-        graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, torch.fx.GraphModule)]
+        graphs = [module.graph for module in self._program.graph_module.modules() if isinstance(module, torch.fx.GraphModule)]
         nodes = [node for graph in graphs for node in graph.nodes]
         return [str(node.target).split('.')[1] for node in nodes if node.op == 'call_function' and '.' in str(node.target)]
-
-
-def make_form(to: str, opset: Optional[int] = None, exporter: Optional[str] = None) -> Form:
-    """Return the export format for the options of ``tools/export.py``.
-
-    Args:
-        to: ``'onnx'`` or ``'torch-export'``.
-        opset: The opset of ONNX; None for 18.
-        exporter: The exporter of ONNX, see :class:`Onnx`.
-
-    Raises:
-        ValueError: An option is invalid or does not belong to this format.
-        ImportError: A package that ONNX needs is not installed.
-    """
-    if to == 'onnx':
-        return Onnx(opset or 18, exporter)
-    if opset or exporter:
-        raise ValueError('--opset and --exporter need --to onnx')
-    return Program()
 
 
 def _axis_name(name: str, axis: int, tensor: Tensor, count: int) -> str:
@@ -201,28 +204,3 @@ def _axis_name(name: str, axis: int, tensor: Tensor, count: int) -> str:
         return f'{name}_axis_{axis}'
     word = ('batch', 'channels', 'height', 'width')[axis]
     return word if count == 1 or axis == 0 else f'{name}_{word}'
-
-
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Silence the exporters' output except errors. C++ code prints, for example, a graph of thousands of lines."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _without_descriptor(1), _without_descriptor(2):
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logging.disable(before)
-
-
-@contextlib.contextmanager
-def _without_descriptor(number: int) -> Iterator[None]:
-    kept = os.dup(number)
-    with open(os.devnull, 'wb') as nowhere:
-        os.dup2(nowhere.fileno(), number)
-    try:
-        yield
-    finally:
-        os.dup2(kept, number)
-        os.close(kept)

@@ -1,10 +1,11 @@
 """The object of an export: a model or a part of it, as a function from tensors to tensors."""
 
+import copy
 import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Optional
 
 import torch
@@ -17,14 +18,15 @@ from .whole import Whole
 
 
 class Images(NamedTuple):
-    """The size of a batch of images."""
+    """The size of a batch of images; ``channels`` is that of the model."""
 
     batch: int
     height: int
     width: int
+    channels: int = 3
 
     def __str__(self) -> str:
-        return f'{self.batch}x3x{self.height}x{self.width}'
+        return f'{self.batch}x{self.channels}x{self.height}x{self.width}'
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Subject:
     def inputs_for(self, images: Images) -> dict[str, Tensor]:
         """Return the inputs of the function for other images than those of the export."""
         return _call(self.whole, self.part, images, seed=1).tensors
+
+    def half(self) -> 'Subject':
+        """Return a copy in float16."""
+        function = copy.deepcopy(self.function).half()
+        return replace(self, function=function, inputs=halved(self.inputs))
 
     def __call__(self, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """Run the function in PyTorch.
@@ -115,7 +122,7 @@ class _Call(NamedTuple):
 
 def _call(whole: Whole, part: Optional[str], images: Images, seed: int) -> _Call:
     """Return the first call of a part for random images."""
-    image = torch.randn(images.batch, 3, images.height, images.width, generator=torch.Generator().manual_seed(seed))
+    image = torch.randn(images.batch, images.channels, images.height, images.width, generator=torch.Generator().manual_seed(seed))
     if part is None:
         module: nn.Module = whole
     else:
@@ -170,6 +177,11 @@ def _naming_the_images(whole: Whole, shape: str) -> Iterator[None]:
             f'{type(whole.model).__name__} cannot be run in PyTorch on {shape} to compute {whole.gives} ({type(error).__name__}: '
             f'{one_line(error)[:200]}): choose another --size, or a --part (MMDYSAMPLE_TRACEBACK=1 shows where)'
         ) from error
+
+
+def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors in float16, and those that are not floating-point as they are."""
+    return {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
 def _leaves(tree: Any) -> tuple[list[tuple[str, Any]], TreeSpec]:

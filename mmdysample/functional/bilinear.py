@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from packaging.version import Version
 from torch import Tensor
 
-from .capture import captured, forward_mode, gathers_only, transformed
+from .capture import captured, deform_conv_only, forward_mode, gathers_only, transformed
+from .deform_conv import sample_by_deform_conv
 from .second_order import differentiable_gradients
 
 PADDING_MODES = ('border', 'zeros')
@@ -38,6 +39,8 @@ def sample_bilinear(maps: Tensor, grid: Tensor, padding_mode: str = 'border') ->
         raise ValueError(f"padding_mode must be 'border' or 'zeros', got {padding_mode!r}")
     if gathers_only() or forward_mode() or (transformed() and not TWICE_DIFFERENTIABLE):
         return sample_by_gathers(maps, grid, padding_mode)
+    if deform_conv_only() and grid.shape[1] >= maps.shape[2] and grid.shape[2] >= maps.shape[3]:
+        return sample_by_deform_conv(maps, grid, padding_mode)
     if has_no_deterministic_backward(maps.device) and torch.are_deterministic_algorithms_enabled():
         return sample_by_gathers(maps, grid, padding_mode)
     if padding_mode == 'border' and not pads_borders(maps.device):
@@ -131,6 +134,7 @@ def _neighbours(position: Tensor, size: int, padding_mode: str) -> list[tuple[Te
     # Limit the coordinates, because a huge one cannot be converted to an index. With zero padding, one pixel outside the map is far
     # enough: all values there and beyond are zero.
     margin = 0 if padding_mode == 'border' else 1
+    zero = torch.zeros((), dtype=torch.long, device=position.device)
     position = torch.minimum(F.relu(position + margin), last + 2 * margin) - margin
     lower = position.floor()
     fraction = position - lower
@@ -139,5 +143,6 @@ def _neighbours(position: Tensor, size: int, padding_mode: str) -> list[tuple[Te
         inside = torch.minimum(F.relu(pixel), last)
         if padding_mode == 'zeros':
             weight = weight * (pixel == inside).to(weight)
-        pairs.append((inside.long().clamp(min=0), weight))  # clamp also maps NaN to a valid index
+        # NaN becomes any integer. OpenVINO 2025.4 computes a Clip of int64 without a maximum wrongly, so both limits are given.
+        pairs.append((torch.minimum(torch.maximum(inside.long(), zero), last.long()), weight))
     return pairs

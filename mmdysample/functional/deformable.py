@@ -50,8 +50,7 @@ def deformable_attention(
 def _grids(offset: Tensor, height: int, width: int, s: int, num_points: int) -> Tensor:
     """Return the normalised coordinates of the points, ``(P, B*g, s*H, s*W, 2)``."""
     device, dtype = offset.device, offset.dtype
-    x = (torch.arange(width, device=device, dtype=dtype) + 0.5).repeat_interleave(s)
-    y = (torch.arange(height, device=device, dtype=dtype) + 0.5).repeat_interleave(s)
+    x, y = ((torch.arange(s * size, device=device) // s).to(dtype) + 0.5 for size in (width, height))
     x, y = x * 2 / width - 1, y * 2 / height - 1
     centre = torch.stack((x.expand(s * height, s * width), y.unsqueeze(1).expand(s * height, s * width)))
     two = offset.new_full((1,), 2)

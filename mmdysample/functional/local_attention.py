@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .layout import not_a_view
 from .point_attention import score_samples, sum_of_samples
+from .resize import repeat_each
 
 
 def local_attention(query: Tensor, key: Tensor, value: Tensor, offset: Tensor, bias: Optional[Tensor], groups: int, heads: int) -> Tensor:
@@ -36,11 +37,11 @@ def local_attention(query: Tensor, key: Tensor, value: Tensor, offset: Tensor, b
         blocks += groups
     fold = lambda t: t.to(dtype).reshape(batch * blocks, t.shape[1] // blocks, *t.shape[2:])  # noqa: E731
     query, key, maps = fold(query), fold(key), fold(value)
-    grid = _grid(offset.to(dtype), *value.shape[2:]).repeat_interleave(blocks // groups, 1)
+    grid = repeat_each(_grid(offset.to(dtype), *value.shape[2:]), blocks // groups, 1)
     shift = None if bias is None else bias.to(dtype).view(-1, 1, blocks, depth // blocks).expand(-1, batch, -1, -1).flatten(1, 2)
     by_block = score_samples(query, key, grid, shift)
     scores = by_block.reshape(batch, heads, blocks // heads, len(grid), height, width).sum(2)
-    weight = (scores / (depth // heads) ** 0.5).softmax(2).repeat_interleave(blocks // heads, 1)
+    weight = repeat_each((scores / (depth // heads) ** 0.5).softmax(2), blocks // heads, 1)
     out = sum_of_samples(maps, grid, weight.reshape(batch * blocks, len(grid), height, width))
     return not_a_view(out.reshape(batch, channels, height, width).to(value.dtype))
 

@@ -98,7 +98,7 @@ def attend_to_taps(x: Tensor, scores: Tensor, scale_factor: int) -> Tensor:
     s = scale_factor
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     weight = scores.masked_fill(_outside(scores, s), float('-inf')).softmax(1)
-    weight = weight.unflatten(1, (TAPS, TAPS))
+    weight = weight.reshape(weight.shape[0], TAPS, TAPS, *weight.shape[2:])
     weight = _through_interpolation(weight, 2, _shares(scores, s, scores.shape[3]).view(3, 1, -1))
     weight = _through_interpolation(weight, 1, _shares(scores, s, scores.shape[2]).view(3, -1, 1)).flatten(1, 2)
     # Interpolation repeats the border pixels, and reassembly would read zeros there.

@@ -2,7 +2,6 @@
 
 import re
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,29 +14,18 @@ from mmdysample import build_upsampler
 from mmdysample.export import forms
 from mmdysample.export.check import Difference, MismatchError, require_within
 from mmdysample.export.export import export
-from mmdysample.export.forms import Onnx, Program, make_form
+from mmdysample.export.forms import Onnx, Program
 from mmdysample.export.subject import Images, make_subject
+from mmdysample.export.targets import make_form
+from mmdysample.functional.capture import DEFORM_CONV, GATHERS, GRID_SAMPLE
 
 FORMS = [(16, 'tracing'), (18, 'tracing'), (20, 'tracing'), (18, 'capturing'), (20, 'capturing'), 'torch-export']
-GATHERS = pytest.mark.parametrize('gathers', [False, True], ids=['GridSample', 'gathers'])
+BOTH = pytest.mark.parametrize('gathers', [False, True], ids=['GridSample', 'gathers'])
 
 
-@pytest.fixture(autouse=True)
-def _load_a_program_once(monkeypatch):
-    """``export`` and ``check`` load a program four times, each of which takes as long as half an export."""
-    load, programs = torch.export.load, {}
-
-    def load_once(path):
-        content = Path(path).read_bytes()
-        if content not in programs:
-            programs[content] = load(path)
-        return programs[content]
-
-    monkeypatch.setattr(torch.export, 'load', load_once)
-
-
-def form_of(which):
-    return Program() if which == 'torch-export' else Onnx(*which)
+def form_of(which, gathers=False):
+    sampling = GATHERS if gathers else GRID_SAMPLE
+    return Program(sampling) if which == 'torch-export' else Onnx(*which, sampling)
 
 
 def randomised(model):
@@ -92,26 +80,25 @@ def segformer():
 
 def check(model, which, path, gathers, **arguments):
     """Export, and compare with PyTorch once more, at a size of our own."""
-    form = form_of(which)
-    exported = export(model, form, path, gathers=gathers, **arguments)
-    assert [found.images for found in exported.differences[:: len(exported.subject.outputs)]] == [
-        (2, *exported.subject.images[1:]),
-        (3, exported.subject.images.height + 64, exported.subject.images.width + 128),
-        (1, exported.subject.images.height + 64, exported.subject.images.width + 128),
-    ]
-    assert max(found.relative for found in exported.differences) < 1e-5
+    form = form_of(which, gathers)
+    exported = export(model, form, path, **arguments)
+    images = exported.subject.images
+    larger = images._replace(height=images.height + 64, width=images.width + 128)
+    batches = [images._replace(batch=2), larger._replace(batch=3), larger._replace(batch=1)]
+    assert [found.images for found in exported.differences[:: len(exported.subject.outputs)]] == batches * len(form.runtimes)
+    for runtime, bound in (('onnxruntime', 1e-5), ('torch', 1e-5), ('OpenVINO', 3e-5)):  # OpenVINO rounds coordinates more coarsely
+        assert max((found.relative for found in exported.differences if found.runtime.startswith(runtime)), default=0) < bound
     assert not any(module.training for module in model.modules())
     samples = [name for name in form.operators(path) if re.search('grid_?sample', name, flags=re.I)]
-    assert len(samples) == exported.grid_samples
     assert bool(samples) != gathers
     inputs = exported.subject.inputs_for(Images(5, 64, 320))
-    run = form.open(path)
+    run = form.runtimes[0].open(path)
     for ours, theirs in zip(run(inputs), exported.subject(inputs), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     return exported
 
 
-@GATHERS
+@BOTH
 @pytest.mark.parametrize('which', FORMS, ids=str)
 def test_the_upsampler(which, gathers, tmp_path):
     exported = check(upsampler(), which, tmp_path / 'file', gathers, part='1', size=(32, 48))
@@ -126,9 +113,9 @@ def test_all_that_samples_goes_without_grid_sample(tmp_path):
 
 
 class Guided(nn.Module):
-    def __init__(self, upsampler):
+    def __init__(self, upsampler, channels=16):
         super().__init__()
-        self.stem, self.down, self.upsampler = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 16, 2, 2), upsampler
+        self.stem, self.down, self.upsampler = nn.Conv2d(3, channels, 3, 2, 1), nn.Conv2d(channels, channels, 2, 2), upsampler
 
     def forward(self, image):
         guide = self.stem(image)
@@ -157,7 +144,7 @@ def test_segformer(which, gathers, segformer, tmp_path):
     exported = check(segformer, which, tmp_path / 'file', gathers, size=(64, 96))
     assert exported.subject.outputs == ('logits',)
     assert exported.differences[0].shape == (2, 150, 64, 96)
-    assert exported.grid_samples == (0 if gathers else 6)
+    assert sum('GridSample' in name for name in exported.operators) == (0 if gathers else 6)
     assert exported.sizes.startswith('any; ')
 
 
@@ -168,11 +155,11 @@ def test_segformer_as_a_program(tmp_path):
     check(model, 'torch-export', tmp_path / 'file', False, size=(64, 96))
 
 
-def refusal(model, which, path, **arguments):
+def refusal(model, which, path, gathers=False, **arguments):
     """The one line; nothing is left, and what was there before stays."""
     path.write_text('before')
     with pytest.raises(ValueError, match=r'\w') as error:
-        export(model, form_of(which), path, size=(32, 48), **arguments)
+        export(model, form_of(which, gathers), path, size=(32, 48), **arguments)
     assert path.read_text() == 'before'
     assert list(path.parent.iterdir()) == [path]
     assert '\n' not in str(error.value)
@@ -205,7 +192,7 @@ def test_a_size_that_is_not_kept_open_is_found(tmp_path):
 def test_one_size_alone(which, tmp_path):
     exported = export(Sized(), form_of(which), tmp_path / 'file', size=(32, 48), fixed=True)
     assert exported.sizes == '1x3x32x48 alone'
-    assert [found.images for found in exported.differences] == [(1, 32, 48)]
+    assert [found.images for found in exported.differences] == [Images(1, 32, 48)] * len(form_of(which).runtimes)
 
 
 class Remembers(nn.Module):
@@ -316,10 +303,10 @@ def test_weights_that_a_file_cannot_hold(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('value', [float('nan'), 1.1e-3])
 def test_what_is_no_number_is_no_match(value):
-    found = Difference('logits', Images(1, 2, 3), (1, 1, 2, 3), value, value)
+    found = Difference('a runtime', 'logits', Images(1, 2, 3), (1, 1, 2, 3), value, value)
     with pytest.raises(MismatchError, match='on 1x3x2x3 its logits differs'):
         require_within([found])
-    require_within([Difference('logits', Images(1, 2, 3), (1, 1, 2, 3), 9e-4, 9e-4)])
+    require_within([Difference('a runtime', 'logits', Images(1, 2, 3), (1, 1, 2, 3), 9e-4, 9e-4)])
 
 
 def test_a_part_that_is_not_there():
@@ -371,15 +358,19 @@ def test_images_that_the_model_cannot_take():
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [
-        (('onnx', 17), 'opset must be one of 16, 18, 20, got 17'),
-        (('onnx', 16, 'capturing'), 'the capturing exporter writes opset 18 and newer, got --opset 16'),
-        (('torch-export', 18), '--opset and --exporter need --to onnx'),
-        (('onnx', 18, 'dynamo'), "exporter must be tracing or capturing, got 'dynamo'"),
+        (dict(opset=21), 'opset must be 12 to 20, got 21'),
+        (dict(opset=16, exporter='capturing'), 'the capturing exporter writes opset 18 and newer, got --opset 16'),
+        (dict(target='onnxruntime', opset=18), 'DeformConv needs opset 19 or newer, got --opset 18'),
+        (dict(target='onnxruntime', exporter='capturing'), 'the capturing exporter writes no DeformConv: leave out --exporter'),
+        (dict(to='torch-export', opset=18), '--for, --opset and --exporter need --to onnx'),
+        (dict(to='torch-export', target='openvino'), '--for, --opset and --exporter need --to onnx'),
+        (dict(opset=18, exporter='dynamo'), "exporter must be tracing or capturing, got 'dynamo'"),
     ],
+    ids=str,
 )
 def test_bad_options(arguments, words):
     with pytest.raises(ValueError, match=words):
-        make_form(*arguments)
+        make_form(**{'to': 'onnx', **arguments})
 
 
 def test_which_exporter_is_the_default():
@@ -392,3 +383,142 @@ def test_what_is_not_installed_is_named(monkeypatch):
     with pytest.raises(ImportError, match='needs onnxscript, which is not installed. Run: pip install onnx onnxruntime onnxscript'):
         Onnx(16)
     Program()
+
+
+def test_each_runtime_has_its_form():
+    forms = {name: make_form('onnx', name) for name in ('any', 'onnxruntime', 'openvino', 'tensorrt')}
+    assert {name: (form.opset, form.sampling) for name, form in forms.items()} == {
+        'any': (18, GRID_SAMPLE),
+        'onnxruntime': (19, DEFORM_CONV),
+        'openvino': (18, GRID_SAMPLE),
+        'tensorrt': (18, GRID_SAMPLE),
+    }
+    assert [str(form.runtimes[0]).split()[0] for form in forms.values()] == ['onnxruntime'] * 4
+    assert make_form('onnx', 'onnxruntime', gathers=True).sampling == GATHERS
+    assert [make_form('onnx', opset=opset).sampling for opset in (15, 16)] == [GATHERS, GRID_SAMPLE]
+
+
+@pytest.mark.parametrize('opset', [*range(12, 20), 20])
+def test_the_oldest_format_that_the_opset_allows(opset, tmp_path):
+    """From the table of versions of ONNX."""
+    import onnx
+
+    export(upsampler(), Onnx(opset), tmp_path / 'file', part='1', size=(32, 48))
+    assert onnx.load(str(tmp_path / 'file')).ir_version == (7 if opset < 15 else 8 if opset < 19 else 9)
+
+
+@pytest.mark.parametrize('fixed', [False, True])
+@pytest.mark.parametrize('name', ['DySample', 'DySample-S+', 'LDA-AQU'])
+def test_deform_conv(name, fixed, tmp_path):
+    """Points far outside the map, too: those of DySample stay at its border, and those of LDA-AQU are zero."""
+    model = nn.Sequential(nn.Conv2d(3, 64, 3, 2, 1), build_upsampler(name, 64)).eval()
+    for key, parameter in model.named_parameters():
+        if '.offset.' in f'.{key}' or 'conv_offset' in key:
+            nn.init.normal_(parameter, std=5 if key.endswith('bias') else 0.1)
+    form = make_form('onnx', 'onnxruntime')
+    exported = export(model, form, tmp_path / 'file', part='1', size=(30, 44), fixed=fixed)
+    bound = 1e-4 if name == 'LDA-AQU' else 2e-5  # its scores magnify the rounding of the layer that predicts the points
+    assert max(found.relative for found in exported.differences) < bound
+    assert GRID_SAMPLE not in exported.operators
+    assert DEFORM_CONV in exported.operators
+    run = form.runtimes[0].open(tmp_path / 'file')
+    for size in [(15, 22)] if fixed else [(9, 11), (1, 7), (15, 43), (64, 3)]:
+        x = 10 * torch.randn(1, 64, *size) + 3
+        expected = model[1](x)
+        assert (run({'x': x})[0] - expected).abs().max() < bound * expected.abs().max()
+
+
+@pytest.mark.parametrize('gathers', [False, True, None], ids=['GridSample', 'gathers', 'DeformConv'])
+def test_nan_stays_nan_and_spreads_no_further_than_in_torch(gathers, tmp_path):
+    model = upsampler('DySample')
+    form = make_form('onnx', 'onnxruntime') if gathers is None else form_of((16, 'tracing'), gathers)
+    export(model, form, tmp_path / 'file', part='1', size=(32, 48))
+    x = torch.randn(1, 64, 9, 11)
+    x[:, :, 4, 6] = float('nan')
+    for runtime in form.runtimes:
+        (got,) = runtime.open(tmp_path / 'file')({'x': x})
+        assert got[:, :, 8:10, 12:14].isnan().all()
+        assert torch.equal(got.isnan(), model[1](x).isnan())
+
+
+@pytest.mark.parametrize('name', ['CARAFE', 'A2U'])
+def test_nan_is_read_by_its_neighbours_alone(name, tmp_path):
+    """In kernel-based upsampling, whose neighbourhoods are products of matrices in a file."""
+    model = Guided(build_upsampler(name, 32), 32).eval()
+    if name == 'CARAFE':
+        model = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), model.upsampler)
+    form = form_of((16, 'tracing'))
+    export(model, form, tmp_path / 'file', part='1' if name == 'CARAFE' else 'upsampler', size=(32, 48))
+    module = model[1] if name == 'CARAFE' else model.upsampler
+    x, guide = torch.randn(1, 32, 9, 11), torch.randn(1, 32, 18, 22)
+    x[:, :, 4, 6] = float('inf')
+    inputs = {'x': x} if name == 'CARAFE' else {'x': x, 'guide': guide}
+    (got,) = form.runtimes[0].open(tmp_path / 'file')(inputs)
+    expected = module(*inputs.values())
+    assert torch.equal(got.isfinite(), expected.isfinite())
+    assert 0 < got.isfinite().float().mean() < 1
+
+
+@pytest.mark.parametrize('channels', [1, 4, 6])
+def test_the_image_has_the_channels_of_the_model(channels, tmp_path):
+    model = nn.Sequential(nn.Conv2d(channels, 64, 3, 2, 1), build_upsampler('DySample', 64)).eval()
+    exported = export(model, Onnx(16), tmp_path / 'file', size=(32, 48), channels=channels)
+    assert str(exported.subject.images) == f'2x{channels}x32x48'
+    assert next(iter(exported.subject.inputs.values())).shape == (2, channels, 32, 48)
+
+
+@pytest.mark.parametrize('which', [(16, 'tracing'), (18, 'capturing'), 'torch-export'], ids=str)
+def test_half_is_compared_with_float32(which, tmp_path):
+    """Coordinates in float16 would be off by a tenth of a pixel on this map, and the outputs by more than the tolerance."""
+    model = upsampler('DySample')
+    form = form_of(which)
+    exported = export(model, form, tmp_path / 'file', part='1', size=(32, 512), half=True)
+    assert 1e-5 < max(found.relative for found in exported.differences) < 1e-2
+    assert model[1].offset.weight.dtype == torch.float32
+    x = torch.randn(1, 64, 20, 300)
+    (got,) = form.runtimes[0].open(tmp_path / 'file')({'x': x.half()})
+    assert got.dtype == torch.float16
+    assert (got.float() - model[1](x)).abs().max() < 2e-2 * x.abs().max()
+
+
+@pytest.mark.parametrize('tool', ['onnxslim', 'onnxsim'])
+@pytest.mark.parametrize('target', ['any', 'onnxruntime'])
+def test_simplified_files_compute_the_same(tool, target, tmp_path):
+    simplifier = pytest.importorskip(tool)
+    import onnx
+
+    model, form = upsampler('DySample'), make_form('onnx', target)
+    export(model, form, tmp_path / 'file', part='1', size=(32, 48))
+    loaded = onnx.load(str(tmp_path / 'file'))
+    onnx.save(simplifier.slim(loaded) if tool == 'onnxslim' else simplifier.simplify(loaded)[0], str(tmp_path / 'slim'))
+    x = torch.randn(2, 64, 9, 14)
+    (got,) = form.runtimes[0].open(tmp_path / 'slim')({'x': x})
+    torch.testing.assert_close(got, model[1](x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_rtdetr_whole(tmp_path):
+    """Its best boxes and scores are those that mmdet predicts."""
+    pytest.importorskip('mmdet')
+    from mmdet.structures import DetDataSample
+
+    from mmdysample.engine.config import load_config
+    from mmdysample.pictures.loaded_model import load_model
+
+    config = load_config('configs/shapes/rtdetr_r18_dysample_shapes.py', {'model.backbone.init_cfg': None})
+    model = load_model(config).model.cpu()
+    for branch in model.bbox_head.cls_branches:
+        nn.init.normal_(branch.weight, std=0.5)  # a new layer scores all queries alike
+    form = Onnx(16)
+    exported = export(model, form, tmp_path / 'file', size=(96, 128), fixed=True)
+    assert exported.subject.outputs == ('boxes', 'scores')
+    image = torch.randn(1, 3, 96, 128)
+    boxes, scores = form.runtimes[0].open(tmp_path / 'file')({'image': image})
+    shape = dict(batch_input_shape=(96, 128), img_shape=(96, 128), ori_shape=(96, 128), scale_factor=(1.0, 1.0))
+    with torch.no_grad():
+        predicted = model.predict(image, [DetDataSample(metainfo=shape)])[0].pred_instances
+    best, where = scores[0].flatten().topk(len(predicted))
+    torch.testing.assert_close(best, predicted.scores, rtol=1e-4, atol=1e-5)
+    limits = torch.tensor([128.0, 96.0, 128.0, 96.0])
+    ours = boxes[0][where // scores.shape[2]].clamp(min=0).minimum(limits)
+    torch.testing.assert_close(ours, predicted.bboxes, rtol=1e-3, atol=1e-2)

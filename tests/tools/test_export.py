@@ -1,6 +1,8 @@
 """The command line: what it writes and says, and what it refuses in one line."""
 
+import importlib.util
 import os
+import re
 import runpy
 import sys
 
@@ -55,19 +57,25 @@ def test_a_checkpoint(tool, checkpoint, tmp_path):
     out = tmp_path / 'work/segformer_b1_dysample_shapes.onnx'
     lines = told.strip().splitlines()
     assert lines[0] == 'exported: EncoderDecoder of segformer_b1_dysample_shapes · DySample · iter_9.pth'
-    assert f'in onnxruntime {onnxruntime.__version__}, 2x3x64x96, 3x3x128x224, 1x3x128x224:' in lines[1]
-    assert [word in lines[3] for word in ('form', 'output', 'shape', 'largest difference', 'relative')] == [True] * 5
-    assert 'ONNX, opset 16, tracing exporter' in lines[5]
-    assert 'logits' in lines[5]
-    assert lines[7:] == [
+    assert lines[1] == 'checked against PyTorch, on 2x3x64x96, 3x3x128x224, 1x3x128x224:'
+    assert [word in lines[3] for word in ('form', 'runtime', 'output', 'shape', 'largest difference', 'relative')] == [True] * 6
+    rows = [line for line in lines if 'ONNX, opset 16, tracing exporter' in line]
+    assert f'onnxruntime {onnxruntime.__version__}' in rows[0]
+    assert len(rows) == 1 + (importlib.util.find_spec('openvino') is not None)
+    assert all('logits' in row for row in rows)
+    rest = lines[5 + len(rows) + 1 :]
+    assert rest[:-2] == [
         'input: image (B, 3, H, W)',
         'output: the logits at the size of the image',
         'preprocessing: the input is an image in RGB, normalised: (pixel - mean) / std, '
         'mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375]',
         'sizes: any; 1x3x69x107 was also tried',
         'GridSample: 6',
-        f'done: {out}',
+        'onnxruntime before 1.11 does not know opset 16',
     ]
+    time = rf'time for 1x3x64x96: [\d.]+ ms in onnxruntime {onnxruntime.__version__}, [\d.]+ times that with bilinear interpolation'
+    assert re.match(time, rest[-2])
+    assert rest[-1] == f'done: {out}'
     model = load_model(load_config(SHAPES), str(checkpoint)).model.cpu()
     image = torch.randn(1, 3, 70, 50)
     (got,) = onnxruntime.InferenceSession(str(out)).run(None, {'image': image.numpy()})
@@ -88,6 +96,38 @@ def test_a_part_of_an_untrained_detector(tool, tmp_path):
     assert os.stat(out).st_size > before.st_size
 
 
+def test_the_form_of_a_runtime(tool, checkpoint):
+    told = tool(checkpoint, '--to', 'onnx', '--for', 'onnxruntime', '--size', '64x96')
+    assert 'ONNX, opset 19, tracing exporter' in told
+    assert 'GridSample: none\nDeformConv: 6\n' in told
+    assert 'onnxruntime before 1.25, OpenVINO and TensorRT have no DeformConv: leave out --for onnxruntime for them' in told
+
+
+def test_known_faults_of_runtimes_are_said(tool):
+    arguments = ('--to', 'onnx', '--opset', '20', '--exporter', 'tracing', '--size', '64x96')
+    fault = 'warning: TensorRT 10.13 reads the GridSample of opset 20 wrongly, and OpenVINO before 2026.1 refuses it'
+    assert fault in tool(*arguments)
+    assert fault not in tool(*arguments, '--without-grid-sample', '--force')
+
+
+@pytest.mark.parametrize(('channels', 'words'), [(1, 'an image of 1 channel, '), (4, 'an image of 4 channels, ')])
+def test_images_of_other_channels(channels, words, tool):
+    numbers = str([0.5] * channels).replace(' ', '')
+    options = [
+        f'model.backbone.in_channels={channels}',
+        f'model.data_preprocessor.mean={numbers}',
+        f'model.data_preprocessor.std={numbers}',
+    ]
+    told = tool('--to', 'onnx', '--opset', '16', '--size', '64x96', '--cfg-options', *options, 'model.data_preprocessor.bgr_to_rgb=False')
+    assert f'input: image (B, {channels}, H, W)' in told
+    assert words in told
+
+
+def test_half(tool, checkpoint):
+    told = tool(checkpoint, '--to', 'onnx', '--opset', '16', '--half', '--size', '64x96')
+    assert 'checked against PyTorch in float32, on 2x3x64x96' in told
+
+
 def test_a_detector_gives_maps(tool, tmp_path):
     told = tool('--to', 'onnx', '--opset', '16', '--out', tmp_path / 'maps.onnx', '--fixed', '--size', '64x128', config=FASTER)
     assert 'output: the maps of neck and rpn_head, without boxes, scores and NMS' in told
@@ -102,7 +142,7 @@ def test_a_detector_gives_maps(tool, tmp_path):
         (['--to', 'onnx', '--part', 'nekc'], 'the model has no such module; its modules are backbone, decode_head'),
         (['--to', 'onnx', '--out', 'model.pt2'], '--out must end in .onnx, got model.pt2'),
         (['--to', 'onnx', '--opset', '16', '--exporter', 'capturing'], 'writes opset 18 and newer, got --opset 16'),
-        (['--to', 'torch-export', '--opset', '18'], '--opset and --exporter need --to onnx'),
+        (['--to', 'torch-export', '--opset', '18'], '--for, --opset and --exporter need --to onnx'),
         (['no.pth', '--to', 'onnx'], 'there is no checkpoint no.pth'),
         (['--to', 'onnx', '--upsampler', 'DySampel'], "unknown upsampler 'DySampel'"),
     ],
@@ -135,7 +175,11 @@ def test_an_exporter_that_fails_says_so_alone(tool):
 
 @pytest.mark.parametrize(
     ('arguments', 'words'),
-    [(['--opset', '17'], 'argument --opset: invalid choice'), (['--size', '64'], 'takes HxW, two positive integers, got 64')],
+    [
+        (['--opset', '11'], 'argument --opset: invalid choice'),
+        (['--for', 'ncnn'], 'argument --for: invalid choice'),
+        (['--size', '64'], 'takes HxW, two positive integers, got 64'),
+    ],
 )
 def test_wrong_words(arguments, words, monkeypatch, capfd):
     monkeypatch.setattr(sys, 'argv', ['export.py', SHAPES, '--to', 'onnx', *arguments])
