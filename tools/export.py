@@ -24,8 +24,8 @@ def main() -> None:
         dest='target',
         choices=['any', 'onnxruntime', 'openvino', 'tensorrt'],
         default='any',
-        help='runtime that an ONNX file is for (default: any, which all of them compute alike); with onnxruntime, the upsamplers are several '
-        'times as fast there, and need version 1.25',
+        help='runtime that an ONNX file is for (default: any, which all compute alike); with onnxruntime, upsamplers are several times as '
+        'fast there, and need version 1.25',
     )
     parser.add_argument('--out', metavar='FILE', help='file to write (default: <name of the config>.onnx or .pt2 in the work directory)')
     parser.add_argument('--force', action='store_true', help='overwrite --out if it exists')
@@ -91,7 +91,8 @@ def main() -> None:
             raise ValueError(f'{out} exists: choose another --out, or overwrite it with --force')
         loaded = load_model(config, args.checkpoint)
         loaded.check_complete()
-        channels = config.model.get('backbone', {}).get('in_channels', 3)
+        said = config.model.get('backbone', {}).get('in_channels')
+        channels = said if isinstance(said, int) else 3
         how = dict(part=args.part, size=args.size, fixed=args.fixed, half=args.half, channels=channels)
         exported = export(loaded.model.cpu(), form, out, **how)
         speed = describe_speed(exported, form, loaded.model, how)

@@ -19,9 +19,11 @@ from mmdysample.upsamplers import list_upsamplers
 from mmdysample.upsamplers.builder import resolve
 
 from .blocks import block_table, measure_blocks, verdict
+from .deployed import MODEL_UPSAMPLERS, measure_modules
+from .deployed import measure_models as measure_deployed_models
 from .environment import Environment
 from .figure import draw_figure, figure_points
-from .files import PICTURE, block_columns, formulation_columns, model_columns, new_results, to_csv, upsampler_columns
+from .files import PICTURE, block_columns, file_columns, formulation_columns, model_columns, new_results, to_csv, upsampler_columns
 from .formulations import SIZES, measure_formulations
 from .gpu import run_gpu
 from .models import UPSAMPLERS, measure_models
@@ -29,12 +31,14 @@ from .options import make_parser
 from .published import published_miou
 from .report import (
     BLOCKS_NOTE,
+    DEPLOYED_NOTE,
     FIGURE_NOTE,
     FORMULATIONS_NOTE,
     IN_THE_FIGURE,
     LEFT,
     MODELS_NOTE,
     UPSAMPLERS_NOTE,
+    deployed_table,
     explanation,
     formulation_table,
     model_table,
@@ -127,6 +131,22 @@ def run_textbook(args: argparse.Namespace, root: Path) -> int:
     return 0
 
 
+def run_deployed(args: argparse.Namespace, root: Path) -> int:
+    """Measure exported files, print a table, and save a CSV."""
+    environment = Environment.here()
+    for upsampler in args.upsamplers or []:
+        resolve(parse_upsampler(upsampler))
+    with redirect_stdout(sys.stderr):  # mmengine prints the environment variables that a config reads
+        configs = find_configs(Path(os.path.relpath(root)) / 'configs', patterns=args.only) if args.only else {}
+    with new_results(Path(args.out), f'deployed_{environment.file_name}') as (file, path):
+        rows = measure_modules(args.upsamplers or list_upsamplers(), args.size, args.rounds, args.seconds)
+        rows += measure_deployed_models(configs, args.upsamplers or MODEL_UPSAMPLERS, args.image, args.rounds, args.seconds)
+        file.write(to_csv([file_columns(row) for row in rows], environment).encode())
+    _print(deployed_table(rows), 'exported files', environment, DEPLOYED_NOTE, args.format)
+    _print_beside(f'written: {path}', args.format)
+    return 0
+
+
 def run_blocks(args: argparse.Namespace, root: Path) -> int:
     """Measure block sizes of the kernels, print the fastest beside those in use, and save a CSV for each dtype."""
     if not torch.cuda.is_available():
@@ -157,7 +177,14 @@ def _print_beside(text: str, form: str) -> None:
         print(text)
 
 
-RUNS = {'upsamplers': run_upsamplers, 'models': run_models, 'textbook': run_textbook, 'blocks': run_blocks, 'gpu': run_gpu}
+RUNS = {
+    'upsamplers': run_upsamplers,
+    'models': run_models,
+    'textbook': run_textbook,
+    'deployed': run_deployed,
+    'blocks': run_blocks,
+    'gpu': run_gpu,
+}
 
 
 def main(root: Path, arguments: Sequence[str]) -> int:

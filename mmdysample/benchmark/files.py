@@ -12,6 +12,7 @@ from typing import BinaryIO, Union
 from mmdysample.engine.files import new_file
 
 from .blocks import MeasuredBlock
+from .deployed import MeasuredFile
 from .environment import Environment
 from .formulations import MeasuredFormulation
 from .models import MeasuredModel
@@ -105,6 +106,20 @@ def formulation_columns(measured: MeasuredFormulation) -> dict[str, Value]:
         **timing_columns(measured.time),
         'memory_bytes': measured.memory,
         'default': measured.default,
+        'error': measured.error,
+    }
+
+
+def file_columns(measured: MeasuredFile) -> dict[str, Value]:
+    """Return the columns of an exported file in a runtime."""
+    return {
+        'exported': measured.subject,
+        'upsampler': measured.upsampler,
+        'form': measured.form,
+        'runtime': measured.runtime,
+        **timing_columns(measured.time),
+        'ratio': measured.ratio,
+        'difference': measured.difference,
         'error': measured.error,
     }
 

@@ -6,6 +6,11 @@ import re
 from mmdysample.engine.options import positive
 from mmdysample.terminal.tables import FORMATS
 
+from .deployed import IMAGE as DEPLOYED_IMAGE
+from .deployed import MODELS as DEPLOYED_MODELS
+from .deployed import ROUNDS as DEPLOYED_ROUNDS
+from .deployed import SECONDS as DEPLOYED_SECONDS
+from .deployed import SIZE as DEPLOYED_SIZE
 from .environment import DEVICES, DTYPES
 from .files import GPU_OUT, OUT
 from .formulations import ROUNDS as FORMULATION_ROUNDS
@@ -41,10 +46,11 @@ def duration(text: str) -> float:
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line, with a subcommand for each benchmark."""
     parser = argparse.ArgumentParser(
-        description='Measure the cost of upsamplers: alone (upsamplers, the default), in the models of configs/ (models), or of all '
-        'formulations of DySample (textbook). Time block sizes of the kernels (blocks), or do everything that waits for a GPU (gpu).'
+        description='Measure the cost of upsamplers: alone (upsamplers, the default), in the models of configs/ (models), of all '
+        'formulations of DySample (textbook), or of exported files (deployed). Time block sizes of the kernels (blocks), or do everything '
+        'that waits for a GPU (gpu).'
     )
-    commands = parser.add_subparsers(dest='what', required=True, metavar='{upsamplers,models,textbook,blocks,gpu}')
+    commands = parser.add_subparsers(dest='what', required=True, metavar='{upsamplers,models,textbook,deployed,blocks,gpu}')
 
     alone = commands.add_parser('upsamplers', description='Latency, peak memory, parameters and FLOPs of each upsampler.', help='alone')
     alone.add_argument(
@@ -93,6 +99,29 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_output(textbook, 'the CSV of each dtype')
 
+    deployed = commands.add_parser(
+        'deployed',
+        description='Exported files in the runtimes that are installed (onnxruntime, OpenVINO): each upsampler alone, and whole models.',
+        help='exported files',
+    )
+    deployed.add_argument('--upsamplers', nargs='+', metavar='NAME', help='names, or dicts (default: all)')
+    deployed.add_argument(
+        '--size', type=parse_size, default=DEPLOYED_SIZE, metavar='BxCxHxW', help='size of the feature map (default: 1x256x60x60)'
+    )
+    deployed.add_argument(
+        '--only', nargs='*', default=list(DEPLOYED_MODELS), metavar='PATTERN', help='configs of whole models (default: segformer_b1)'
+    )
+    deployed.add_argument(
+        '--image',
+        type=parse_image_size,
+        default=DEPLOYED_IMAGE,
+        metavar='HxW',
+        help='size of the image for whole models (default: 512x512)',
+    )
+    _add_rounds(deployed, DEPLOYED_ROUNDS)
+    _add_seconds(deployed, DEPLOYED_SECONDS)
+    _add_output(deployed, 'the CSV')
+
     blocks = commands.add_parser(
         'blocks', description='Block sizes of the kernels: the fastest on this GPU, beside those in use.', help='block sizes of the kernels'
     )
@@ -115,9 +144,9 @@ def _add_rounds(parser: argparse.ArgumentParser, default: int) -> None:
     )
 
 
-def _add_seconds(parser: argparse.ArgumentParser) -> None:
-    text = f'approximate duration of each pass in seconds (default: {SECONDS:g})'
-    parser.add_argument('--seconds', type=duration, default=SECONDS, metavar='T', help=text)
+def _add_seconds(parser: argparse.ArgumentParser, default: float = SECONDS) -> None:
+    text = f'approximate duration of each pass in seconds (default: {default:g})'
+    parser.add_argument('--seconds', type=duration, default=default, metavar='T', help=text)
 
 
 def _add_environment(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ from typing import Optional
 from mmdysample.catalogue.twins import BASELINE
 from mmdysample.terminal.tables import Row
 
+from .deployed import MeasuredFile
 from .environment import Environment
 from .floor import FORMULA
 from .formulations import FLOOR, MeasuredFormulation
@@ -17,7 +18,7 @@ from .timing import FLUSHED_BYTES, Timing
 from .upsamplers import REFERENCE, Measured
 
 SHORT = {'forward': 'fwd', 'forward + backward': 'fwd+bwd'}
-LEFT = ('size', 'dtype', 'pass', 'name', 'upsampler', 'format', 'target', 'failed')
+LEFT = ('size', 'dtype', 'pass', 'name', 'exported', 'upsampler', 'form', 'runtime', 'format', 'target', 'failed')
 MIB = 2**20
 IN_THE_FIGURE = "in the paper's figure"
 
@@ -34,6 +35,11 @@ FORMULATIONS_NOTE = f"""\
 Forward: inference; forward + backward: in training mode, with gradients of the map and all parameters. *: the path that DySample
 takes by default. {FLOOR}: the time for the bytes that must move ({FORMULA}),
 at the speed of a copy between two tensors of the size of y, which is measured in the same rounds."""
+
+DEPLOYED_NOTE = f"""\
+Files with open sizes, as tools/export.py writes them, with random weights and as many threads as the runtime chooses. Form: how bilinear
+samples are exported, if there are any. / {REFERENCE}: the time divided by that of the same subject with {REFERENCE}, called in the same
+rounds. Difference: the largest one from PyTorch at two sizes and three batches, relative to the largest value."""
 
 BLOCKS_NOTE = """\
 Pixels x channels that a program processes at once, BLOCKS in mmdysample/functional/kernels/launch.py. Ratios of times are geometric means
@@ -85,6 +91,24 @@ def _model_row(row: MeasuredModel, first: Optional[MeasuredModel]) -> Row:
         'parameters': _grouped(row.parameters),
         'failed': row.error,
     }
+
+
+def deployed_table(rows: Sequence[MeasuredFile]) -> list[Row]:
+    """Return the table of exported files, each compared with the file with bilinear interpolation in the same runtime."""
+    cells = [
+        {
+            'exported': row.subject,
+            'upsampler': f'`{row.upsampler}`',
+            'form': row.form,
+            'runtime': row.runtime,
+            'ms (quartiles)': milliseconds(row.time) if row.time else '',
+            f'/ {REFERENCE}': f'{row.ratio:.2f}' if row.ratio else '',
+            'difference': f'{row.difference:.1e}' if row.difference is not None else '',
+            'failed': row.error,
+        }
+        for row in rows
+    ]
+    return _without_empty(cells, ('failed',))
 
 
 def formulation_table(rows: Sequence[MeasuredFormulation]) -> list[Row]:

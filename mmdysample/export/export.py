@@ -43,6 +43,7 @@ def export(
     fixed: bool = False,
     half: bool = False,
     channels: int = 3,
+    step: int = STRIDE,
 ) -> Exported:
     """Export a model or a part of it, with dynamic batch, height and width unless ``fixed``, and check the file.
 
@@ -59,13 +60,14 @@ def export(
         fixed: Whether to export for one image of this size only.
         half: Whether the file computes in float16. It is compared with the model in float32. Sampling points stay in float32.
         channels: Channels of the image.
+        step: By how many pixels the second size is higher; it is wider by twice as many.
 
     Raises:
         ValueError: The exporter fails, the file differs from PyTorch (it is then deleted), or ``path`` is a folder.
         OSError: The file cannot be written.
     """
     images = Images(1 if fixed else 2, *size, channels)
-    second = images._replace(batch=3, height=size[0] + STRIDE, width=size[1] + 2 * STRIDE)
+    second = images._replace(batch=3, height=size[0] + step, width=size[1] + 2 * step)
     subject = make_subject(model, part, images)
     axes: Axes = {name: () for name in subject.inputs} if fixed else _open_axes(subject, second)
     if path.is_dir():

@@ -1,5 +1,6 @@
 """Adaptive low-pass kernels and similarities of neighbours, as `FreqFusion <https://arxiv.org/abs/2408.12879>`_ uses them."""
 
+import math
 from typing import Optional
 
 import torch
@@ -11,7 +12,9 @@ DISTANCE = 2  # in pixels, between a pixel and the neighbours that it is compare
 
 def hamming_kernel(kernel_size: int, like: Tensor) -> Tensor:
     """Return the outer product of two Hamming windows, ``(1, k*k, 1, 1)``, row by row; ``k`` is at least 2."""
-    window = torch.hamming_window(kernel_size, periodic=False, dtype=like.dtype, device=like.device)
+    # Written out, because torch's capturing exporter of ONNX has no hamming_window.
+    steps = torch.arange(kernel_size, dtype=like.dtype, device=like.device)
+    window = 0.54 - 0.46 * torch.cos(2 * math.pi * steps / (kernel_size - 1))
     return torch.outer(window, window).reshape(1, -1, 1, 1)
 
 
