@@ -21,7 +21,7 @@ EXPORTERS = ('tracing', 'capturing')
 CAPTURED = 18  # the oldest opset of the capturing exporter
 OLDEST = {GRID_SAMPLE: 16, GATHERS: 12, DEFORM_CONV: 19}  # the oldest opset that has the operators
 # The oldest onnxruntime that knows an opset, from the table of versions in its documentation.
-ONNXRUNTIME = {12: '1.3', 13: '1.6', 14: '1.8', 15: '1.10', 16: '1.11', 17: '1.12', 18: '1.14', 19: '1.15', 20: '1.17'}
+ONNXRUNTIME = {12: '1.3', 13: '1.6', 14: '1.8', 15: '1.9', 16: '1.11', 17: '1.12', 18: '1.14', 19: '1.15', 20: '1.17'}
 # The largest size of a protobuf file is 2 GiB; 1 MiB is reserved for the graph.
 ONNX_LIMIT = 2**31 - 2**20
 

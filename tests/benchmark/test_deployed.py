@@ -36,7 +36,7 @@ def test_each_form_beside_bilinear_interpolation():
     by_form = {row.form: row for row in rows if row.upsampler != 'SAPA-I'}
     assert by_form[''].ratio == 1
     assert by_form['DeformConv'].time.calls == 3
-    assert {row.ratio > 0 for row in rows} == {True}
+    assert by_form['GridSample'].ratio != 1  # no two calls of this clock take the same time
 
 
 def test_what_cannot_be_exported_says_so(monkeypatch):
