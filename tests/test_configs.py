@@ -61,6 +61,8 @@ def test_everything_in_it_builds(path, shapes, tmp_path, monkeypatch):
     config.work_dir, config.model.backbone.init_cfg = str(tmp_path), None
     layout = 'nyu' if config.model.type == 'DepthEstimator' else 'coco' if config.default_scope == 'mmdet' else 'ade'
     classes = (*THINGS, *STUFF) if layout == 'ade' else None
+    if path.parent.name == 'nuclei':
+        config.model.decode_head.loss_decode.pop('class_weight')  # which is for the classes of the real data
     use_folder(config, str(shapes / layout), {'train': Split(), 'val': Split()}, classes)
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)  # which nobody would wait for
@@ -88,7 +90,7 @@ def wide(shapes, tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize('path', [path for path in CONFIGS if path not in EXPERIMENTS], ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', [path for path in CONFIGS if path.parent.name == 'shapes'], ids=lambda path: path.stem)
 def test_a_small_model_trains_and_tests_at_one_scale(path, wide):
     config = Config.fromfile(path)
     pytest.importorskip(config.default_scope)

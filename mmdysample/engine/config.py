@@ -52,7 +52,8 @@ def load_config(path: str, options: Optional[dict[str, Any]] = None) -> Config:
         if (top in config and top not in RUNNER_KEYS | {'shapes'}) or key == 'shapes.root':
             raise ValueError(
                 f'--cfg-options {key}: {path} has used this variable already, so changing it has no effect; change what it set '
-                '(e.g. train_dataloader.dataset...), or use --data-root, COCO_ROOT, ADE20K_ROOT, NYU_ROOT or SHAPES_ROOT for folders'
+                '(e.g. train_dataloader.dataset...), or use --data-root, COCO_ROOT, ADE20K_ROOT, NYU_ROOT, NUCLEI_ROOT or SHAPES_ROOT for '
+                'folders'
             )
         known = sorted({*config.keys(), *RUNNER_KEYS})
         if top not in known:

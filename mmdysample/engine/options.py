@@ -71,7 +71,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         '--data-root',
         metavar='DIR',
-        help="folder in COCO's format, or of images and label maps or depth maps; overrides COCO_ROOT, ADE20K_ROOT and NYU_ROOT",
+        help="folder in COCO's format, or of images and label maps or depth maps; overrides COCO_ROOT, ADE20K_ROOT, "
+        'NYU_ROOT and NUCLEI_ROOT',
     )
     for split, name in (('train', 'training'), ('val', 'validation')):
         data.add_argument(
