@@ -71,6 +71,7 @@ def main() -> None:
     with exit_on_error():
         from mmdysample.export.export import export
         from mmdysample.export.report import describe
+        from mmdysample.export.runtimes import OpenVINO
         from mmdysample.export.speed import describe_speed
         from mmdysample.export.targets import make_form
         from mmdysample.pictures.loaded_model import load_model
@@ -101,6 +102,8 @@ def main() -> None:
         print(speed)
     if loaded.warning:
         print(loaded.warning)
+    if args.target == 'openvino' and not OpenVINO.is_installed():
+        print('warning: OpenVINO is not installed, so the file was not checked there. Run: pip install openvino')
     print(f'done: {out}')
 
 

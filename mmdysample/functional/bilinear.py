@@ -16,8 +16,6 @@ from .deform_conv import sample_by_deform_conv
 from .second_order import differentiable_gradients
 
 PADDING_MODES = ('border', 'zeros')
-#: Channels from which DeformConv is faster than GridSample in onnxruntime.
-MIN_CHANNELS = 32
 #: Whether the gradients of ``grid_sample`` can be differentiated again.
 TWICE_DIFFERENTIABLE = Version(torch.__version__) >= Version('2.12')
 
@@ -41,7 +39,7 @@ def sample_bilinear(maps: Tensor, grid: Tensor, padding_mode: str = 'border') ->
         raise ValueError(f"padding_mode must be 'border' or 'zeros', got {padding_mode!r}")
     if gathers_only() or forward_mode() or (transformed() and not TWICE_DIFFERENTIABLE):
         return sample_by_gathers(maps, grid, padding_mode)
-    if deform_conv_only() and maps.shape[1] >= MIN_CHANNELS and grid.shape[1] >= maps.shape[2] and grid.shape[2] >= maps.shape[3]:
+    if deform_conv_only() and grid.shape[1] >= maps.shape[2] and grid.shape[2] >= maps.shape[3]:
         return sample_by_deform_conv(maps, grid, padding_mode)
     if has_no_deterministic_backward(maps.device) and torch.are_deterministic_algorithms_enabled():
         return sample_by_gathers(maps, grid, padding_mode)

@@ -15,6 +15,7 @@ onnxruntime = pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')
 from mmdysample.engine.config import load_config  # noqa: E402
 from mmdysample.engine.model import build_model  # noqa: E402
+from mmdysample.export.runtimes import OpenVINO  # noqa: E402
 from mmdysample.pictures.loaded_model import load_model  # noqa: E402
 
 SHAPES = 'configs/shapes/segformer_b1_dysample_shapes.py'
@@ -101,6 +102,14 @@ def test_the_form_of_a_runtime(tool, checkpoint):
     assert 'ONNX, opset 19, tracing exporter' in told
     assert 'GridSample: none\nDeformConv: 6\n' in told
     assert 'onnxruntime before 1.25, OpenVINO and TensorRT have no DeformConv: leave out --for onnxruntime for them' in told
+
+
+def test_a_runtime_that_is_not_installed_is_named(tool, monkeypatch):
+    monkeypatch.setattr(OpenVINO, 'is_installed', lambda: False)
+    words = 'warning: OpenVINO is not installed, so the file was not checked there. Run: pip install openvino'
+    arguments = ('--to', 'onnx', '--opset', '16', '--size', '64x96')
+    assert words in tool(*arguments, '--for', 'openvino')
+    assert words not in tool(*arguments, '--force')
 
 
 def test_known_faults_of_runtimes_are_said(tool):
