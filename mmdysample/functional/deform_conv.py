@@ -1,7 +1,7 @@
 """Bilinear sampling as the operator DeformConv of ONNX, for onnxruntime.
 
-GridSample computes the pixels and weights of a point again for each channel. DeformConv computes them once, so onnxruntime 1.32 takes 3 ms
-instead of 26 ms for x2 upsampling of a 1x256x60x60 map on two cores, where bilinear interpolation takes 2 ms.
+GridSample computes the pixels and weights of a point again for each channel. DeformConv computes them once. With it, DySample takes 6 ms in
+onnxruntime 1.32 for a 1x256x60x60 map on two cores, instead of 26 ms. Bilinear interpolation takes 2 ms.
 
 A deformable convolution with a 1x1 kernel of ones, in as many groups as there are channels, returns a sample for each pixel of its output,
 at the position of that pixel plus a learned distance. Its output has the size of its padded input, so the map is padded at the right and at
