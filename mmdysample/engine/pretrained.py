@@ -16,6 +16,7 @@ from mmdysample.terminal.text import short
 
 from .checkpoint import find_weights, how_to_save, read_checkpoint
 from .fit import Shapes, fitting_prefix, shapes_of
+from .packaged_weights import SOURCES
 
 KINDS = ('Pretrained', 'PretrainedInit', 'Pretrained_Part')
 PATHS = ('pretrained', 'teacher_ckpt')  # arguments of modules of mmdet and mmseg that are files of weights
@@ -46,13 +47,20 @@ def check_pretrained(config: Config) -> None:
         try:
             content = read_checkpoint(path)
         except ValueError as error:
-            without = '' if Path(path).expanduser().exists() else f'; train without it with --cfg-options {place}=None'
-            raise ValueError(f'{place}: {error}{without}') from error
+            raise ValueError(f'{place}: {error}{_remedy(Path(path), place)}') from error
         if not find_weights(content):
             raise ValueError(f'{place}: {path} holds no weights')
         state = content.get('state_dict', content)
         if prefix and not any(str(name).startswith(_dotted(prefix)) for name in state):
             raise ValueError(f'{place}: {path} holds no weights whose names begin with {_dotted(prefix)}; {_found(path, state)}')
+
+
+def _remedy(path: Path, place: str) -> str:
+    """Return what to do about a file that is missing; an empty string if it exists."""
+    if path.expanduser().exists():
+        return ''
+    written = f'; python tools/pretrained.py {path.stem} --out {path} writes it' if path.stem in SOURCES else ''
+    return f'{written}; train without it with --cfg-options {place}=None'
 
 
 def pretrained_weights(node: Any, place: str) -> Iterator[Weights]:

@@ -157,7 +157,9 @@ class Onnx(Form):
 
     def shut_out(self, operators: list[str]) -> list[str]:
         if DEFORM_CONV in operators:
-            return ['onnxruntime before 1.25 has no DeformConv, and OpenVINO does not read it: leave out --for onnxruntime for other runtimes']
+            return [
+                'onnxruntime before 1.25 has no DeformConv, and OpenVINO does not read it: leave out --for onnxruntime for other runtimes'
+            ]
         said = [f'onnxruntime before {ONNXRUNTIME[self.opset]} does not know opset {self.opset}']
         if self.opset >= 20 and GRID_SAMPLE in operators:
             said.append(

@@ -231,3 +231,10 @@ def test_files_that_pass(file, monkeypatch, tmp_path):
     secure_loading(trust=True)
     check_pretrained(config(pretrained=file(dict(state_dict=weights(), args=argparse.Namespace()))))
     check_pretrained(Config(json.loads('{}')))
+
+
+def test_weights_that_a_tool_writes_are_named_with_it(tmp_path):
+    path = tmp_path / 'mobilenet_v2.pth'
+    config = Config(dict(model=dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=str(path))))))
+    with pytest.raises(ValueError, match=f'python tools/pretrained.py mobilenet_v2 --out {path} writes it; train without it with'):
+        check_pretrained(config)

@@ -101,7 +101,9 @@ def test_the_form_of_a_runtime(tool, checkpoint):
     told = tool(checkpoint, '--to', 'onnx', '--for', 'onnxruntime', '--size', '64x96')
     assert 'ONNX, opset 19, tracing exporter' in told
     assert 'GridSample: none\nDeformConv: 6\n' in told
-    assert 'onnxruntime before 1.25 has no DeformConv, and OpenVINO does not read it: leave out --for onnxruntime for other runtimes' in told
+    assert (
+        'onnxruntime before 1.25 has no DeformConv, and OpenVINO does not read it: leave out --for onnxruntime for other runtimes' in told
+    )
 
 
 def test_a_runtime_that_is_not_installed_is_named(tool, monkeypatch):
