@@ -61,7 +61,7 @@ def test_everything_in_it_builds(path, shapes, tmp_path, monkeypatch):
     config.work_dir, config.model.backbone.init_cfg = str(tmp_path), None
     layout = 'nyu' if config.model.type == 'DepthEstimator' else 'coco' if config.default_scope == 'mmdet' else 'ade'
     classes = (*THINGS, *STUFF) if layout == 'ade' else None
-    if path.parent.name == 'nuclei':
+    if path.parent.name == 'nuclei' and layout == 'ade':
         config.model.decode_head.loss_decode.pop('class_weight')  # which is for the classes of the real data
     use_folder(config, str(shapes / layout), {'train': Split(), 'val': Split()}, classes)
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
