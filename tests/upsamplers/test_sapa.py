@@ -2,7 +2,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import assert_parity, golden_cases
-from packaging.version import Version
 from upsampler_tests import CompiledUpsamplerTests, UpsamplerTests
 
 from mmdysample import SAPAB, SAPAD, SAPAI
@@ -11,15 +10,6 @@ from mmdysample import SAPAB, SAPAD, SAPAI
 class TestSAPAI(CompiledUpsamplerTests):
     name = 'SAPA-I'
     reach_of_a_pixel = None  # the norm of a group spreads it over the map
-
-    @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-    def test_compiled_under_autocast_it_trains_as_in_eager_mode(self, dtype):
-        if Version(torch.__version__) >= Version('2.10'):
-            super().test_compiled_under_autocast_it_trains_as_in_eager_mode(dtype)
-            return
-        # Older versions of torch cannot compile the backward pass of group_norm for a dynamic number of channels.
-        with pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match='divmod'):
-            super().test_compiled_under_autocast_it_trains_as_in_eager_mode(dtype)
 
 
 class TestSAPAB(UpsamplerTests):
