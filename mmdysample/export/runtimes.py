@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .quiet import quietly
+from .signal_stack import kept_signal_stack
 
 Run = Callable[[dict[str, Tensor]], list[Tensor]]
 
@@ -67,13 +68,14 @@ class OpenVINO(Runtime):
     def open(self, path: Path) -> Run:
         import openvino
 
-        with quietly():
+        with quietly(), kept_signal_stack():
             # Without the hint, a CPU with bfloat16 computes in it.
             compiled = openvino.Core().compile_model(str(path), 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
         taken = {name for node in compiled.inputs for name in node.get_names()}
 
         def run(inputs: dict[str, Tensor]) -> list[Tensor]:
-            out = compiled({name: tensor.numpy() for name, tensor in inputs.items() if name in taken})
+            with kept_signal_stack():
+                out = compiled({name: tensor.numpy() for name, tensor in inputs.items() if name in taken})
             return [torch.from_numpy(out[node].copy()) for node in compiled.outputs]
 
         return run

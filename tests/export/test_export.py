@@ -1,6 +1,9 @@
 """Every form of the upsampler, the neck and a whole model, and every way in which an export goes wrong."""
 
+import os
 import re
+import signal
+import sys
 from itertools import pairwise
 
 import pytest
@@ -15,6 +18,7 @@ from mmdysample.export import forms
 from mmdysample.export.check import Difference, MismatchError, require_within
 from mmdysample.export.export import export
 from mmdysample.export.forms import Onnx, Program
+from mmdysample.export.signal_stack import current_signal_stack
 from mmdysample.export.subject import Images, make_subject
 from mmdysample.export.targets import make_form
 from mmdysample.functional.capture import DEFORM_CONV, GATHERS, GRID_SAMPLE
@@ -522,3 +526,15 @@ def test_rtdetr_whole(tmp_path):
     limits = torch.tensor([128.0, 96.0, 128.0, 96.0])
     ours = boxes[0][where // scores.shape[2]].clamp(min=0).minimum(limits)
     torch.testing.assert_close(ours, predicted.bboxes, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells its signal stack here')
+def test_openvino_leaves_the_signal_stack_as_it_was(tmp_path):
+    """It frees the memory of its own, on which the next signal would end the process."""
+    pytest.importorskip('openvino')
+    before = current_signal_stack()
+    export(upsampler(), Onnx(16), tmp_path / 'file', part='1', size=(32, 48))
+    after = current_signal_stack()
+    assert (after.address, after.flags, after.size) == (before.address, before.flags, before.size)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
