@@ -2,14 +2,15 @@
 
 Each published cell has a source and a mark. The mark says how certain the number is:
 
-====  =================================================  =============
-mark  meaning                                            printed
-====  =================================================  =============
-C2    two or more public sources print the same number   ``38.6``
-1S    one public source                                  ``38.6``
-FIG   read off the authors' figure                       ``~43.21``
-ARITH printed nowhere; by arithmetic from public code    ``(+8.2K)``
-====  =================================================  =============
+=====  =================================================  =============
+mark   meaning                                            printed
+=====  =================================================  =============
+C2     two or more public sources print the same number   ``38.6``
+1S     one public source                                  ``38.6``
+FIG    read off the authors' figure                       ``~43.21``
+ARITH  printed nowhere; by arithmetic from public code    ``(+8.2K)``
+NOTE   quoted in a public note on the paper               ``"53.91"``
+=====  =================================================  =============
 
 A number without a public source is left out, and its cell prints empty.
 """
@@ -18,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional, Union
 
-MARKS = {'C2': '{}', '1S': '{}', 'FIG': '~{}', 'ARITH': '({})'}
+MARKS = {'C2': '{}', '1S': '{}', 'FIG': '~{}', 'ARITH': '({})', 'NOTE': '"{}"'}
 # The two columns that every table has beside its metrics, and how their cells are printed.
 COSTS = {'parameters': r'\+?\d+(\.\d+)?[KM]?', 'flops': r'\+?\d+(\.\d+)?G?'}
 

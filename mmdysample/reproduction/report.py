@@ -102,7 +102,10 @@ def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
     about = [table.miniature] if data == 'shapes' and table.miniature else []
     about += [table.about] if data != 'shapes' or not table.miniature else []
     if data != 'shapes':
-        about.append('Cells: published / ours (difference); "-" is no value. ~ was read off a figure; (...) was computed from public code.')
+        about.append(
+            'Cells: published / ours (difference); "-" is no value. ~ was read off a figure; (...) was computed from public code; "..." is '
+            'quoted in a public note on the paper.'
+        )
     about.append(
         'Parameters and FLOPs (multiply-adds) are counted in the model: in the whole model, or (+) beyond the stock interpolation.'
     )
