@@ -14,7 +14,7 @@ from mmdet.models.necks import FPN as StockFPN
 from mmdet.models.necks import FPN_CARAFE
 from mmdet.structures import DetDataSample
 
-from mmdysample import FPN, DySamplePlus
+from mmdysample import FPN, DySamplePlus, build_upsampler
 from mmdysample.engine.config import load_config
 from mmdysample.engine.conversion import convert_checkpoint, convert_state
 from mmdysample.engine.model import build_model
@@ -108,6 +108,19 @@ def test_the_authors_four_upsamplers(name, init_pos):
     bias = PUBLISHED[name].get('dyscope') and PUBLISHED[name].get('bias', True)
     assert told.pop(('kept', 'neck.upsample_modules.*.scope.bias'), 0) == (4 if bias else 0)
     assert told == {}
+
+
+@pytest.mark.parametrize('name', ['LDA-AQU', 'FRFU', 'FreqFusion'])
+def test_detectors_with_rivals(name):
+    """Their modules have the authors' parameter names, as the golden vectors have, in a list as FPN_CARAFE's."""
+    theirs = FPN_CARAFE(CHANNELS, 32, 5, upsample_cfg=dict(type='nearest'))
+    theirs.upsample_modules = nn.ModuleList([build_upsampler(name, 32) for _ in range(4)])
+    state = {'module.neck.' + key: nn.init.normal_(value.double(), std=0.3) for key, value in theirs.state_dict().items()}
+    ours = FPN(CHANNELS, 32, 5, upsample_cfg=name, fuse_extra_levels=True)
+    converted, changes = convert_state(state, in_a_model(ours), 'released.pth', 'ours')
+    assert {(change.change, change.what): change.number for change in changes} == {('renamed', 'module.*'): len(state)}
+    in_a_model(ours).load_state_dict(converted)
+    assert all(torch.equal(converted[key.removeprefix('module.')], value) for key, value in state.items())
 
 
 def test_the_authors_three_upsamplers():
