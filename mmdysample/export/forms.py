@@ -18,6 +18,7 @@ from .subject import Subject
 
 OPSETS = range(12, 21)
 EXPORTERS = ('tracing', 'capturing')
+NEW_GRID_SAMPLE = 20  # the opset whose GridSample not all runtimes read
 CAPTURED = 18  # the oldest opset of the capturing exporter
 OLDEST = {GRID_SAMPLE: 16, GATHERS: 12, DEFORM_CONV: 19}  # the oldest opset that has the operators
 # The oldest onnxruntime that knows an opset, from the table of versions in its documentation.
@@ -112,6 +113,8 @@ class Onnx(Form):
             raise ImportError(f'--to onnx needs {", ".join(missing)}, which is not installed. Run: pip install onnx onnxruntime onnxscript')
         self.runtimes = tuple(runtime() for runtime in runtimes if runtime.is_installed())
         self.alternative = '--exporter tracing' if self.exporter == 'capturing' else '--opset 18 --exporter capturing'
+        if opset >= NEW_GRID_SAMPLE and self.sampling == GRID_SAMPLE:
+            self.alternative = '--opset 18'
 
     def __str__(self) -> str:
         return f'ONNX, opset {self.opset}, {self.exporter} exporter'
@@ -161,7 +164,7 @@ class Onnx(Form):
                 'onnxruntime before 1.25 has no DeformConv, and OpenVINO does not read it: leave out --for onnxruntime for other runtimes'
             ]
         said = [f'onnxruntime before {ONNXRUNTIME[self.opset]} does not know opset {self.opset}']
-        if self.opset >= 20 and GRID_SAMPLE in operators:
+        if self.opset >= NEW_GRID_SAMPLE and GRID_SAMPLE in operators:
             said.append(
                 'warning: TensorRT 10.13 reads the GridSample of opset 20 wrongly, and OpenVINO before 2026.1 refuses it: for them, choose '
                 '--opset 18 or --without-grid-sample'
