@@ -17,8 +17,9 @@ class SignalStack(ctypes.Structure):
 def kept_signal_stack() -> Iterator[None]:
     """Restore the alternate signal stack of this thread at the end.
 
-    OpenVINO 2026.4 sets one when it compiles a model, and frees its memory. Python's handlers run on that stack, so the next Ctrl-C would
-    end the process by SIGSEGV.
+    OpenVINO 2026.4 sets one for each model that it compiles, and puts back the one before when the model is closed. That may be the stack
+    of a model that was closed earlier, whose memory is free. Python's handlers run on it, so the next Ctrl-C would end the process by
+    SIGSEGV.
     """
     before = current_signal_stack()
     try:

@@ -18,6 +18,7 @@ from mmdysample.export import forms
 from mmdysample.export.check import Difference, MismatchError, require_within
 from mmdysample.export.export import export
 from mmdysample.export.forms import Onnx, Program
+from mmdysample.export.runtimes import OpenVINO
 from mmdysample.export.signal_stack import current_signal_stack
 from mmdysample.export.subject import Images, make_subject
 from mmdysample.export.targets import make_form
@@ -543,10 +544,13 @@ def test_rtdetr_whole(tmp_path):
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells its signal stack here')
 def test_openvino_leaves_the_signal_stack_as_it_was(tmp_path):
-    """It frees the memory of its own, on which the next signal would end the process."""
+    """Each of its models has one, and the next signal would end the process on that of a closed model."""
     pytest.importorskip('openvino')
-    before = current_signal_stack()
     export(upsampler(), Onnx(16), tmp_path / 'file', part='1', size=(32, 48))
+    before = current_signal_stack()
+    first, second = (OpenVINO().open(tmp_path / 'file') for _ in range(2))
+    del first
+    del second
     after = current_signal_stack()
     assert (after.address, after.flags, after.size) == (before.address, before.flags, before.size)
     with pytest.raises(KeyboardInterrupt):
