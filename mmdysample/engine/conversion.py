@@ -1,8 +1,10 @@
-"""Convert checkpoints of mmdet 2.x, mmseg 0.x and the DySample authors to the models of this package, and back.
+"""Convert checkpoints of mmdet 2.x, mmseg 0.x and the authors of upsamplers to the models of this package, and back.
 
 The detectors that the authors released are mmdet 2.x files. They hold four ``neck.upsample_modules`` of mmdet's ``FPN_CARAFE``, which have
 the same names in our FPN, and ``scope.bias`` in files from before 2024-03-27. Besides the weights they hold the optimizer, the log and the
 text of the config. ResNets, RPNs, box, mask and semantic heads have the same weight names in mmdet 2 and mmdet 3.
+
+The files of LDA-AQU, FRFU and FreqFusion are those of :mod:`.released`.
 """
 
 import re
@@ -19,6 +21,7 @@ from mmdysample.version import __version__
 
 from .errors import one_line
 from .recognition import fitting_options
+from .released import from_rivals
 
 State = dict[str, Tensor]
 
@@ -78,6 +81,7 @@ def convert_state(state: State, model: nn.Module, source: str, config: str) -> t
     converted = {name.removeprefix('module.'): value for name, value in state.items()}
     if len(converted) < len(state):
         raise ValueError(f'{source} holds weights both with and without the prefix module.')
+    converted, renamed, constants = from_rivals(converted, model, source)
     added = {name: value for name, value in _constants(model) if name not in converted}
     _check(converted, added, model, source, config)
     converted.update(added)
@@ -88,8 +92,10 @@ def convert_state(state: State, model: nn.Module, source: str, config: str) -> t
     wrapped = sum(name.startswith('module.') for name in state)
     older = [f'{name}.scope.bias' for name, module in model.named_modules() if isinstance(module, DySample)]
     changes = [
-        Change('kept', '*', len(state) - wrapped, 'under its name'),
+        Change('kept', '*', sum(name in converted for name in state), 'under its name'),
         Change('renamed', 'module.*', wrapped, 'to *: the model was saved in a wrapper for several GPUs'),
+        Change('renamed', '*.alignment.*', len(renamed), 'to *.upsample_modules.*'),
+        *_grouped('dropped', constants, 'the model computes it'),
         *_grouped('kept', [name for name in older if name in converted], 'of an older DySample+; training does not change it'),
         *_grouped('added', added, 'not learnt'),
     ]

@@ -110,17 +110,77 @@ def test_the_authors_four_upsamplers(name, init_pos):
     assert told == {}
 
 
+HAMMING = {3: [0.08, 1.0, 0.08], 5: [0.08, 0.54, 1.0, 0.54, 0.08]}
+
+
+def released_by_rivals(name, wrapped):
+    """The weights of a neck with the names and shapes of the authors' fork of FPN_CARAFE, under the names of ours, and what is in the file.
+
+    LDA-AQU's has a table of five dimensions; FreqFusion's has another list, and constants.
+    """
+    neck = FPN_CARAFE(CHANNELS, 32, 5, upsample_cfg=dict(type='nearest'))
+    neck.upsample_modules = nn.ModuleList([build_upsampler(name, 32) for _ in range(4)])
+    ours = {f'neck.{key}': nn.init.normal_(value.double(), std=0.3) for key, value in neck.state_dict().items()}
+    theirs = dict(ours)
+    if name == 'LDA-AQU':
+        table = 'neck.upsample_modules.{}.relative_position_bias_table'
+        theirs.update({table.format(i): ours[table.format(i)][None, :, None] for i in range(4)})
+    if name == 'FreqFusion':
+        for i in range(4):
+            for kind, size in (('lowpass', 5), ('highpass', 3)):
+                line = torch.tensor(HAMMING[size])
+                theirs[f'neck.upsample_modules.{i}.hamming_{kind}'] = torch.outer(line, line)[None, None]
+            quarter = torch.tensor([-0.25, 0.25])
+            positions = torch.stack([quarter.repeat(8), quarter.repeat_interleave(2).repeat(4)])
+            theirs[f'neck.upsample_modules.{i}.dysampler.init_pos'] = positions.reshape(1, -1, 1, 1)
+        theirs = {key.replace('.upsample_modules.', '.alignment.'): value for key, value in theirs.items()}
+    prefix = 'module.' if wrapped else ''
+    return ours, {prefix + key: value for key, value in theirs.items()}
+
+
+@pytest.mark.parametrize('wrapped', [True, False])
 @pytest.mark.parametrize('name', ['LDA-AQU', 'FRFU', 'FreqFusion'])
-def test_detectors_with_rivals(name):
-    """Their modules have the authors' parameter names, as the golden vectors have, in a list as FPN_CARAFE's."""
-    theirs = FPN_CARAFE(CHANNELS, 32, 5, upsample_cfg=dict(type='nearest'))
-    theirs.upsample_modules = nn.ModuleList([build_upsampler(name, 32) for _ in range(4)])
-    state = {'module.neck.' + key: nn.init.normal_(value.double(), std=0.3) for key, value in theirs.state_dict().items()}
-    ours = FPN(CHANNELS, 32, 5, upsample_cfg=name, fuse_extra_levels=True)
-    converted, changes = convert_state(state, in_a_model(ours), 'released.pth', 'ours')
-    assert {(change.change, change.what): change.number for change in changes} == {('renamed', 'module.*'): len(state)}
-    in_a_model(ours).load_state_dict(converted)
-    assert all(torch.equal(converted[key.removeprefix('module.')], value) for key, value in state.items())
+def test_detectors_with_rivals(name, wrapped):
+    wanted, state = released_by_rivals(name, wrapped)
+    model = in_a_model(FPN(CHANNELS, 32, 5, upsample_cfg=name, fuse_extra_levels=True))
+    converted, changes = convert_state(state, model, 'released.pth', 'ours')
+    assert converted.keys() == wanted.keys()
+    assert all(torch.equal(converted[key], value) for key, value in wanted.items())
+    assert all(torch.equal(value, wanted[key]) for key, value in model.state_dict().items())
+    told = {(change.change, change.what): change.number for change in changes}
+    if wrapped:
+        assert told.pop(('renamed', 'module.*')) == len(state)
+    else:
+        others = [key for key in state if '.alignment.' not in key]
+        assert told.pop(('kept', '*')) == len(others)
+    if name == 'FreqFusion':
+        assert sum(number for (change, _), number in told.items() if change == 'dropped') == 3 * 4
+        assert sum(number for (change, _), number in told.items() if change == 'renamed') == 20 * 4
+    else:
+        assert told == {}
+
+
+def test_a_freqfusion_with_other_constants():
+    _, state = released_by_rivals('FreqFusion', wrapped=False)
+    model = in_a_model(FPN(CHANNELS, 32, 5, upsample_cfg='FreqFusion', fuse_extra_levels=True))
+    flat = {key: torch.ones(1) if '.hamming_' in key else value for key, value in state.items()}
+    with pytest.raises(ValueError, match=r'hamming_lowpass in released.pth is not .*hamming_window=False'):
+        convert_state(flat, model, 'released.pth', 'ours')
+    without = dict(type='FreqFusion', hamming_window=False)
+    plain = in_a_model(FPN(CHANNELS, 32, 5, upsample_cfg=without, fuse_extra_levels=True))
+    convert_state(flat, plain, 'released.pth', 'ours')
+    with pytest.raises(ValueError, match=r'hamming_window=True'):
+        convert_state(state, plain, 'released.pth', 'ours')
+    moved = {key: value + 0.1 if key.endswith('init_pos') else value for key, value in state.items()}
+    with pytest.raises(ValueError, match=r'init_pos in released.pth is not'):
+        convert_state(moved, model, 'released.pth', 'ours')
+
+
+def test_options_for_a_file_of_freqfusion():
+    _, state = released_by_rivals('FreqFusion', wrapped=True)
+    model = in_a_model(FPN(CHANNELS, 32, 5, upsample_cfg='DySample', fuse_extra_levels=True))
+    with pytest.raises(ValueError, match=r'--upsampler FreqFusion'):
+        convert_state(state, model, 'released.pth', 'ours')
 
 
 def test_the_authors_three_upsamplers():
