@@ -6,6 +6,7 @@ it can be read where no framework is installed.
 
 LOCATIONS = {
     'BoundaryIoUMetric': 'mmdysample.evaluation.boundary_metric',
+    'SegmentationMetric': 'mmdysample.evaluation.segmentation_metric',
     'CoarseHead': 'mmdysample.models.heads.coarse_head',
     'CocoPanopticMetric': 'mmdysample.evaluation.coco_panoptic_metric',
     'DenseDepthHead': 'mmdysample.models.heads.dense_depth_head',

@@ -64,7 +64,7 @@ def at_predicted_boundary_counts(prediction: np.ndarray, truth: np.ndarray, clas
     near = np.zeros(prediction.shape, bool)
     for label in np.unique(prediction):
         near |= boundary(prediction == label, width)
-    return _iou_counts(prediction[near], truth[near], classes)
+    return iou_counts(prediction[near], truth[near], classes)
 
 
 def near_boundary_counts(prediction: np.ndarray, truth: np.ndarray, classes: int, width: int) -> np.ndarray:
@@ -78,15 +78,32 @@ def near_boundary_counts(prediction: np.ndarray, truth: np.ndarray, classes: int
     for label in np.unique(padded):
         near |= boundary(padded == label, width)
     near = near[width:-width, width:-width]
-    return _iou_counts(prediction[near], truth[near], classes)
+    return iou_counts(prediction[near], truth[near], classes)
 
 
-def _iou_counts(prediction: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+def iou_counts(prediction: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+    """Return the counts of plain IoU; arguments, of any shape, and result are those of :func:`boundary_iou_counts`."""
     known = truth < classes
     prediction, truth = prediction[known], truth[known]
     areas = [np.bincount(labels, minlength=classes)[:classes] for labels in (prediction[prediction == truth], prediction, truth)]
     intersection, predicted, true = (area.astype(np.int64) for area in areas)
     return np.stack((intersection, predicted + true - intersection))
+
+
+def mean_iou(counts: np.ndarray) -> np.ndarray:
+    """Return the mean over the classes that occur of the IoU, as a fraction.
+
+    Args:
+        counts: Summed counts, ``(..., 2, classes)``.
+
+    Returns:
+        ``(...)``, float64; NaN where no class occurs.
+    """
+    intersection, union = counts[..., 0, :], counts[..., 1, :]
+    occurs = union > 0
+    iou = np.where(occurs, intersection / np.where(occurs, union, 1), 0.0)
+    number = occurs.sum(-1)
+    return np.where(number > 0, iou.sum(-1) / np.where(number > 0, number, 1), np.nan)
 
 
 Counts = Callable[[np.ndarray, np.ndarray, int, int], np.ndarray]

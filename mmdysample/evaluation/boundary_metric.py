@@ -9,7 +9,7 @@ from mmengine.evaluator import BaseMetric
 from mmdysample.frameworks import require
 from mmdysample.registry import METRICS
 
-from .boundary_iou import FORMS, IGNORE, width_in_pixels
+from .boundary_iou import FORMS, IGNORE, mean_iou, width_in_pixels
 
 require('mmseg', 'mmdysample.BoundaryIoUMetric')
 
@@ -65,20 +65,21 @@ class BoundaryIoUMetric(BaseMetric):
             unlabelled = truth == self.ignore_index
             # The same label, which is no class, in both maps puts unlabelled pixels outside every mask.
             prediction, truth = (np.where(unlabelled, max(IGNORE, classes), labels) for labels in (prediction, truth))
-            widths = {name: width_in_pixels(truth.shape, ratio) for name, ratio in self.ratios.items()}
-            self.results.append(np.stack([FORMS[name][0](prediction, truth, classes, width) for name, width in widths.items()]))
+            self.results.append((str(sample.get('img_path', '')), self.count(prediction, truth, classes)))
 
-    def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
+    def count(self, prediction: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+        """Return the counts of an image, ``(forms, 2, classes)``, int64, of labels ``(H, W)``."""
+        widths = {name: width_in_pixels(truth.shape, ratio) for name, ratio in self.ratios.items()}
+        return np.stack([FORMS[name][0](prediction, truth, classes, width) for name, width in widths.items()])
+
+    def compute_metrics(self, results: list[tuple[str, np.ndarray]]) -> dict[str, float]:
         """Return the mean over classes of the summed counts.
 
         Args:
-            results: The counts of each image, ``(forms, 2, classes)``.
+            results: The file and the counts of each image, ``(forms, 2, classes)``.
 
         Returns:
             Percentages by the names of the variants; NaN if no class occurs.
         """
-        intersection, union = np.moveaxis(np.sum(results, axis=0), 1, 0)
-        return {
-            name: round(100 * float(np.mean(ours[all_ > 0] / all_[all_ > 0])), 2) if (all_ > 0).any() else float('nan')
-            for name, ours, all_ in zip(self.ratios, intersection, union)
-        }
+        means = mean_iou(np.sum([counts for _, counts in results], axis=0))
+        return {name: round(100 * float(mean), 2) for name, mean in zip(self.ratios, means)}

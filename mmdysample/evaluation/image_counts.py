@@ -1,0 +1,68 @@
+"""The counts of each image of a test, from which its metrics follow, in a CSV file."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .boundary_iou import mean_iou
+
+FORMS = ('mIoU', 'near_boundary_iou', 'boundary_iou')
+PARTS = ('intersection', 'union')
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """The pixels in the intersection and in the union of prediction and truth.
+
+    Args:
+        images: The names of the images.
+        classes: The names of the classes.
+        counts: ``(images, 3, 2, classes)``, integer: plain, near boundaries, and of Boundary IoU, as in ``FORMS``; intersection and union.
+    """
+
+    images: tuple[str, ...]
+    classes: tuple[str, ...]
+    counts: np.ndarray
+
+    def scores(self) -> dict[str, float]:
+        """Return the metrics of all images together, in percent: ``FORMS``, and ``IoU.<class>``; NaN for a class that does not occur."""
+        total = self.counts.sum(0)
+        means = dict(zip(FORMS, mean_iou(total)))
+        parts = {f'IoU.{name}': mean_iou(total[0, :, [i]].T) for i, name in enumerate(self.classes)}
+        return {name: 100 * float(value) for name, value in {**means, **parts}.items()}
+
+    def write(self, path: Path) -> None:
+        """Write a line for each image; a file is never left half written."""
+        draft = path.with_name(f'{path.name}.tmp')
+        with draft.open('w', newline='', encoding='utf-8') as file:
+            lines = csv.writer(file, lineterminator='\n')
+            lines.writerow(_header(self.classes))
+            lines.writerows([name, *counts.ravel()] for name, counts in zip(self.images, self.counts))
+        draft.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> 'ImageCounts':
+        """Read a file that :meth:`write` wrote.
+
+        Raises:
+            OSError: It cannot be read.
+            ValueError: It is damaged.
+        """
+        try:
+            with path.open(newline='', encoding='utf-8') as file:
+                header, *lines = csv.reader(file)
+            last = [name.removesuffix('.union') for name in header if name.endswith('.union')]
+            classes = tuple(name.removeprefix(f'{FORMS[0]}.') for name in last if name.startswith(f'{FORMS[0]}.'))
+            counts = np.array([[int(cell) for cell in line[1:]] for line in lines])
+            if not lines or header != _header(classes):
+                raise ValueError
+            return cls(tuple(line[0] for line in lines), classes, counts.reshape(len(lines), len(FORMS), len(PARTS), len(classes)))
+        except ValueError:
+            raise ValueError(f'{path} is damaged') from None
+
+
+def _header(classes: Sequence[str]) -> list[str]:
+    return ['image', *(f'{form}.{name}.{part}' for form in FORMS for part in PARTS for name in classes)]
