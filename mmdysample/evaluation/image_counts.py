@@ -29,10 +29,29 @@ class ImageCounts:
 
     def scores(self) -> dict[str, float]:
         """Return the metrics of all images together, in percent: ``FORMS``, and ``IoU.<class>``; NaN for a class that does not occur."""
-        total = self.counts.sum(0)
-        means = dict(zip(FORMS, mean_iou(total)))
-        parts = {f'IoU.{name}': mean_iou(total[0, :, [i]].T) for i, name in enumerate(self.classes)}
-        return {name: 100 * float(value) for name, value in {**means, **parts}.items()}
+        names = (*FORMS, *(f'IoU.{name}' for name in self.classes))
+        return {name: float(self.score(name, self.counts.sum(0))) for name in names}
+
+    def score(self, metric: str, totals: np.ndarray) -> np.ndarray:
+        """Return a metric of summed counts.
+
+        Args:
+            metric: One of ``FORMS``, or ``IoU.<class>``.
+            totals: ``(..., 3, 2, classes)``.
+
+        Returns:
+            ``(...)``, in percent.
+
+        Raises:
+            ValueError: There is no such metric.
+        """
+        if metric in FORMS:
+            return 100 * mean_iou(totals[..., FORMS.index(metric), :, :])
+        name = metric.removeprefix('IoU.')
+        if name not in self.classes:
+            raise ValueError(f'{metric} is not among {", ".join(FORMS)} and IoU of {", ".join(self.classes)}')
+        index = self.classes.index(name)
+        return 100 * mean_iou(totals[..., 0, :, index : index + 1])
 
     def write(self, path: Path) -> None:
         """Write a line for each image; a file is never left half written."""

@@ -18,6 +18,9 @@ TABLES = (
     'ablation',
     'complexity',
     'boundary',
+    'nuclei_semantic',
+    'nuclei_coarse',
+    'nuclei_instances',
 )
 
 

@@ -82,8 +82,8 @@ class Experiment:
 
     Args:
         name: Its name in the table.
-        configs: Paths below ``configs/``, by the value of ``--data``: ``'shapes'``, or ``'coco'`` for the paper's dataset (COCO, ADE20K
-            or NYU).
+        configs: Paths below ``configs/``, by the value of ``--data``: ``'shapes'``, ``'nuclei'``, or ``'coco'`` for the paper's dataset
+            (COCO, ADE20K or NYU).
         baseline: The interpolation that the stock model uses.
     """
 

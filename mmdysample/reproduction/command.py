@@ -28,6 +28,7 @@ from .measured import measured
 from .picture import save_picture
 from .plan import DATA, Planned, Settings, folder_name, plan
 from .processes import require_posix
+from .results import Place, stale
 from .running import Execute, Processes
 from .slurm import print_jobs
 from .train_all import print_commands, train_all
@@ -41,6 +42,7 @@ examples:
                                                                      each training on eight GPUs with 2 images each: the paper's batch
   tools/reproduce.py segformer --slurm gpu                           print a job line for each row, to submit
   tools/reproduce.py boundary --data shapes                          rank the upsamplers on a laptop
+  tools/reproduce.py nuclei --jobs 2                                 real images: what is in docs/results is shown, the rest is trained
 
 The batch size is that of the config times the GPUs of a row. Detectors have 2 images per GPU, and their learning rate scales with the
 batch; depth has 8 images on each of two GPUs; segmenters have their whole batch of 16 on one GPU.
@@ -50,15 +52,23 @@ batch; depth has 8 images on each of two GPUs; segmenters have their whole batch
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('table', choices=[*TABLES, 'all'], metavar='TABLE', help=f'{", ".join(TABLES)}, or all')
+    names = f'{", ".join(TABLES)}; nuclei for the three tables of that name; or all'
+    parser.add_argument('table', choices=[*TABLES, 'nuclei', 'all'], metavar='TABLE', help=names)
     parser.add_argument(
         '--data',
         choices=DATA,
-        help="coco: the paper's dataset, also where that is ADE20K or NYU (default); shapes: the built-in scenes, minutes on a CPU",
+        help="coco: the paper's dataset, also where that is ADE20K or NYU (default); shapes: the built-in scenes, minutes on a CPU; nuclei: "
+        'real microscopy images, in NUCLEI_ROOT or data/nuclei',
     )
     parser.add_argument('--rows', nargs='+', default=[], metavar='ROW', help='rows by name (default: all)')
-    parser.add_argument('--seeds', type=positive, metavar='N', help='trainings per row, with seeds 0 to N - 1 (default: 1; boundary: 3)')
+    parser.add_argument('--seeds', type=positive, metavar='N', help='trainings per row, with seeds 0 to N - 1 (default: 1; boundary: 3; nuclei: 5)')
     parser.add_argument('--out', default='results', metavar='DIR', help='folder of the results (default: results)')
+    parser.add_argument(
+        '--results',
+        metavar='DIR',
+        help='for nuclei: a folder with a line for each complete training, which is not done again (default: docs/results of this '
+        'repository; name a new folder to train everything yourself)',
+    )
     parser.add_argument('--jobs', type=positive, default=1, metavar='N', help='trainings at a time without --gpus')
     parser.add_argument('--gpus', nargs='+', type=int, default=[], metavar='I', help='indices of the GPUs to share among the rows')
     parser.add_argument(
@@ -91,9 +101,9 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
     """
     args = make_parser().parse_args(arguments)
     with exit_on_error():
-        tables = [read_table(name) for name in (TABLES if args.table == 'all' else [args.table])]
+        tables = [read_table(name) for name in names_of(args.table)]
         if args.rows and len(tables) > 1:
-            raise ValueError('--rows needs one table, not all')
+            raise ValueError(f'--rows needs one table, not {args.table}')
         if Path(args.out).is_file():
             raise ValueError(f'--out takes a folder, got the file {args.out}')
         tools = Path(os.path.relpath(root)) / 'tools'
@@ -101,17 +111,25 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
         lanes = [] if args.slurm and not args.gpus else make_lanes(tools, args.gpus, args.gpus_per_row, args.jobs)
         plans = {}
         for table in tables:
-            data = args.data if args.data and table.experiments else 'coco' if _has(table, 'coco') or not table.experiments else 'shapes'
+            own = next((data for data in DATA if _has(table, data)), 'coco')
+            data = args.data if args.data and table.experiments else own
             if args.table == 'all' and table.experiments and not _has(table, data):
                 continue  # its empty table would overwrite the table of the data that it has
-            settings = Settings(data, args.seeds or table.seeds, Path(args.out), args.cfg_options or {}, tuple(args.raw_options))
+            kept = Path(args.results or Path(os.path.relpath(root)) / 'docs/results') if data == 'nuclei' else None
+            settings = Settings(data, args.seeds or table.seeds, Path(args.out), args.cfg_options or {}, tuple(args.raw_options), kept)
             with redirect_stdout(sys.stderr):  # mmengine prints the environment variables that a config reads
                 plans[table] = data, plan(table, settings, args.rows)
         for table, (data, planned) in plans.items():
             if args.table != 'all' and table.experiments and not any(one.trainings for one in planned):
                 why = table.notes.get(planned[0].row.note or '', planned[0].missing)
                 raise ValueError(f'nothing of {table.name} can be trained with --data {data}: {why}')
-        pending = [training for training in _distinct(plans) if training.metrics is None]
+        trainings = _distinct(plans)
+        for line in stale_lines(trainings):
+            print(line, file=sys.stderr)
+        if not args.dry_run and not args.slurm:
+            for training in trainings:
+                training.keep()  # one that was complete when the command was killed before it could be kept
+        pending = [training for training in trainings if training.metrics is None]
         if args.slurm:
             print_jobs(plans, args)
             return 0
@@ -135,6 +153,22 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
     for line in [*without_data, *failures]:
         print(line, file=sys.stderr)
     return 1 if without_data or failures else 0
+
+
+def names_of(table: str) -> list[str]:
+    """Return the names of the tables that an argument of the command means."""
+    return [name for name in TABLES if table in ('all', name) or (table == 'nuclei' and name.startswith('nuclei_'))]
+
+
+def stale_lines(trainings: Sequence[Training]) -> list[str]:
+    """Return a line for each file of results that has lines of another version of the config."""
+    places: dict[Path, list[Place]] = {}
+    for training in trainings:
+        if training.place is not None:
+            places.setdefault(training.place.file, []).append(training.place)
+    counts = {file: stale(file, of_file) for file, of_file in places.items()}
+    why = 'are of another version of the config or other --cfg-options, and are not used'
+    return [f'{count} lines of {file} {why}' for file, count in counts.items() if count]
 
 
 def _has(table: Table, data: str) -> bool:

@@ -25,6 +25,7 @@ KEYS: dict[str, Key] = {
     **{f'mask {column}': Key(f'segm_mAP{part}', 100.0) for column, part in _COCO.items()},
     **{column: Key(name) for column, name in {'PQ': 'PQ', 'PQth': 'PQ_th', 'PQst': 'PQ_st', 'SQ': 'SQ', 'RQ': 'RQ'}.items()},
     'mIoU': Key('mIoU', digits=2),
+    'border IoU': Key('IoU.border', digits=2),
     'bIoU': Key('predicted_boundary_iou', digits=2),
     'Boundary IoU': Key('boundary_iou', digits=2),
     'near-boundary mIoU': Key('near_boundary_iou', digits=2),

@@ -12,9 +12,10 @@ from mmdysample.engine.upsampler import use_upsampler
 from mmdysample.paper.reader import TABLES, read_table
 from mmdysample.paper.table import Row, Table
 
+from .results import Place, recipe
 from .training import Training, digest
 
-DATA = ('coco', 'shapes')
+DATA = ('coco', 'shapes', 'nuclei')
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,7 @@ class Settings:
         out: The folder of all results.
         options: The parsed ``--cfg-options``.
         raw_options: The same options as written on the command line.
+        results: The folder where results are kept beside the code; None to keep them in ``out`` alone.
     """
 
     data: str
@@ -44,6 +46,7 @@ class Settings:
     out: Path
     options: Mapping[str, Any]
     raw_options: tuple[str, ...]
+    results: Optional[Path] = None
 
 
 def plan(table: Table, settings: Settings, rows: Sequence[str] = ()) -> list[Planned]:
@@ -62,10 +65,10 @@ def plan(table: Table, settings: Settings, rows: Sequence[str] = ()) -> list[Pla
         ValueError: There is no such row, or a config has no place for an option.
     """
     chosen = [table.row(name) for name in dict.fromkeys(rows)] if rows else table.rows
-    return [_plan_row(row, settings) for row in chosen]
+    return [_plan_row(table, row, settings) for row in chosen]
 
 
-def _plan_row(row: Row, settings: Settings) -> Planned:
+def _plan_row(table: Table, row: Row, settings: Settings) -> Planned:
     if row.experiment is None or row.upsampler is None:
         return Planned(row, '', (), 'there is no model to train')
     config = row.experiment.configs.get(settings.data)
@@ -78,12 +81,17 @@ def _plan_row(row: Row, settings: Settings) -> Planned:
     loaded = load_config(str(path), dict(settings.options))
     use_upsampler(loaded, row.upsampler, dict(settings.options))
     best = _tests_best(config, settings.data)
+    evaluator = loaded.get('test_evaluator')
+    counted = isinstance(evaluator, dict) and evaluator.get('type') == 'mmdysample.SegmentationMetric'
     trainings = []
     for seed in range(settings.seeds):
         loaded.randomness = {**(loaded.get('randomness') or {}), 'seed': seed}
         raw = (*settings.raw_options, f'randomness.seed={seed}')
         folder = place / f'seed{seed}'
-        trainings.append(Training(_relative(path), row.upsampler, raw, settings.out / folder, digest(loaded), best, str(folder)))
+        kept = Place(settings.results / f'{table.name}.csv', row.name, seed, recipe(loaded)) if settings.results else None
+        trainings.append(
+            Training(_relative(path), row.upsampler, raw, settings.out / folder, digest(loaded), best, str(folder), kept, counted)
+        )
     return Planned(row, config, tuple(trainings))
 
 

@@ -12,10 +12,16 @@ from mmdysample.terminal.progress import progress
 from mmdysample.terminal.tables import Row as Line
 from mmdysample.terminal.tables import fold, render
 
+from .differences import Difference, difference
 from .measured import KEYS, Measured, measured, seconds_per_step
 from .plan import Planned
 
-LEFT = ('row', 'note')
+LEFT = ('row', 'note', 'verdict')
+INTERVALS = (
+    'Against baseline: the mean difference from the stock interpolation over the seeds of both, and its 95 % interval, by the bootstrap over '
+    "seeds and images, or by Student's t over seeds where the counts of the images are not known. A row is above or below the baseline only "
+    'where the interval excludes zero. Each interval is for one comparison: of 20 rows that equal the baseline, one would be called different.'
+)
 
 
 def lines(table: Table, plans: Sequence[Planned], data: str) -> list[Line]:
@@ -24,26 +30,43 @@ def lines(table: Table, plans: Sequence[Planned], data: str) -> list[Line]:
     Args:
         table: The table.
         plans: The rows.
-        data: One of ``DATA``. With ``'shapes'`` the published columns are empty, because their numbers are from other data.
+        data: One of ``DATA``. Except with ``'coco'``, the published columns are empty, because their numbers are from other data. Then there
+            is also the difference of each row from the stock interpolation, over the seeds of both.
     """
     result = []
+    published = data == 'coco'
     for planned in progress(plans, 'counting parameters and FLOPs'):
         row = planned.row
         line = {'row': row.name}
         for metric in table.metrics:
-            ours, cell = measured(metric, planned.trainings), row.cell(metric) if data != 'shapes' else None
+            ours, cell = measured(metric, planned.trainings), row.cell(metric) if published else None
             digits = max(KEYS[metric].digits, table.digits(metric)) if metric in KEYS else table.digits(metric)
             line[f'{metric}, published'] = cell.text() if cell else ''
             line[f'{metric}, ours'] = ours.text(digits) if ours else ''
             line[f'{metric}, difference'] = _difference(cell, ours, digits)
+            if not published:
+                found = against_baseline(metric, planned, plans)
+                line[f'{metric}, against baseline'] = found.text(digits) if found else ''
+                line[f'{metric}, verdict'] = found.verdict if found else ''
         line |= _costs(planned, _image_of_shapes(planned) if data == 'shapes' else table.image)
-        line |= {f'{kind}, published': '' for kind in COSTS if data == 'shapes'}
+        line |= {f'{kind}, published': '' for kind in COSTS if not published}
         step = seconds_per_step(planned.trainings)
         line['ms a step'] = f'{1000 * step.mean:.0f}' if step else ''
         line['seeds'] = str(sum(training.metrics is not None for training in planned.trainings))
         line['note'] = planned.missing
         result.append(line)
     return result
+
+
+def against_baseline(metric: str, planned: Planned, plans: Sequence[Planned]) -> Optional[Difference]:
+    """Return the difference of a row from the row with the stock interpolation of its model; None without that row or with one seed."""
+    experiment = planned.row.experiment
+    baseline = next(
+        (one for one in plans if experiment and (one.row.experiment, one.row.upsampler) == (experiment, experiment.baseline)), None
+    )
+    if baseline is None or baseline is planned or metric not in KEYS or len(planned.trainings) < 2:
+        return None
+    return difference(metric, planned.trainings, baseline.trainings)
 
 
 def _difference(cell: Optional[Cell], ours: Optional[Measured], digits: int) -> str:
@@ -83,6 +106,9 @@ def compact(table: Table, full: Sequence[Line], data: str) -> list[Line]:
         row = {'row': line['row']}
         for metric in table.metrics:
             row[metric] = _one_cell(data, *(line[f'{metric}, {part}'] for part in ('published', 'ours', 'difference')))
+            if metric == table.main and data != 'coco':
+                row[f'{metric}, against baseline'] = line[f'{metric}, against baseline']
+                row['verdict'] = line[f'{metric}, verdict']
         for kind in ('parameters', 'flops'):
             row[kind] = _one_cell(data, line[f'{kind}, published'], line[f'{kind}, ours'])
         row['ms a step'] = line['ms a step']
@@ -92,7 +118,7 @@ def compact(table: Table, full: Sequence[Line], data: str) -> list[Line]:
 
 
 def _one_cell(data: str, published: str, ours: str, difference: str = '') -> str:
-    if data == 'shapes' or not (published or ours):
+    if data != 'coco' or not (published or ours):
         return ours or '-'
     return ' / '.join((published or '-', ours or '-')) + (f' ({difference})' if difference else '')
 
@@ -101,7 +127,7 @@ def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
     """Return the notes below the table: its conventions, the format of its cells, why counts differ, and why rows lack a number."""
     about = [table.miniature] if data == 'shapes' and table.miniature else []
     about += [table.about] if data != 'shapes' or not table.miniature else []
-    if data != 'shapes':
+    if data == 'coco':
         about.append(
             'Cells: published / ours (difference); "-" is no value. ~ was read off a figure; (...) was computed from public code; "..." is '
             'quoted in a public note on the paper.'
@@ -119,6 +145,8 @@ def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
     if most > 1:
         fewer = [f'{name} {count}' for name, count in seeds.items() if count < most]
         about.append(f'Mean ± standard deviation of {most} seeds{"; of fewer: " if fewer else ""}{", ".join(fewer)}.')
+    if data != 'coco' and any(against_baseline(table.main, one, plans) for one in plans):
+        about.append(INTERVALS)
     about += [f'{planned.row.name}: {planned.missing}.' for planned in plans if planned.missing and not planned.row.note]
     for key, note in table.notes.items():
         # On Shapes there is no published number to explain.

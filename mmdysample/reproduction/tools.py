@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .results import COUNTS
 from .training import Training
 
 
@@ -38,7 +39,8 @@ class Tools:
     def test(self, training: Training) -> list[str]:
         """Return the command that tests, to which the caller appends the checkpoint. The saved config has the upsampler and the options."""
         saved = str(training.folder / training.config.name)
-        return [*self._environment(self.gpus[:1]), *self._python('test.py'), '--work-dir', str(training.folder), saved]
+        counts = ['--cfg-options', f'test_evaluator.counts={training.folder / COUNTS}'] if training.counted else []
+        return [*self._environment(self.gpus[:1]), *self._python('test.py'), *counts, '--work-dir', str(training.folder), saved]
 
     def _command(self, config: Path) -> list[str]:
         if len(self.gpus) < 2:

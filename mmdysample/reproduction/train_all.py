@@ -43,6 +43,11 @@ def train_all(trainings: Sequence[Training], lanes: Sequence[Tools], execute: Ex
     with long_progress(label, len(trainings), now) as ended, closing(complete_all(trainings, lanes, execute, running, began)) as results:
         for training, error in results:
             if error is None:
+                try:
+                    training.keep()
+                except (OSError, ValueError) as problem:
+                    error = problem
+            if error is None:
                 why = ' (since it was resumed)' if training.note()['resumed'] else ''
                 ended(f'done: {training.name}, {training.minutes} min{why}')
             else:

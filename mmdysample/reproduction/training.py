@@ -16,8 +16,10 @@ from typing import Any, Optional
 from mmengine.config import Config
 
 from mmdysample.engine.checkpoint import checkpoints
+from mmdysample.evaluation.image_counts import ImageCounts
 
 from .records import read_note, read_step_times
+from .results import COUNTS, Place, Result
 
 NOTE = 'training.json'
 LOG = 'output.log'
@@ -40,6 +42,8 @@ class Training:
         digest: The :func:`digest` of the config with this upsampler and these options.
         best: True to test the best checkpoint of the evaluations, False to test the last one.
         label: The name to print; by default, the names of the config and of the folder.
+        place: Where the result is kept beside the code; None to keep it in the work folder alone.
+        counted: True if the test can write the counts of each image.
     """
 
     config: Path
@@ -49,6 +53,8 @@ class Training:
     digest: str
     best: bool = False
     label: str = ''
+    place: Optional[Place] = None
+    counted: bool = False
 
     @property
     def name(self) -> str:
@@ -92,6 +98,8 @@ class Training:
 
     def seconds_per_step(self) -> Optional[float]:
         """Return the median time in seconds of a training step with its data loading, from the logs of all runs; None without logs."""
+        if self.kept is not None:
+            return self.kept.seconds_per_step
         times = [time for log in self.folder.glob('*/vis_data/scalars.json') for time in read_step_times(log)]
         return statistics.median(times) if times else None
 
@@ -149,7 +157,26 @@ class Training:
     @property
     def metrics(self) -> Optional[dict[str, float]]:
         """The metrics of the test by name; None before the training is complete."""
-        return self.note().get('metrics')
+        return self.note().get('metrics') if self.kept is None else dict(self.kept.metrics)
+
+    @property
+    def kept(self) -> Optional[Result]:
+        """The result that is kept beside the code, if there is one."""
+        return self.place.read() if self.place is not None else None
+
+    def keep(self) -> None:
+        """Keep the result beside the code, if there is a place for it and the training is complete."""
+        if self.place is not None and self.metrics is not None:
+            self.place.keep(self.folder, self.metrics, self.minutes, self.seconds_per_step())
+
+    def counts(self) -> Optional[ImageCounts]:
+        """Return the counts of each image of the test; None if the test wrote none.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        path = self.folder / COUNTS if self.kept is None or self.place is None else self.place.counts
+        return ImageCounts.read(path) if path.is_file() else None
 
 
 def digest(config: Config) -> str:

@@ -39,4 +39,4 @@ test_dataloader = val_dataloader
 del nuclei
 
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = [val_evaluator, dict(type='mmdysample.BoundaryIoUMetric', forms=['near_boundary_iou', 'boundary_iou'])]
+test_evaluator = dict(type='mmdysample.SegmentationMetric')

@@ -1,0 +1,147 @@
+"""Results that are kept beside the code: a line for each row and seed of a table, and a file with the counts of each image.
+
+A training whose line is there is not done again, on whatever machine. A line says what was trained (a hash of the parts of the config that
+decide the result, without the paths of a machine) and with what.
+"""
+
+import csv
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Optional
+
+from mmengine.config import Config
+
+RECIPE = ('model', 'train_dataloader', 'test_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'randomness')
+ABOUT = ('row', 'seed', 'recipe', 'date', 'minutes', 's a step', 'device', 'threads', 'versions', 'revision')
+LIBRARIES = ('torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg')
+
+
+@dataclass(frozen=True)
+class Result:
+    """A line: the metrics of a test by name, and the median time in seconds of a training step."""
+
+    metrics: Mapping[str, float]
+    seconds_per_step: Optional[float]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of the result of a training.
+
+    Args:
+        file: The CSV file of the table.
+        row: The name of the row.
+        seed: The seed of the training.
+        recipe: The :func:`recipe` of its config.
+    """
+
+    file: Path
+    row: str
+    seed: int
+    recipe: str
+
+    @property
+    def counts(self) -> Path:
+        """The file with the counts of each image."""
+        return self.file.with_suffix('') / f'{self.row}-seed{self.seed}.csv'
+
+    def read(self) -> Optional[Result]:
+        """Return the result; None if there is none of this recipe.
+
+        Raises:
+            ValueError: The file cannot be read or is damaged.
+        """
+        line = next((line for line in read_lines(self.file) if self._is_mine(line)), None)
+        if line is None:
+            return None
+        metrics = {name: float(value) for name, value in line.items() if name not in ABOUT and value}
+        return Result(metrics, float(line['s a step']) if line['s a step'] else None)
+
+    def keep(self, folder: Path, metrics: Mapping[str, float], minutes: str, seconds_per_step: Optional[float]) -> None:
+        """Append the line, unless it is there, and copy the counts.
+
+        Args:
+            folder: The work folder of the training.
+            metrics: The metrics of the test.
+            minutes: The duration of the training.
+            seconds_per_step: The median time of a training step.
+
+        Raises:
+            OSError: A file cannot be written.
+            ValueError: The file is damaged, or holds other metrics.
+        """
+        if self.read() is not None:
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        if (folder / COUNTS).is_file():
+            self.counts.parent.mkdir(exist_ok=True)
+            shutil.copyfile(folder / COUNTS, self.counts)
+        about = {'row': self.row, 'seed': self.seed, 'recipe': self.recipe, 'date': date.today().isoformat(), 'minutes': minutes}
+        step = '' if seconds_per_step is None else f'{seconds_per_step:.3f}'
+        line = {**about, 's a step': step, **_provenance(folder), **dict(sorted(metrics.items()))}
+        others = list(read_lines(self.file))
+        if others and list(others[0]) != list(line):
+            raise ValueError(f'{self.file} has other columns than this result: name another folder with --results')
+        with self.file.open('a', newline='', encoding='utf-8') as file:
+            writer = csv.DictWriter(file, list(line), lineterminator='\n')
+            if not others:
+                writer.writeheader()
+            writer.writerow(line)
+
+    def _is_mine(self, line: Mapping[str, str]) -> bool:
+        return (line['row'], line['seed'], line['recipe']) == (self.row, str(self.seed), self.recipe)
+
+
+COUNTS = 'counts.csv'
+
+
+def read_lines(file: Path) -> list[dict[str, str]]:
+    """Return the lines of a file of results; none if there is no file.
+
+    Raises:
+        ValueError: It cannot be read or is damaged.
+    """
+    try:
+        with file.open(newline='', encoding='utf-8') as opened:
+            lines = list(csv.DictReader(opened))
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f'{file} cannot be read ({error}): repair it, or name another folder with --results') from None
+    for number, line in enumerate(lines, start=2):
+        if None in line or None in line.values() or not set(ABOUT) <= set(line):
+            raise ValueError(f'{file}, line {number}, is damaged: remove it, or name another folder with --results')
+    return lines
+
+
+def stale(file: Path, places: list[Place]) -> int:
+    """Return the number of lines for the rows and seeds of some places that are of another recipe."""
+    mine = {(place.row, str(place.seed)): place.recipe for place in places}
+    return sum(mine.get((line['row'], line['seed']), line['recipe']) != line['recipe'] for line in read_lines(file))
+
+
+def recipe(config: Config) -> str:
+    """Return a short hash of the parts of a config that decide the result, without the paths of a machine."""
+    parts: dict[str, Any] = {key: config.get(key) for key in RECIPE}
+    init = (parts['model'] or {}).get('backbone', {}).get('init_cfg') or {}
+    weights = init.get('checkpoint') if isinstance(init, dict) else None
+    text = json.dumps(Config(parts).to_dict(), sort_keys=True, default=str)
+    for path, name in ((weights, Path(weights).name if weights else ''), (config.get('data_root'), 'data_root')):
+        text = text.replace(json.dumps(path)[1:-1], name) if path else text
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    """Return on what the last part of a training ran."""
+    try:
+        run = json.loads((folder / 'provenance.json').read_text(encoding='utf-8'))['runs'][-1]
+    except (OSError, ValueError, LookupError, TypeError):
+        run = {}
+    versions = run.get('versions', {})
+    names = ' '.join(f'{name} {versions[name]}' for name in LIBRARIES if name in versions)
+    return {'device': run.get('device', ''), 'threads': run.get('threads', ''), 'versions': names, 'revision': run.get('revision') or ''}
