@@ -57,11 +57,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--data',
         choices=DATA,
-        help="coco: the paper's dataset, also where that is ADE20K or NYU (default); shapes: the built-in scenes, minutes on a CPU; nuclei: "
-        'real microscopy images, in NUCLEI_ROOT or data/nuclei',
+        help="coco: the paper's dataset, also where that is ADE20K or NYU (default); shapes: the built-in scenes, minutes on a CPU; "
+        'nuclei: real microscopy images, in NUCLEI_ROOT or data/nuclei',
     )
     parser.add_argument('--rows', nargs='+', default=[], metavar='ROW', help='rows by name (default: all)')
-    parser.add_argument('--seeds', type=positive, metavar='N', help='trainings per row, with seeds 0 to N - 1 (default: 1; boundary: 3; nuclei: 5)')
+    parser.add_argument(
+        '--seeds', type=positive, metavar='N', help='trainings per row, with seeds 0 to N - 1 (default: 1; boundary: 3; nuclei: 5)'
+    )
     parser.add_argument('--out', default='results', metavar='DIR', help='folder of the results (default: results)')
     parser.add_argument(
         '--results',

@@ -40,8 +40,8 @@ class Difference:
 def difference(metric: str, trainings: Sequence[Training], baseline: Sequence[Training]) -> Optional[Difference]:
     """Return the difference in a metric of the table between two rows, over the seeds that are complete in both.
 
-    Where the counts of each image are known, the interval is by the bootstrap over seeds and images (:func:`resample`). Otherwise it is that
-    of Student's t over the seeds.
+    Where the counts of each image are known, the interval is by the bootstrap over seeds and images (:func:`resample`). Otherwise it is
+    that of Student's t over the seeds.
 
     Args:
         metric: A column of the table.
@@ -73,7 +73,9 @@ def difference(metric: str, trainings: Sequence[Training], baseline: Sequence[Tr
     return Difference(mean, float(interval.low), float(interval.high))
 
 
-def resample(metric: str, ours: Sequence[ImageCounts], theirs: Sequence[ImageCounts], resamplings: int = RESAMPLINGS) -> tuple[float, float]:
+def resample(
+    metric: str, ours: Sequence[ImageCounts], theirs: Sequence[ImageCounts], resamplings: int = RESAMPLINGS
+) -> tuple[float, float]:
     """Return the ends of the percentile interval of a mean difference, by the bootstrap over seeds and images.
 
     Each resampling draws as many images as there are, and one seed less than there are, with replacement, the same for both rows. One less

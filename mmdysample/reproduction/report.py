@@ -18,9 +18,10 @@ from .plan import Planned
 
 LEFT = ('row', 'note', 'verdict')
 INTERVALS = (
-    'Against baseline: the mean difference from the stock interpolation over the seeds of both, and its 95 % interval, by the bootstrap over '
-    "seeds and images, or by Student's t over seeds where the counts of the images are not known. A row is above or below the baseline only "
-    'where the interval excludes zero. Each interval is for one comparison: of 20 rows that equal the baseline, one would be called different.'
+    'Against baseline: the mean difference from the stock interpolation over the seeds of both, and its 95 % interval, by the bootstrap '
+    "over seeds and images, or by Student's t over seeds where the counts of the images are not known. A row is above or below the "
+    'baseline only where the interval excludes zero. Each interval is for one comparison: of 20 rows that equal the baseline, one would '
+    'be called different.'
 )
 
 
@@ -30,8 +31,8 @@ def lines(table: Table, plans: Sequence[Planned], data: str) -> list[Line]:
     Args:
         table: The table.
         plans: The rows.
-        data: One of ``DATA``. Except with ``'coco'``, the published columns are empty, because their numbers are from other data. Then there
-            is also the difference of each row from the stock interpolation, over the seeds of both.
+        data: One of ``DATA``. Except with ``'coco'``, the published columns are empty, because their numbers are from other data, and there
+            is the difference of each row from the stock interpolation, over the seeds of both.
     """
     result = []
     published = data == 'coco'

@@ -18,6 +18,8 @@ from mmengine.config import Config
 
 RECIPE = ('model', 'train_dataloader', 'test_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'randomness')
 ABOUT = ('row', 'seed', 'recipe', 'date', 'minutes', 's a step', 'device', 'threads', 'versions', 'revision')
+TIMES = ('time', 'data_time')  # of the test, which mmengine writes among the metrics
+COUNTS = 'counts.csv'
 LIBRARIES = ('torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg')
 
 
@@ -83,7 +85,8 @@ class Place:
             shutil.copyfile(folder / COUNTS, self.counts)
         about = {'row': self.row, 'seed': self.seed, 'recipe': self.recipe, 'date': date.today().isoformat(), 'minutes': minutes}
         step = '' if seconds_per_step is None else f'{seconds_per_step:.3f}'
-        line = {**about, 's a step': step, **_provenance(folder), **dict(sorted(metrics.items()))}
+        found = {name: metrics[name] for name in sorted(metrics) if name not in TIMES}
+        line = {**about, 's a step': step, **_provenance(folder), **found}
         others = list(read_lines(self.file))
         if others and list(others[0]) != list(line):
             raise ValueError(f'{self.file} has other columns than this result: name another folder with --results')
@@ -95,9 +98,6 @@ class Place:
 
     def _is_mine(self, line: Mapping[str, str]) -> bool:
         return (line['row'], line['seed'], line['recipe']) == (self.row, str(self.seed), self.recipe)
-
-
-COUNTS = 'counts.csv'
 
 
 def read_lines(file: Path) -> list[dict[str, str]]:

@@ -174,10 +174,11 @@ def test_every_column_is_found_in_what_a_test_writes():
 
     from mmdysample.evaluation.boundary_iou import FORMS
 
+    nuclei = load_config(str(ROOT / 'configs/nuclei/nuclei_coarse.py')).test_dataloader.dataset.metainfo.classes
     sizes = ('', '_50', '_75', '_s', '_m', '_l')
     coco = [f'{kind}_mAP{size}' for kind in ('bbox', 'segm') for size in sizes]
     quality = parse_pq_results({group: dict(pq=0.0, sq=0.0, rq=0.0) for group in ('All', 'Things', 'Stuff')})
-    written = {*coco, *quality, 'mIoU', *FORMS, *DepthMetric.METRICS}
+    written = {*coco, *quality, 'mIoU', *(f'IoU.{name}' for name in nuclei), *FORMS, *DepthMetric.METRICS}
     assert {key.name for key in measured.KEYS.values()} <= written
     trained = [read_table(name) for name in TABLES if read_table(name).experiments]
     assert {metric for table in trained for metric in table.metrics} <= measured.KEYS.keys()

@@ -1,0 +1,155 @@
+"""Results that are kept beside the code: a training whose line is there is not done again."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from processes import Stub
+
+from mmdysample.engine.config import load_config
+from mmdysample.evaluation.image_counts import ImageCounts
+from mmdysample.reproduction import command
+from mmdysample.reproduction.results import Place, read_lines, recipe
+
+pytestmark = pytest.mark.usefixtures('_frameworks', '_no_counting', '_no_settings', '_data_is_there')
+
+ROWS = ('nuclei_coarse', '--rows', 'bilinear', 'DySample', '--format', 'csv')
+BETTER = {'bilinear': 0, 'DySample': 7}
+CLASSES = ('background', 'inside', 'border')
+
+
+def counts_of(row, seed):
+    """Six images in which DySample hits more, by another number in each image and with each seed."""
+    counts = np.empty((6, 3, 2, 3), np.int64)
+    counts[:, :, 1] = 100
+    counts[:, :, 0] = (50 + 3 * seed + np.arange(6) + BETTER[row] * (1 + 0.1 * (np.arange(6) + seed) % 1)).astype(int)[:, None, None]
+    return ImageCounts(tuple(f'{i}.png' for i in range(6)), CLASSES, counts)
+
+
+class Counting(Stub):
+    """Its test writes the counts of the images where the command says, and the metrics that follow from them."""
+
+    def __call__(self, line, log, held):
+        if 'test_evaluator.counts=' in ' '.join(line):
+            path = next(part for part in line if part.startswith('test_evaluator.counts=')).partition('=')[2]
+            folder = self.folder(line)
+            counts_of(folder.parent.name, int(folder.name[4:])).write(folder / 'counts.csv')
+            assert path == str(folder / 'counts.csv')
+        return super().__call__(line, log, held)
+
+    @staticmethod
+    def folder(line):
+        return Path(line[line.index('--work-dir') + 1])
+
+
+def counting(**kwargs):
+    return Counting(find=lambda work: {**counts_of(work.parent.name, int(work.name[4:])).scores(), 'time': 1.0}, **kwargs)
+
+
+def table(out):
+    return {row['row']: row for row in csv.DictReader(out.splitlines())}
+
+
+def test_a_line_for_each_row_and_seed(call, tmp_path):
+    code, out, _ = call(counting(), *ROWS, '--seeds', '3')
+    assert code == 0
+    lines = read_lines(tmp_path / 'kept/nuclei_coarse.csv')
+    assert sorted((line['row'], line['seed']) for line in lines) == [(row, str(i)) for row in ('DySample', 'bilinear') for i in range(3)]
+    assert len({line['recipe'] for line in lines}) == 6
+    assert 'time' not in lines[0]
+    for line in lines:
+        scores = counts_of(line['row'], int(line['seed'])).scores()
+        assert {name: float(line[name]) for name in scores} == scores
+        assert ImageCounts.read(tmp_path / f'kept/nuclei_coarse/{line["row"]}-seed{line["seed"]}.csv').images[0] == '0.png'
+    means = {row: np.mean([counts_of(row, seed).scores()['mIoU'] for seed in range(3)]) for row in BETTER}
+    found = table(out)
+    assert {row: float(found[row]['mIoU, ours'].split()[0]) for row in BETTER} == pytest.approx(means, abs=0.0051)
+    gain = found['DySample']['mIoU, against baseline']
+    assert float(gain.split()[0]) == pytest.approx(means['DySample'] - means['bilinear'], abs=0.0051)
+    assert found['DySample']['mIoU, verdict'] == 'above'
+    assert found['bilinear']['mIoU, against baseline'] == ''
+
+
+def test_what_is_kept_is_not_done_again_on_another_machine(call, tmp_path):
+    _, first, _ = call(counting(), *ROWS, '--seeds', '2')
+    (tmp_path / 'out').rename(tmp_path / 'elsewhere')
+    nothing = Stub(fail=['.'])
+    code, again, err = call(nothing, *ROWS, '--seeds', '2')
+    assert (code, nothing.commands) == (0, [])
+    assert again == first
+    assert 'not used' not in err
+    third = counting()
+    assert call(third, *ROWS, '--seeds', '3')[0] == 0
+    assert sorted(told[2] for told in third.told) == ['seed2'] * 4
+
+
+def test_other_options_are_another_recipe(call, tmp_path):
+    call(counting(), *ROWS, '--seeds', '1')
+    (tmp_path / 'out').rename(tmp_path / 'elsewhere')
+    other = counting()
+    code, _, err = call(other, *ROWS, '--seeds', '1', '--cfg-options', 'optim_wrapper.optimizer.lr=0.5')
+    assert code == 0
+    assert len(other.commands) == 4
+    assert f'2 lines of {tmp_path / "kept/nuclei_coarse.csv"} are of another version of the config' in err
+    assert len(read_lines(tmp_path / 'kept/nuclei_coarse.csv')) == 4
+
+
+def test_a_training_that_was_complete_before_it_was_kept(call, tmp_path):
+    call(counting(), *ROWS, '--seeds', '1')
+    (tmp_path / 'kept').rename(tmp_path / 'lost')
+    nothing = Stub(fail=['.'])
+    assert call(nothing, *ROWS, '--seeds', '1', '--dry-run')[0] == 0
+    assert not (tmp_path / 'kept').exists()
+    assert call(nothing, *ROWS, '--seeds', '1')[0] == 0
+    assert nothing.commands == []
+    wanted, got = (sorted(map(str, read_lines(tmp_path / name / 'nuclei_coarse.csv'))) for name in ('lost', 'kept'))
+    assert got == wanted
+
+
+@pytest.mark.parametrize(
+    'break_it', [lambda text: text[:-30], lambda text: 'row,seed\n1,2\n', lambda text: text.replace('bilinear,0,', 'bilinear,')]
+)
+def test_a_damaged_file_is_named(call, tmp_path, break_it):
+    call(counting(), *ROWS, '--seeds', '1')
+    file = tmp_path / 'kept/nuclei_coarse.csv'
+    file.write_text(break_it(file.read_text()))
+    code, _, err = call(Stub(fail=['.']), *ROWS, '--seeds', '1')
+    assert code == 2
+    assert f'{file}, line 2' in err or f'{file}, line 3' in err
+    assert 'name another folder with --results' in err
+
+
+def test_other_metrics_in_a_file(tmp_path):
+    place = Place(tmp_path / 'a.csv', 'bilinear', 0, 'x')
+    place.keep(tmp_path, {'mIoU': 1.0}, '2.0', None)
+    with pytest.raises(ValueError, match=r'a.csv has other columns than this result'):
+        Place(tmp_path / 'a.csv', 'CARAFE', 0, 'x').keep(tmp_path, {'AP': 1.0}, '2.0', None)
+    assert place.read().metrics == {'mIoU': 1.0}
+    assert place.read().seconds_per_step is None
+
+
+def test_a_recipe_has_no_paths_of_a_machine(monkeypatch):
+    def of(root='data/nuclei', **options):
+        monkeypatch.setenv('NUCLEI_ROOT', root)
+        return recipe(load_config(str(ROOT / 'configs/nuclei/nuclei_coarse.py'), options))
+
+    same = of()
+    assert of('/somewhere/else') == same
+    assert of(**{'model.backbone.init_cfg.checkpoint': '/elsewhere/mobilenet_v2.pth'}) == same
+    assert of(**{'default_hooks.checkpoint.interval': 7}) == same
+    for change in (
+        {'model.backbone.init_cfg.checkpoint': '/elsewhere/other.pth'},
+        {'model.backbone.init_cfg': None},
+        {'train_cfg.max_iters': 7},
+        {'randomness.seed': 1},
+        {'train_dataloader.batch_size': 4},
+        {'optim_wrapper.optimizer.lr': 1.0},
+    ):
+        assert of(**change) != same
+
+
+def test_nuclei_means_three_tables():
+    assert command.names_of('nuclei') == ['nuclei_semantic', 'nuclei_coarse', 'nuclei_instances']
+    assert command.names_of('boundary') == ['boundary']
