@@ -225,10 +225,11 @@ def show(table: Table, planned: list[Planned], data: str, out: Path, form: str, 
         stem.with_name(f'{stem.name}.csv').write_text(report.text(table, full, planned, data, 'csv') + '\n', encoding='utf-8')
         save_picture(table, planned, data, stem.with_name(f'{stem.name}.png'))
     print(report.text(table, full, planned, data, form), end='\n\n' if form != 'csv' else '\n')
-    if write and data == 'shapes' and 'mIoU' in table.metrics:
+    if write and data != 'coco' and 'mIoU' in table.metrics:
         try:
             # The ablation also has detectors, whose images and classes are not those of its segmenters.
-            gallery = draw_gallery([one for one in planned if measured('mIoU', one.trainings)])
+            segmenters = [one for one in planned if measured('mIoU', one.trainings)]
+            gallery = draw_gallery(segmenters, close_to='border' if 'border IoU' in table.metrics else '')
         except (ValueError, OSError, TrainingError) as error:  # for example, a checkpoint was removed; the table does not need it
             print(f'no picture of predictions: {one_line(error)}', file=sys.stderr)
         else:

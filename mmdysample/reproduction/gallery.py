@@ -15,25 +15,28 @@ from mmdysample.pictures.loaded_model import load_model
 from mmdysample.pictures.picture import Picture
 from mmdysample.terminal.progress import progress
 
+from .closeup import Window, busiest_window
 from .plan import Planned
 
 ACROSS = 5
 PANEL = 2.0  # inches
 SCORE = 0.5
+CLOSE = 64  # pixels
 
 
 @torch.no_grad()
-def draw_gallery(plans: Sequence[Planned], index: int = 0) -> Optional[Picture]:
+def draw_gallery(plans: Sequence[Planned], index: int = 0, close_to: str = '') -> Optional[Picture]:
     """Draw an image of the test set, its ground truth, and the predictions of each row's first complete training.
 
     Args:
-        plans: The rows.
+        plans: The rows. A row whose results are kept without its checkpoint is left out.
         index: Index of the image in the test set.
+        close_to: A class. Instead of an image, draw the 64x64 pixels of the test set in which it has the most pixels.
 
     Returns:
         The picture, or None if no training is complete.
     """
-    complete = {one.row.name: next((t for t in one.trainings if t.metrics is not None), None) for one in plans}
+    complete = {one.row.name: next((t for t in one.trainings if t.metrics is not None and t.has_checkpoints), None) for one in plans}
     done = {name: training for name, training in complete.items() if training is not None}
     if not done:
         return None
@@ -43,7 +46,11 @@ def draw_gallery(plans: Sequence[Planned], index: int = 0) -> Optional[Picture]:
         loaded = load_model(load_config(str(training.folder / training.config.name)), str(training.checkpoint()))
         if not panels:
             classes, palette = class_names(loaded.config)
-            item = image_of(loaded, build_test_set(loaded), index)
+            test_set = build_test_set(loaded)
+            window: Optional[Window] = None
+            if close_to:
+                index, window = _closest(test_set, classes.index(close_to))
+            item = image_of(loaded, test_set, index)
             panels = {'image': None, 'ground truth': ground_truth(item.data['data_samples'][0], len(classes))}
         with loaded.in_scope():
             sample: Any = loaded.model.test_step(item.data)[0]  # type: ignore[operator]
@@ -55,7 +62,17 @@ def draw_gallery(plans: Sequence[Planned], index: int = 0) -> Optional[Picture]:
     for ax, (name, contents) in zip(axes, panels.items()):
         draw_contents(ax, item.pixels, contents, colours)
         ax.set_title(name, fontsize='small')
+        if window is not None:
+            ax.set(xlim=(window.left, window.left + window.size), ylim=(window.top + window.size, window.top))
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     figure.legend(handles=legend_of(list(panels.values()), classes, colours), loc='outside lower center', ncols=8, frameon=False)
     return figure
+
+
+def _closest(test_set: Any, label: int) -> tuple[int, Window]:
+    """Return the image, and the window in it, with the most pixels of a class."""
+    truths = (test_set[i]['data_samples'].gt_sem_seg.data[0].numpy() == label for i in range(len(test_set)))
+    found = [(*busiest_window(truth, CLOSE), i) for i, truth in enumerate(truths)]
+    _, window, index = max(found, key=lambda one: one[0])
+    return index, window

@@ -8,6 +8,8 @@ from mmdysample.engine.config import load_config
 from mmdysample.engine.upsampler import use_upsampler
 from mmdysample.paper.reader import read_table
 from mmdysample.pictures.loaded_model import load_model
+from mmdysample.reproduction import gallery
+from mmdysample.reproduction.closeup import busiest_window
 from mmdysample.reproduction.gallery import draw_gallery
 from mmdysample.reproduction.plan import Settings, plan
 
@@ -46,3 +48,32 @@ def test_a_panel_for_each_row_that_is_complete(plans):
     image, truth, *_ = (ax.get_images()[0].get_array() for ax in figure.axes[:4])
     assert image.shape == truth.shape == (64, 64, 3)
     assert (image != truth).any()
+
+
+def test_a_close_up_of_the_pixels_with_the_most_of_a_class(plans, monkeypatch):
+    monkeypatch.setattr(gallery, 'CLOSE', 20)
+    pretend_to_train(plans[0].trainings[0])
+    figure = draw_gallery(plans, close_to='circle')
+    panels = [ax for ax in figure.axes if ax.get_title()]
+    windows = {(*ax.get_xlim(), *ax.get_ylim()) for ax in panels}
+    assert len(windows) == 1
+    left, right, bottom, top = windows.pop()
+    assert (right - left, bottom - top) == (20, 20)
+    assert [ax.get_title() for ax in panels] == ['image', 'ground truth', 'bilinear']
+
+
+def test_a_row_without_its_checkpoint_is_not_drawn(plans):
+    for one in plans[:2]:
+        pretend_to_train(one.trainings[0])
+    (plans[0].trainings[0].folder / 'iter_1.pth').unlink()
+    assert [ax.get_title() for ax in draw_gallery(plans).axes if ax.get_title()] == ['image', 'ground truth', 'DySample']
+
+
+def test_the_busiest_window_against_a_loop():
+    mask = torch.rand(13, 17).numpy() < 0.3
+    counts = {(top, left): mask[top : top + 5, left : left + 5].sum() for top in range(9) for left in range(13)}
+    count, (top, left, size) = busiest_window(mask, 5)
+    assert count == max(counts.values()) == counts[top, left]
+    assert size == 5
+    assert (top, left) == next(place for place, number in counts.items() if number == count)
+    assert busiest_window(mask, 13)[1].left == max(range(5), key=lambda left: mask[:, left : left + 13].sum())
