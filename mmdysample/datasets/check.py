@@ -99,6 +99,8 @@ def _remedy(config: Config) -> str:
     hint += ' with --data-root'
     filename = Path(config.filename or '')
     twin = filename.parent / 'shapes' / f'{filename.stem}_shapes.py'
+    if 'NUCLEI_ROOT' in variables:
+        hint += ', or make it with tools/prepare_nuclei.py'
     if twin.is_file():
         hint += f', or try {os.path.relpath(twin)}, which generates its own data'
     return hint

@@ -108,6 +108,9 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
             raise ValueError(f'--rows needs one table, not {args.table}')
         if Path(args.out).is_file():
             raise ValueError(f'--out takes a folder, got the file {args.out}')
+        kept = Path(args.results or Path(os.path.relpath(root)) / 'docs/results')
+        if Path(args.out).resolve() == kept.resolve():
+            raise ValueError(f'--out {args.out} is the folder of --results, whose files would be overwritten: choose another --out')
         tools = Path(os.path.relpath(root)) / 'tools'
         # A SLURM job shares out its own GPUs, so this machine needs none.
         lanes = [] if args.slurm and not args.gpus else make_lanes(tools, args.gpus, args.gpus_per_row, args.jobs)
@@ -117,8 +120,8 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
             data = args.data if args.data and table.experiments else own
             if args.table == 'all' and table.experiments and not _has(table, data):
                 continue  # its empty table would overwrite the table of the data that it has
-            kept = Path(args.results or Path(os.path.relpath(root)) / 'docs/results') if data == 'nuclei' else None
-            settings = Settings(data, args.seeds or table.seeds, Path(args.out), args.cfg_options or {}, tuple(args.raw_options), kept)
+            results = kept if data == 'nuclei' else None
+            settings = Settings(data, args.seeds or table.seeds, Path(args.out), args.cfg_options or {}, tuple(args.raw_options), results)
             with redirect_stdout(sys.stderr):  # mmengine prints the environment variables that a config reads
                 plans[table] = data, plan(table, settings, args.rows)
         for table, (data, planned) in plans.items():

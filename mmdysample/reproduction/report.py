@@ -103,7 +103,7 @@ def _flops(count: int) -> str:
 def compact(table: Table, full: Sequence[Line], data: str) -> list[Line]:
     """Return the table as people read it: a column per metric, each cell with the published value, the measured one and the difference."""
     rows = []
-    for line in full:
+    for line in _filled(table, full, data):
         row = {'row': line['row']}
         for metric in table.metrics:
             row[metric] = _one_cell(data, *(line[f'{metric}, {part}'] for part in ('published', 'ours', 'difference')))
@@ -116,6 +116,12 @@ def compact(table: Table, full: Sequence[Line], data: str) -> list[Line]:
         rows.append(row)
     kept = [key for key in rows[0] if key == 'row' or any(row[key] not in ('', '-') for row in rows)]
     return [{key: row[key] for key in kept} for row in rows]
+
+
+def _filled(table: Table, full: Sequence[Line], data: str) -> Sequence[Line]:
+    """Return the rows that have a measured number; all rows if none has one, or if they have published numbers."""
+    some = [line for line in full if any(line[f'{metric}, ours'] for metric in table.metrics)]
+    return some if some and data != 'coco' else full
 
 
 def _one_cell(data: str, published: str, ours: str, difference: str = '') -> str:
@@ -137,11 +143,10 @@ def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
         'Parameters and FLOPs (multiply-adds) are counted in the model: in the whole model, or (+) beyond the stock interpolation.'
     )
     # Count the trainings with a value: a detector that finds nothing is complete, but has no value for the mean.
-    seeds = {
-        one.row.name: max(found.count if (found := measured(metric, one.trainings)) else 0 for metric in table.metrics)
-        for one in plans
-        if len(one.trainings) > 1
+    seeds_of = {
+        one.row.name: max(found.count if (found := measured(metric, one.trainings)) else 0 for metric in table.metrics) for one in plans
     }
+    seeds = {one.row.name: seeds_of[one.row.name] for one in plans if len(one.trainings) > 1 and seeds_of[one.row.name]}
     most = max(seeds.values(), default=0)
     if most > 1:
         fewer = [f'{name} {count}' for name, count in seeds.items() if count < most]
@@ -149,6 +154,10 @@ def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
     if data != 'coco' and any(against_baseline(table.main, one, plans) for one in plans):
         about.append(INTERVALS)
     about += [f'{planned.row.name}: {planned.missing}.' for planned in plans if planned.missing and not planned.row.note]
+    if data != 'coco':
+        possible = [one.row.name for one in plans if not one.missing]
+        empty = [name for name in possible if not seeds_of[name]]
+        about += [f'Not trained: {", ".join(empty)}.'] if 0 < len(empty) < len(possible) else []
     for key, note in table.notes.items():
         # On Shapes there is no published number to explain.
         named = [

@@ -237,7 +237,7 @@ def test_files(call, tmp_path, monkeypatch):
 def test_predictions_are_drawn_of_segmenters_alone(call, monkeypatch):
     """In the ablation, the rows of a detector stand beside them."""
     drawn = []
-    monkeypatch.setattr(command, 'draw_gallery', lambda plans: drawn.extend(one.row.name for one in plans))
+    monkeypatch.setattr(command, 'draw_gallery', lambda plans, **_: drawn.extend(one.row.name for one in plans))
     stub = Stub(find=lambda work: {'coco/bbox_mAP': 0.4} if 'faster_rcnn' in str(work) else {'mIoU': 40.0})
     assert call(stub, 'ablation', '--data', 'shapes', '--rows', 'faster_rcnn_naive', 'segformer_naive')[0] == 0
     assert drawn == ['segformer_naive']

@@ -153,3 +153,21 @@ def test_a_recipe_has_no_paths_of_a_machine(monkeypatch):
 def test_nuclei_means_three_tables():
     assert command.names_of('nuclei') == ['nuclei_semantic', 'nuclei_coarse', 'nuclei_instances']
     assert command.names_of('boundary') == ['boundary']
+
+
+def test_rows_without_a_result_are_named_and_left_out(call):
+    printed = call(counting(), 'nuclei_coarse', '--rows', 'bilinear', 'DySample', 'CARAFE', '--seeds', '2', '--dry-run')[1]
+    assert all(name in printed for name in ('bilinear', 'DySample', 'CARAFE'))
+    assert 'Not trained' not in printed
+    call(counting(), *ROWS, '--seeds', '2')
+    printed = call(counting(), 'nuclei_coarse', '--rows', 'bilinear', 'DySample', 'CARAFE', '--seeds', '2', '--dry-run')[1]
+    assert '| CARAFE' not in printed
+    assert 'Not trained: CARAFE.' in printed
+    assert 'Mean ± standard deviation of 2 seeds.' in printed
+    assert 'Against baseline:' in printed
+
+
+def test_the_folder_of_the_lines_is_not_that_of_the_tables(tmp_path, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        command.main(ROOT, Stub(fail=['.']), [*ROWS, '--out', str(tmp_path / 'a'), '--results', str(tmp_path / 'b/../a')])
+    assert 'is the folder of --results, whose files would be overwritten' in capsys.readouterr().err
