@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mmdysample.engine.errors import exit_on_error
 
@@ -19,8 +20,13 @@ def main() -> None:
         if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
             raise ValueError(f'{args.out} exists and is not empty: choose another OUT')
         samples = find_samples(args.clone)
-        for split in ('train', 'val'):
-            list(progress(write_split(samples, split, args.out), label=split, total=len(samples)))
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        # OUT appears only when it is complete: half of the data would train, too.
+        with TemporaryDirectory(dir=args.out.parent, prefix='.nuclei') as folder:
+            draft = Path(folder) / 'data'
+            for split in ('train', 'val'):
+                list(progress(write_split(samples, split, draft), label=split, total=len(samples)))
+            draft.replace(args.out)
     counts = {split: len(list((args.out / split).glob('*.png'))) for split in ('train', 'val')}
     print(f'images: {counts["train"]} for training, {counts["val"]} for validation')
     print(f'done: {args.out}; set NUCLEI_ROOT={args.out}')

@@ -109,3 +109,16 @@ def test_masks_that_do_not_fit_or_cannot_be_read(clone, tmp_path):
     mask.write_bytes(b'none')
     with pytest.raises(ValueError, match=re.escape(f'{mask} cannot be read')):
         list(write_split(samples, 'train', tmp_path / 'out'))
+
+
+def test_a_folder_is_whole_or_not_there(clone, tmp_path, run_tool):
+    (clone / 'stage1_train' / VALIDATED / 'masks/0.png').write_bytes(b'none')
+    before = sorted(tmp_path.iterdir())
+    (tmp_path / 'empty').mkdir()
+    for out in ('new/out', 'empty'):
+        assert 'cannot be read' in run_tool('prepare_nuclei', clone, tmp_path / out, refused=True)
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / 'empty', tmp_path / 'new'])
+    assert not [*(tmp_path / 'empty').iterdir(), *(tmp_path / 'new').iterdir()]
+    (clone / 'stage1_train' / VALIDATED / 'masks/0.png').unlink()
+    run_tool('prepare_nuclei', clone, tmp_path / 'empty')
+    assert (tmp_path / 'empty/annotations/instances_val.json').is_file()
