@@ -20,7 +20,9 @@ def progress(items: Iterable[T], label: str, total: Optional[int] = None) -> Ite
         label: Name of the work.
         total: Number of items, if they have no length.
     """
-    yield from track(items, label, total, transient=True, console=Console(stderr=True))
+    console = Console(stderr=True)
+    # Without a terminal, rich would print an empty line at the end, even in front of an error.
+    yield from track(items, label, total, transient=True, console=console, disable=not console.is_interactive)
 
 
 class TimeLeft(ProgressColumn):
