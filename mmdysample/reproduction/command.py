@@ -4,6 +4,7 @@ Complete trainings are kept, and interrupted ones resume: after a failure or a c
 """
 
 import argparse
+import io
 import os
 import sys
 from collections import Counter
@@ -115,6 +116,7 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
         # A SLURM job shares out its own GPUs, so this machine needs none.
         lanes = [] if args.slurm and not args.gpus else make_lanes(tools, args.gpus, args.gpus_per_row, args.jobs)
         plans = {}
+        told = io.StringIO()
         for table in tables:
             own = next((data for data in DATA if _has(table, data)), 'coco')
             data = args.data if args.data and table.experiments else own
@@ -122,8 +124,10 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
                 continue  # its empty table would overwrite the table of the data that it has
             results = kept if data == 'nuclei' else None
             settings = Settings(data, args.seeds or table.seeds, Path(args.out), args.cfg_options or {}, tuple(args.raw_options), results)
-            with redirect_stdout(sys.stderr):  # mmengine prints the environment variables that a config reads
+            with redirect_stdout(told):  # mmengine prints the environment variables that a config reads, for each row
                 plans[table] = data, plan(table, settings, args.rows)
+        for line in dict.fromkeys(line.rpartition(' - INFO - ')[2] for line in told.getvalue().splitlines() if line.strip()):
+            print(line, file=sys.stderr)
         for table, (data, planned) in plans.items():
             if args.table != 'all' and table.experiments and not any(one.trainings for one in planned):
                 why = table.notes.get(planned[0].row.note or '', planned[0].missing)

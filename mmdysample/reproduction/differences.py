@@ -31,8 +31,10 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """``'above'`` or ``'below'`` where the interval excludes zero, otherwise ``'not resolved'``."""
-        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+        """``'above'`` or ``'below'`` where the interval excludes zero, otherwise ``'not resolved'``; for one seed, ``'one seed'``."""
+        if self.low is None or self.high is None:
+            return 'one seed'
+        if self.low <= 0 <= self.high:
             return 'not resolved'
         return 'above' if self.mean > 0 else 'below'
 

@@ -88,5 +88,5 @@ def test_texts():
         'below',
         'not resolved',
         'not resolved',
-        'not resolved',
+        'one seed',
     ]
