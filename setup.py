@@ -57,7 +57,18 @@ def readme_for_index(text: str, repository: str) -> str:
 
 # What the command lines read, print and draw with.
 # pycocotools 2.0.10 evaluates no annotations without `info`.
-TOOLS = ['adjustText', 'filelock>=3.31.2', 'matplotlib', 'pillow', 'prettytable', 'pycocotools!=2.0.10', 'pyyaml', 'rich']
+TOOLS = [
+    'adjustText',
+    'faster-coco-eval',
+    'filelock>=3.31.2',
+    'matplotlib',
+    'pillow',
+    'prettytable',
+    'pycocotools!=2.0.10',
+    'pyyaml',
+    'rich',
+    'scipy',
+]
 EXPORT = ['onnx', 'onnxruntime', 'onnxscript']
 # The two stacks own the same package folders (mmcv, mmdet, ...), so neither is forced on the user: choose one extra.
 # ftfy and regex: mmsegmentation 1.2.2 imports them without declaring them.
@@ -122,7 +133,6 @@ setup(
             'diffusers==0.42.1',
             'monai==1.6.1',
             'accelerate',
-            'scipy',
             'pytest',
             'pytest-timeout',
         ],

@@ -5,6 +5,7 @@ it can be read where no framework is installed.
 """
 
 LOCATIONS = {
+    'BoundaryAPMetric': 'mmdysample.evaluation.boundary_ap',
     'BoundaryIoUMetric': 'mmdysample.evaluation.boundary_metric',
     'SegmentationMetric': 'mmdysample.evaluation.segmentation_metric',
     'CoarseHead': 'mmdysample.models.heads.coarse_head',

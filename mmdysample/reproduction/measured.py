@@ -23,6 +23,7 @@ KEYS: dict[str, Key] = {
     **{column: Key(f'bbox_mAP{part}', 100.0) for column, part in _COCO.items()},
     **{f'box {column}': Key(f'bbox_mAP{part}', 100.0) for column, part in _COCO.items()},
     **{f'mask {column}': Key(f'segm_mAP{part}', 100.0) for column, part in _COCO.items()},
+    **{f'boundary {column}': Key(f'boundary_mAP{part}', 100.0) for column, part in list(_COCO.items())[:3]},
     **{column: Key(name) for column, name in {'PQ': 'PQ', 'PQth': 'PQ_th', 'PQst': 'PQ_st', 'SQ': 'SQ', 'RQ': 'RQ'}.items()},
     'mIoU': Key('mIoU', digits=2),
     'border IoU': Key('IoU.border', digits=2),

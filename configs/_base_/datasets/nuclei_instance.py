@@ -29,4 +29,7 @@ test_dataloader = val_dataloader
 del nuclei
 
 val_evaluator = dict(ann_file=data_root + '/annotations/instances_val.json')
-test_evaluator = val_evaluator
+test_evaluator = [
+    dict(type='CocoMetric', ann_file=data_root + '/annotations/instances_val.json', metric=['bbox', 'segm']),
+    dict(type='mmdysample.BoundaryAPMetric', ann_file=data_root + '/annotations/instances_val.json'),
+]

@@ -1,0 +1,105 @@
+import json
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+pytest.importorskip('mmdet')
+pytest.importorskip('faster_coco_eval')
+
+from mmdysample.evaluation.boundary_ap import BoundaryAPMetric
+from mmdysample.evaluation.boundary_iou import boundary_iou_counts, width_in_pixels
+from mmdysample.registry import METRICS
+
+SIZE = 120, 160
+SQUARES = {1: [(10, 20, 30)], 2: [(40, 50, 40), (5, 90, 25)]}  # by image: top, left, side
+
+
+def square(top, left, side):
+    mask = np.zeros(SIZE, bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+def encoded(mask):
+    rle = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {'size': rle['size'], 'counts': rle['counts'].decode()}
+
+
+@pytest.fixture
+def ann_file(tmp_path):
+    annotations = []
+    for image, squares in SQUARES.items():
+        for one in squares:
+            mask = square(*one)
+            box = [one[1], one[0], one[2], one[2]]
+            annotations.append(
+                dict(
+                    image_id=image,
+                    category_id=1,
+                    iscrowd=0,
+                    area=int(mask.sum()),
+                    bbox=box,
+                    segmentation=encoded(mask),
+                    id=len(annotations) + 1,
+                )
+            )
+    images = [dict(id=image, file_name=f'{image}.png', height=SIZE[0], width=SIZE[1]) for image in SQUARES]
+    path = tmp_path / 'instances.json'
+    path.write_text(json.dumps(dict(info={}, images=images, annotations=annotations, categories=[dict(id=1, name='nucleus')])))
+    return path
+
+
+def evaluate(ann_file, predicted, **kwargs):
+    """From the squares of each image, each with a score."""
+    metric = METRICS.build(dict(type='BoundaryAPMetric', ann_file=str(ann_file), **kwargs))
+    metric.dataset_meta = dict(classes=('nucleus',))
+    for image, squares in predicted.items():
+        masks = [coco.encode(np.asfortranarray(square(*one).astype(np.uint8))) for one in squares]
+        boxes = np.array([[left, top, left + side, top + side] for top, left, side in squares], float).reshape(-1, 4)
+        scores = np.linspace(0.9, 0.8, len(squares))
+        result = dict(img_id=image, bboxes=boxes, scores=scores, labels=np.zeros(len(squares), int), masks=masks)
+        metric.results.append((dict(width=SIZE[1], height=SIZE[0], img_id=image), result))
+    return metric.compute_metrics(metric.results)
+
+
+def test_perfect(ann_file):
+    assert evaluate(ann_file, SQUARES) == {'boundary_mAP': 1, 'boundary_mAP_50': 1, 'boundary_mAP_75': 1}
+
+
+@pytest.mark.parametrize('shift', [1, 2, 3, 5])
+def test_shifted_squares(ann_file, shift):
+    """A square is found at the thresholds up to its Boundary IoU, by our own function; the plain IoU of these is larger."""
+    width = width_in_pixels(SIZE, 0.02)
+    assert width == 4
+    predicted = {image: [(top, left + shift, side) for top, left, side in squares] for image, squares in SQUARES.items()}
+    ious = []
+    for image, squares in SQUARES.items():
+        for truth, ours in zip(squares, predicted[image]):
+            counts = boundary_iou_counts(square(*ours).astype(int), square(*truth).astype(int), 2, width)[:, 1]
+            ious.append(counts[0] / counts[1])
+            assert (square(*ours) & square(*truth)).sum() / (square(*ours) | square(*truth)).sum() > ious[-1]
+    found = evaluate(ann_file, predicted)
+    assert found['boundary_mAP_50'] == pytest.approx(ap([iou >= 0.5 for iou in ious]))
+    assert found['boundary_mAP_75'] == pytest.approx(ap([iou >= 0.75 for iou in ious]))
+
+
+def ap(hits):
+    """COCO's AP of three objects and three predictions, of which all or none are hits here."""
+    assert len(set(hits)) == 1
+    return float(hits[0])
+
+
+def test_nothing_predicted(ann_file):
+    assert evaluate(ann_file, {1: [], 2: []}) == {}
+
+
+def test_no_file():
+    with pytest.raises(ValueError, match='BoundaryAPMetric needs ann_file'):
+        BoundaryAPMetric()
+
+
+def test_without_the_library(ann_file, monkeypatch):
+    monkeypatch.setitem(__import__('sys').modules, 'faster_coco_eval', None)
+    with pytest.raises(ImportError, match='pip install faster-coco-eval'):
+        BoundaryAPMetric(str(ann_file))
