@@ -94,7 +94,10 @@ def _check_places(source: Source) -> None:
 
 
 def _remedy(config: Config) -> str:
-    variables = sorted(set(re.findall(r'\{\{\s*\$(\w+_ROOT)\s*:', config.text)))
+    found = dict(re.findall(r'\{\{\s*\$(\w+_ROOT)\s*:\s*(.*?)\s*\}\}', config.text))
+    # A config that inherits from one with other data names its variable, too.
+    own = [name for name, default in found.items() if os.environ.get(name, default) == config.get('data_root')]
+    variables = sorted(own or found)
     hint = f'. Set {" or ".join(variables)} to the folder of your data, or give it' if variables else '. Give the folder'
     hint += ' with --data-root'
     filename = Path(config.filename or '')

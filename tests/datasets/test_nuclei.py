@@ -122,3 +122,13 @@ def test_a_folder_is_whole_or_not_there(clone, tmp_path, run_tool):
     (clone / 'stage1_train' / VALIDATED / 'masks/0.png').unlink()
     run_tool('prepare_nuclei', clone, tmp_path / 'empty')
     assert (tmp_path / 'empty/annotations/instances_val.json').is_file()
+
+
+def test_missing_data_is_named_with_its_own_variable_alone(tmp_path, monkeypatch, run_tool):
+    """The config inherits from COCO's, which names another."""
+    pytest.importorskip('mmdet')
+    monkeypatch.setenv('NUCLEI_ROOT', str(tmp_path / 'nowhere'))
+    told = run_tool('train', 'configs/nuclei/nuclei_instances.py', '--work-dir', tmp_path / 'work', refused=True)
+    assert f'there is no data folder {tmp_path / "nowhere"}. Set NUCLEI_ROOT to the folder of your data' in told
+    assert 'make it with tools/prepare_nuclei.py' in told
+    assert 'COCO_ROOT' not in told
