@@ -9,10 +9,11 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Optional
+from typing import IO, Any, Optional
 
 from mmengine.config import Config
 
@@ -65,7 +66,7 @@ class Place:
         return Result(metrics, float(line['s a step']) if line['s a step'] else None)
 
     def keep(self, folder: Path, metrics: Mapping[str, float], minutes: str, seconds_per_step: Optional[float]) -> None:
-        """Append the line, unless it is there, and copy the counts.
+        """Append the line, unless it is there, and copy the counts. Several processes may do so.
 
         Args:
             folder: The work folder of the training.
@@ -79,7 +80,16 @@ class Place:
         """
         if self.read() is not None:
             return
+        import fcntl  # missing on Windows, where nothing is trained
+
         self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open('a', newline='', encoding='utf-8') as file:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if self.read() is None:
+                self._append(file, folder, metrics, minutes, seconds_per_step)
+
+    def _append(self, file: IO, folder: Path, metrics: Mapping[str, float], minutes: str, seconds_per_step: Optional[float]) -> None:
         if (folder / COUNTS).is_file():
             self.counts.parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / COUNTS, self.counts)
@@ -90,11 +100,11 @@ class Place:
         others = list(read_lines(self.file))
         if others and list(others[0]) != list(line):
             raise ValueError(f'{self.file} has other columns than this result: name another folder with --results')
-        with self.file.open('a', newline='', encoding='utf-8') as file:
-            writer = csv.DictWriter(file, list(line), lineterminator='\n')
-            if not others:
-                writer.writeheader()
-            writer.writerow(line)
+        writer = csv.DictWriter(file, list(line), lineterminator='\n')
+        if not others:
+            writer.writeheader()
+        writer.writerow(line)
+        file.flush()  # before the lock is released
 
     def _is_mine(self, line: Mapping[str, str]) -> bool:
         return (line['row'], line['seed'], line['recipe']) == (self.row, str(self.seed), self.recipe)

@@ -1,6 +1,8 @@
 """Results that are kept beside the code: a training whose line is there is not done again."""
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -171,3 +173,17 @@ def test_the_folder_of_the_lines_is_not_that_of_the_tables(tmp_path, capsys):
     with pytest.raises(SystemExit, match='2'):
         command.main(ROOT, Stub(fail=['.']), [*ROWS, '--out', str(tmp_path / 'a'), '--results', str(tmp_path / 'b/../a')])
     assert 'is the folder of --results, whose files would be overwritten' in capsys.readouterr().err
+
+
+def test_two_processes_keep_at_once(tmp_path):
+    """One header and a line for each result, whichever comes first."""
+    script = (
+        'import sys; from pathlib import Path; from mmdysample.reproduction.results import Place; folder = Path(sys.argv[1])\n'
+        "for seed in range(40): Place(folder / 'a.csv', sys.argv[2], seed, 'x').keep(folder, {'mIoU': 1.0}, '2.0', None)"
+    )
+    started = [subprocess.Popen([sys.executable, '-c', script, str(tmp_path), row]) for row in ('CARAFE', 'bilinear', 'bilinear')]
+    assert [process.wait() for process in started] == [0, 0, 0]
+    lines = read_lines(tmp_path / 'a.csv')
+    assert sorted((line['row'], int(line['seed'])) for line in lines) == [
+        (row, seed) for row in ('CARAFE', 'bilinear') for seed in range(40)
+    ]
