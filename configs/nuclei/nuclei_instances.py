@@ -1,6 +1,6 @@
 # Instance segmentation of nuclei by Mask R-CNN with a narrow FPN on a pretrained MobileNetV2.
 # `python tools/pretrained.py mobilenet_v2` writes the weights.
-_base_ = ['../_base_/models/mask_rcnn_r50.py', '../_base_/datasets/nuclei_instance.py', '../_base_/schedules/shapes_detection.py']
+_base_ = ['../_base_/models/mask_rcnn_r50.py', '../_base_/datasets/nuclei_instance.py', '../_base_/schedules/nuclei_instance.py']
 
 model = dict(
     backbone=dict(
@@ -21,4 +21,3 @@ model = dict(
     train_cfg=dict(rpn_proposal=dict(nms_pre=500, max_per_img=300), rcnn=dict(sampler=dict(num=128))),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=300), rcnn=dict(max_per_img=300)),  # an image has up to 151 nuclei
 )
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
