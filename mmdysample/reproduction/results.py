@@ -136,7 +136,10 @@ def stale(file: Path, places: list[Place]) -> int:
 
 
 def recipe(config: Config) -> str:
-    """Return a short hash of the parts of a config that decide the result, without the paths of a machine."""
+    """Return a short hash of the parts of a config that decide the result, without the paths of a machine.
+
+    Of pretrained weights, the name of the file counts, and not its folder.
+    """
     parts: dict[str, Any] = {key: config.get(key) for key in RECIPE}
     init = (parts['model'] or {}).get('backbone', {}).get('init_cfg') or {}
     weights = init.get('checkpoint') if isinstance(init, dict) else None
