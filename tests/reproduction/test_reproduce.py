@@ -176,7 +176,7 @@ def test_every_column_is_found_in_what_a_test_writes():
 
     nuclei = load_config(str(ROOT / 'configs/nuclei/nuclei_coarse.py')).test_dataloader.dataset.metainfo.classes
     sizes = ('', '_50', '_75', '_s', '_m', '_l')
-    coco = [f'{kind}_mAP{size}' for kind in ('bbox', 'segm') for size in sizes]
+    coco = [f'{kind}_mAP{size}' for kind in ('bbox', 'segm') for size in sizes] + [f'boundary_mAP{size}' for size in sizes[:3]]
     quality = parse_pq_results({group: dict(pq=0.0, sq=0.0, rq=0.0) for group in ('All', 'Things', 'Stuff')})
     written = {*coco, *quality, 'mIoU', *(f'IoU.{name}' for name in nuclei), *FORMS, *DepthMetric.METRICS}
     assert {key.name for key in measured.KEYS.values()} <= written
