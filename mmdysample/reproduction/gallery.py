@@ -36,7 +36,7 @@ def draw_gallery(plans: Sequence[Planned], index: int = 0, close_to: str = '') -
     Returns:
         The picture, or None if no training is complete.
     """
-    complete = {one.row.name: next((t for t in one.trainings if t.metrics is not None and t.has_checkpoints), None) for one in plans}
+    complete = {one.row.name: next((t for t in one.trainings if 'metrics' in t.note() and t.has_checkpoints), None) for one in plans}
     done = {name: training for name, training in complete.items() if training is not None}
     if not done:
         return None

@@ -18,8 +18,8 @@ from .plan import Planned
 
 LEFT = ('row', 'note', 'verdict')
 INTERVALS = (
-    'Against baseline: the mean difference from the stock interpolation over the seeds of both, and its 95 % interval, by the bootstrap '
-    "over seeds and images, or by Student's t over seeds where the counts of the images are not known. A row is above or below the "
+    'Against baseline: the mean difference from the stock interpolation over the seeds of both, and its 95 % interval by '
+    "Student's t over seeds, with the variance between images where their counts are known (bootstrap). A row is above or below the "
     'baseline only where the interval excludes zero. Each interval is for one comparison: of 20 rows that equal the baseline, one would '
     'be called different.'
 )

@@ -51,7 +51,7 @@ class Place:
     @property
     def counts(self) -> Path:
         """The file with the counts of each image."""
-        return self.file.with_suffix('') / f'{self.row}-seed{self.seed}.csv'
+        return self.file.with_suffix('') / f'{self.row}-seed{self.seed}-{self.recipe}.csv'
 
     def read(self) -> Optional[Result]:
         """Return the result; None if there is none of this recipe.

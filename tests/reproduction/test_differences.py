@@ -27,14 +27,21 @@ def test_seeds_that_differ_and_images_that_do_not():
     """The standard error of a mean is the standard deviation by n - 1 over the root of n."""
     gains = np.random.normal(0.1, 0.02, 40)
     ours = [np.full(7, 0.5 + gain) for gain in gains]
-    expected = 1.96 * 100 * gains.std(ddof=1) / 40**0.5
+    expected = 2.0227 * 100 * gains.std(ddof=1) / 40**0.5  # t of 39 degrees of freedom
     assert half_width(ours, [np.full(7, 0.5)] * 40) == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize(('seeds', 't'), [(2, 12.7062), (3, 4.3027), (5, 2.7764)])
+def test_few_seeds_have_the_interval_of_students_t(seeds, t):
+    gains = np.linspace(0.05, 0.1, seeds)
+    expected = t * 100 * gains.std(ddof=1) / seeds**0.5
+    assert half_width([np.full(7, 0.5 + gain) for gain in gains], [np.full(7, 0.5)] * seeds) == pytest.approx(expected, rel=0.05)
 
 
 def test_images_that_differ_and_seeds_that_do_not():
     base = np.random.uniform(0.2, 0.6, 300)
     gains = np.random.normal(0.1, 0.05, 300)
-    assert half_width([base + gains] * 5, [base] * 5) == pytest.approx(1.96 * 100 * gains.std() / 300**0.5, rel=0.05)
+    assert half_width([base + gains] * 5, [base] * 5) == pytest.approx(2.7764 * 100 * gains.std() / 300**0.5, rel=0.05)
 
 
 def test_what_both_rows_have_in_common_is_not_in_the_interval():
@@ -67,7 +74,7 @@ def test_students_t_without_counts():
 
 
 def test_the_bootstrap_where_there_are_counts():
-    base, gain = np.random.uniform(0.3, 0.5, 30), np.random.uniform(0.05, 0.1, (2, 30))
+    base, gain = np.random.uniform(0.3, 0.5, 30), np.random.uniform(0.09, 0.1, (2, 30))
     ours, theirs = [counted(base + one) for one in gain], [counted(base)] * 2
     found = difference('mIoU', trainings([50, 51], ours), trainings([43, 43], theirs))
     assert (found.low, found.high) == resample('mIoU', ours, theirs)

@@ -64,7 +64,7 @@ def test_a_line_for_each_row_and_seed(call, tmp_path):
     for line in lines:
         scores = counts_of(line['row'], int(line['seed'])).scores()
         assert {name: float(line[name]) for name in scores} == scores
-        assert ImageCounts.read(tmp_path / f'kept/nuclei_coarse/{line["row"]}-seed{line["seed"]}.csv').images[0] == '0.png'
+        assert ImageCounts.read(tmp_path / f'kept/nuclei_coarse/{line["row"]}-seed{line["seed"]}-{line["recipe"]}.csv').images[0] == '0.png'
     means = {row: np.mean([counts_of(row, seed).scores()['mIoU'] for seed in range(3)]) for row in BETTER}
     found = table(out)
     assert {row: float(found[row]['mIoU, ours'].split()[0]) for row in BETTER} == pytest.approx(means, abs=0.0051)
