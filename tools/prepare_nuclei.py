@@ -20,13 +20,14 @@ def main() -> None:
         if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
             raise ValueError(f'{args.out} exists and is not empty: choose another OUT')
         samples = find_samples(args.clone)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
+        out = args.out.resolve()  # which may be a link
+        out.parent.mkdir(parents=True, exist_ok=True)
         # OUT appears only when it is complete: half of the data would train, too.
-        with TemporaryDirectory(dir=args.out.parent, prefix='.nuclei') as folder:
+        with TemporaryDirectory(dir=out.parent, prefix='.nuclei') as folder:
             draft = Path(folder) / 'data'
             for split in ('train', 'val'):
                 list(progress(write_split(samples, split, draft), label=split, total=len(samples)))
-            draft.replace(args.out)
+            draft.replace(out)
     counts = {split: len(list((args.out / split).glob('*.png'))) for split in ('train', 'val')}
     print(f'images: {counts["train"]} for training, {counts["val"]} for validation')
     print(f'done: {args.out}; set NUCLEI_ROOT={args.out}')

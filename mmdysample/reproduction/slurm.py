@@ -21,6 +21,7 @@ def print_jobs(plans: dict[Table, tuple[str, list[Planned]]], args: argparse.Nam
             taken.update(training.folder for training in one.trainings)
             command = [sys.executable, '-W', 'ignore', sys.argv[0], table.name, '--data', data, '--rows', one.row.name]
             command += ['--seeds', str(len(one.trainings)), '--out', args.out]
+            command += ['--results', args.results] if args.results else []
             command += ['--gpus', *map(str, range(count)), '--gpus-per-row', str(count)]
             command += ['--cfg-options', *args.raw_options] if args.raw_options else []
             job = f'{folder_name(table, data)}-{one.row.name}'

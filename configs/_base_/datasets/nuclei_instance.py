@@ -19,6 +19,7 @@ nuclei = dict(data_root=data_root, metainfo=dict(classes=('nucleus',), palette=[
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,
+    persistent_workers=False,  # so that a killed training resumes exactly
     dataset=dict(ann_file='annotations/instances_train.json', data_prefix=dict(img='train/'), pipeline=train_pipeline, **nuclei),
 )
 val_dataloader = dict(
