@@ -64,7 +64,9 @@ def check_output(source: str, out: Path, force: bool = False) -> None:
 
 
 def convert_state(state: State, model: nn.Module, source: str, config: str) -> tuple[State, list[Change]]:
-    """Rename the weights of a file to the names of a model. No weight is dropped, and only values that are not learnt are added.
+    """Rename the weights of a file to the names of a model.
+
+    No weight is dropped. Values that are not learnt are added, or left out where the model computes them.
 
     Args:
         state: The weights of the file.

@@ -68,6 +68,9 @@ def _candidates() -> Iterator[tuple[str, UpsampleConfig]]:
             for groups in GROUPS:
                 cfg: dict[str, Any] = {'type': name, 'groups': groups}
                 yield f"dict(type='{name}', groups={groups})", cfg
+        if name == 'FreqFusion':
+            for option in ('feature_resample_norm', 'feature_resample'):  # the authors' Panoptic FPN has no norms
+                yield f"dict(type='{name}', {option}=False)", {'type': name, option: False}
 
 
 def _shapes(state: dict[str, Tensor], prefix: str) -> dict[str, torch.Size]:

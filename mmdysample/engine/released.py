@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmdysample.functional.frequency import hamming_kernel
 from mmdysample.upsamplers import DySample, FreqFusion
 from mmdysample.upsamplers.freqfusion import HIGH_PASS, LOW_PASS
+from mmdysample.upsamplers.lda_aqu import as_our_table
 
 State = dict[str, Tensor]
 LIST = re.compile(r'\.alignment(?=\.\d+\.(?:[hl]r_channel_compressor|content_encoder2?|hamming_\w+|dysampler)\b)')
@@ -45,8 +46,8 @@ def from_rivals(state: State, model: nn.Module, source: str) -> tuple[State, lis
             theirs = constants.get(name, value)
             if theirs.shape != value.shape or not torch.allclose(theirs.to(value), value, atol=1e-3):  # may be in half precision
                 raise ValueError(f'{name} in {source} is not what the upsamplers of the config compute{hint}')
-    tables = [name for name, value in result.items() if TABLE.search(name) and value.dim() == 5]
-    return {**result, **{name: result[name][0, :, 0] for name in tables}}, renamed, dropped
+    result = {name: as_our_table(value) if TABLE.search(name) else value for name, value in result.items()}
+    return result, renamed, dropped
 
 
 def _constants(path: str, module: FreqFusion) -> Iterator[tuple[str, Tensor, str]]:

@@ -79,7 +79,7 @@ class ImageCounts:
             if not lines or header != _header(classes):
                 raise ValueError
             return cls(tuple(line[0] for line in lines), classes, counts.reshape(len(lines), len(FORMS), len(PARTS), len(classes)))
-        except ValueError:
+        except (ValueError, csv.Error):
             raise ValueError(f'{path} is damaged') from None
 
 

@@ -121,12 +121,22 @@ def read_lines(file: Path) -> list[dict[str, str]]:
             lines = list(csv.DictReader(opened))
     except FileNotFoundError:
         return []
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f'{file} cannot be read ({error}): repair it, or name another folder with --results') from None
     for number, line in enumerate(lines, start=2):
-        if None in line or None in line.values() or not set(ABOUT) <= set(line):
+        if None in line or None in line.values() or not set(ABOUT) <= set(line) or not _has_numbers(line):
             raise ValueError(f'{file}, line {number}, is damaged: remove it, or name another folder with --results')
     return lines
+
+
+def _has_numbers(line: Mapping[str, str]) -> bool:
+    try:
+        for name, value in line.items():
+            if value and (name == 's a step' or name not in ABOUT):
+                float(value)
+    except ValueError:
+        return False
+    return True
 
 
 def stale(file: Path, places: list[Place]) -> int:

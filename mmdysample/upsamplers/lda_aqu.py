@@ -130,9 +130,14 @@ class LDAAQU(Upsampler):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         key = f'{prefix}relative_position_bias_table'
         table = state_dict.get(key)
-        if isinstance(table, Tensor) and table.dim() == 5:  # of the authors' class: (1, n, 1, k*k, D/n)
-            state_dict[key] = table[0, :, 0]
+        if isinstance(table, Tensor):
+            state_dict[key] = as_our_table(table)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def as_our_table(table: Tensor) -> Tensor:
+    """Return a table of biases as ``(n, k*k, D/n)``; that of the authors' class is ``(1, n, 1, k*k, D/n)``."""
+    return table[0, :, 0] if table.dim() == 5 else table
 
 
 class ChannelNorm(nn.Module):

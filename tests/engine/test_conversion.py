@@ -176,6 +176,19 @@ def test_a_freqfusion_with_other_constants():
         convert_state(moved, model, 'released.pth', 'ours')
 
 
+@pytest.mark.parametrize('option', ['feature_resample_norm', 'feature_resample'])
+def test_a_freqfusion_without_a_part(option):
+    """The authors' Panoptic FPN has no norms. The message names the option, and with it the file converts."""
+    cfg = {'type': 'FreqFusion', option: False}
+    state = in_a_model(FPN(CHANNELS, 32, 5, upsample_cfg=cfg, fuse_extra_levels=True)).state_dict()
+    theirs = {name.replace('.upsample_modules.', '.alignment.'): value for name, value in state.items()}
+    whole = in_a_model(FPN(CHANNELS, 32, 5, upsample_cfg='FreqFusion', fuse_extra_levels=True))
+    with pytest.raises(ValueError, match=rf"--upsampler \"dict\(type='FreqFusion', {option}=False\)\""):
+        convert_state(theirs, whole, 'released.pth', 'ours')
+    part = in_a_model(FPN(CHANNELS, 32, 5, upsample_cfg=cfg, fuse_extra_levels=True))
+    assert convert_state(theirs, part, 'released.pth', 'ours')[0].keys() == state.keys()
+
+
 def test_options_for_a_file_of_freqfusion():
     _, state = released_by_rivals('FreqFusion', wrapped=True)
     model = in_a_model(FPN(CHANNELS, 32, 5, upsample_cfg='DySample', fuse_extra_levels=True))

@@ -187,3 +187,14 @@ def test_two_processes_keep_at_once(tmp_path):
     assert sorted((line['row'], int(line['seed'])) for line in lines) == [
         (row, seed) for row in ('CARAFE', 'bilinear') for seed in range(40)
     ]
+
+
+def test_a_number_that_is_none(tmp_path):
+    place = Place(tmp_path / 'a.csv', 'bilinear', 0, 'x')
+    place.keep(tmp_path, {'mIoU': 12.5}, '2.0', 0.25)
+    assert (place.read().metrics, place.read().seconds_per_step) == ({'mIoU': 12.5}, 0.25)
+    text = place.file.read_text()
+    for broken in (text.replace('12.5', 'abc'), text.replace('0.250', 'quick')):
+        place.file.write_text(broken)
+        with pytest.raises(ValueError, match=r'a.csv, line 2, is damaged'):
+            place.read()
