@@ -17,7 +17,11 @@ from typing import IO, Any, Optional
 
 from mmengine.config import Config
 
-RECIPE = ('model', 'train_dataloader', 'test_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'randomness')
+RECIPE = (
+    *('model', 'train_dataloader', 'test_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'randomness'),
+    *('custom_hooks', 'load_from', 'auto_scale_lr', 'test_cfg', 'test_evaluator'),
+)
+PATHS = ('data_root', 'ann_file', 'checkpoint')
 ABOUT = ('row', 'seed', 'recipe', 'date', 'minutes', 's a step', 'device', 'threads', 'versions', 'revision')
 TIMES = ('time', 'data_time')  # of the test, which mmengine writes among the metrics
 COUNTS = 'counts.csv'
@@ -148,15 +152,22 @@ def stale(file: Path, places: list[Place]) -> int:
 def recipe(config: Config) -> str:
     """Return a short hash of the parts of a config that decide the result, without the paths of a machine.
 
-    Of pretrained weights, the name of the file counts, and not its folder.
+    Of pretrained weights and annotations, the name of the file counts, and not its folder.
     """
-    parts: dict[str, Any] = {key: config.get(key) for key in RECIPE}
-    init = (parts['model'] or {}).get('backbone', {}).get('init_cfg') or {}
-    weights = init.get('checkpoint') if isinstance(init, dict) else None
-    text = json.dumps(Config(parts).to_dict(), sort_keys=True, default=str)
-    for path, name in ((weights, Path(weights).name if weights else ''), (config.get('data_root'), 'data_root')):
-        text = text.replace(json.dumps(path)[1:-1], name) if path else text
+    parts = _without_folders(Config({key: config.get(key) for key in RECIPE}).to_dict())
+    text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _without_folders(part: Any, key: str = '') -> Any:
+    """Return a part of a config with the names of files in place of their paths, and without the folder of the data."""
+    if isinstance(part, dict):
+        return {name: _without_folders(value, name) for name, value in part.items()}
+    if isinstance(part, (list, tuple)):
+        return [_without_folders(value) for value in part]
+    if key in PATHS and isinstance(part, str):
+        return '' if key == 'data_root' else Path(part).name
+    return part
 
 
 def _provenance(folder: Path) -> dict[str, Any]:

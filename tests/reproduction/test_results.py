@@ -139,6 +139,8 @@ def test_a_recipe_has_no_paths_of_a_machine(monkeypatch):
 
     same = of()
     assert of('/somewhere/else') == same
+    assert {of(root) for root in ('data', '.', 'train', 'val')} == {same}  # which are parts of other texts
+    assert of(**{'train_dataloader.dataset.data_root': '/x', 'test_dataloader.dataset.data_root': '/x'}) == same
     assert of(**{'model.backbone.init_cfg.checkpoint': '/elsewhere/mobilenet_v2.pth'}) == same
     assert of(**{'default_hooks.checkpoint.interval': 7}) == same
     for change in (
@@ -146,6 +148,9 @@ def test_a_recipe_has_no_paths_of_a_machine(monkeypatch):
         {'model.backbone.init_cfg': None},
         {'train_cfg.max_iters': 7},
         {'randomness.seed': 1},
+        {'custom_hooks': [dict(type='EMAHook')]},
+        {'load_from': 'a.pth'},
+        {'test_evaluator.ignore_index': 0},
         {'train_dataloader.batch_size': 4},
         {'optim_wrapper.optimizer.lr': 1.0},
     ):
