@@ -82,7 +82,7 @@ class Place:
             OSError: A file cannot be written.
             ValueError: The file is damaged, or holds other metrics.
         """
-        if self.read() is not None:
+        if self.read() is not None or not metrics.keys() - set(TIMES):  # a detector that found nothing has no metrics
             return
         import fcntl  # missing on Windows, where nothing is trained
 

@@ -203,3 +203,13 @@ def test_a_number_that_is_none(tmp_path):
         place.file.write_text(broken)
         with pytest.raises(ValueError, match=r'a.csv, line 2, is damaged'):
             place.read()
+
+
+def test_a_training_that_found_nothing_is_not_kept(tmp_path):
+    """mmdet then writes no metrics, and a line without them would be the columns of all others."""
+    file = tmp_path / 'a.csv'
+    Place(file, 'nearest', 0, 'x').keep(tmp_path, {'time': 1.0}, '2.0', None)
+    assert not file.exists()
+    Place(file, 'bilinear', 0, 'x').keep(tmp_path, {'mIoU': 1.0, 'time': 1.0}, '2.0', None)
+    Place(file, 'CARAFE', 0, 'x').keep(tmp_path, {}, '2.0', None)
+    assert [line['row'] for line in read_lines(file)] == ['bilinear']
