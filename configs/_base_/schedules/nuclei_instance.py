@@ -1,4 +1,4 @@
-# That of the scenes, in three epochs.
+# The schedule of the scenes, shortened to three epochs.
 _base_ = './shapes_detection.py'
 
 train_cfg = dict(max_epochs=3, val_interval=3)

@@ -1,4 +1,5 @@
-# That of the scenes, evaluated once at the end, with a checkpoint every minute on one core. The learning rate was chosen for bilinear.
+# The schedule of the scenes, evaluated once at the end, with a checkpoint every minute on one core.
+# The learning rate was chosen for bilinear.
 _base_ = './shapes_semantic.py'
 
 train_cfg = dict(val_interval=600)
