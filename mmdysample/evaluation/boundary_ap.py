@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 from mmengine.fileio import get_local_path
@@ -27,21 +27,22 @@ class BoundaryAPMetric(CocoMetric):
 
     Args:
         ann_file: The annotations, in COCO's format.
-        kwargs: As in mmdet's ``CocoMetric``; ``metric`` is ``'segm'``.
+        collect_device: Where the results of several processes are gathered, ``'cpu'`` or ``'gpu'``.
+        prefix: Written before the metrics' names; ``coco`` by default.
 
     Raises:
         ImportError: faster-coco-eval is not installed.
         ValueError: There is no ``ann_file``.
     """
 
-    def __init__(self, ann_file: Optional[str] = None, **kwargs: Any) -> None:
+    def __init__(self, ann_file: Optional[str] = None, collect_device: str = 'cpu', prefix: Optional[str] = None) -> None:
         try:
             import faster_coco_eval  # noqa: F401
         except ImportError:
             raise ImportError(f'mmdysample.BoundaryAPMetric needs {FASTER}: pip install {FASTER}') from None
         if ann_file is None:
             raise ValueError('mmdysample.BoundaryAPMetric needs ann_file, the annotations in the format of COCO')
-        super().__init__(ann_file=ann_file, **{**kwargs, 'metric': 'segm'})
+        super().__init__(ann_file=ann_file, metric='segm', collect_device=collect_device, prefix=prefix)
         self.ann_file = ann_file
 
     def compute_metrics(self, results: list) -> dict[str, float]:

@@ -31,6 +31,11 @@ del nuclei
 
 val_evaluator = dict(ann_file=data_root + '/annotations/instances_val.json')
 test_evaluator = [
-    dict(type='CocoMetric', ann_file=data_root + '/annotations/instances_val.json', metric=['bbox', 'segm']),
+    dict(
+        type='CocoMetric',
+        ann_file=data_root + '/annotations/instances_val.json',
+        metric=['bbox', 'segm'],
+        proposal_nums=(1, 10, 100),  # AP75 takes the last of these, AP always 100
+    ),
     dict(type='mmdysample.BoundaryAPMetric', ann_file=data_root + '/annotations/instances_val.json'),
 ]
