@@ -19,8 +19,10 @@ def main() -> None:
     with exit_on_error():
         if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
             raise ValueError(f'{args.out} exists and is not empty: choose another OUT')
-        samples = find_samples(args.clone)
         out = args.out.resolve()  # which may be a link
+        if out == Path.cwd():
+            raise ValueError(f'{args.out} is the current folder, which would be replaced: choose another OUT')
+        samples = find_samples(args.clone)
         out.parent.mkdir(parents=True, exist_ok=True)
         # OUT appears only when it is complete: half of the data would train, too.
         with TemporaryDirectory(dir=out.parent, prefix='.nuclei') as folder:
@@ -28,7 +30,7 @@ def main() -> None:
             for split in ('train', 'val'):
                 list(progress(write_split(samples, split, draft), label=split, total=len(samples)))
             draft.replace(out)
-    counts = {split: len(list((args.out / split).glob('*.png'))) for split in ('train', 'val')}
+    counts = {split: len(list((out / split).glob('*.png'))) for split in ('train', 'val')}
     print(f'images: {counts["train"]} for training, {counts["val"]} for validation')
     print(f'done: {args.out}; set NUCLEI_ROOT={args.out}')
 

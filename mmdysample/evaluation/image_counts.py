@@ -54,7 +54,8 @@ class ImageCounts:
         return 100 * mean_iou(totals[..., 0, :, index : index + 1])
 
     def write(self, path: Path) -> None:
-        """Write a line for each image; a file is never left half written."""
+        """Write a line for each image, and make the folder; a file is never left half written."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f'{path.name}.tmp')
         with draft.open('w', newline='', encoding='utf-8') as file:
             lines = csv.writer(file, lineterminator='\n')

@@ -63,6 +63,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--rows', nargs='+', default=[], metavar='ROW', help='rows by name (default: all)')
     parser.add_argument(
+        '--against', metavar='ROW', help='compare with this row (default: the stock interpolation); except with --data coco'
+    )
+    parser.add_argument(
         '--seeds', type=positive, metavar='N', help='trainings per row, with seeds 0 to N - 1 (default: 1; boundary: 3; nuclei: 5)'
     )
     parser.add_argument('--out', default='results', metavar='DIR', help='folder of the results (default: results)')
@@ -107,6 +110,8 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
         tables = [read_table(name) for name in names_of(args.table)]
         if args.rows and len(tables) > 1:
             raise ValueError(f'--rows needs one table, not {args.table}')
+        if args.against and len(tables) > 1:
+            raise ValueError(f'--against needs one table, not {args.table}')
         if Path(args.out).is_file():
             raise ValueError(f'--out takes a folder, got the file {args.out}')
         kept = Path(args.results or Path(os.path.relpath(root)) / 'docs/results')
@@ -123,9 +128,10 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
             if args.table == 'all' and table.experiments and not _has(table, data):
                 continue  # its empty table would overwrite the table of the data that it has
             results = kept if data == 'nuclei' else None
-            settings = Settings(data, args.seeds or table.seeds, Path(args.out), args.cfg_options or {}, tuple(args.raw_options), results)
+            seeds, raw = args.seeds or table.seeds, tuple(args.raw_options)
+            settings = Settings(data, seeds, Path(args.out), args.cfg_options or {}, raw, results, args.gpus_per_row)
             with redirect_stdout(told):  # mmengine prints the environment variables that a config reads, for each row
-                plans[table] = data, plan(table, settings, args.rows)
+                plans[table] = data, plan(table, settings, args.rows, args.against)
         for line in dict.fromkeys(line.rpartition(' - INFO - ')[2] for line in told.getvalue().splitlines() if line.strip()):
             print(line, file=sys.stderr)
         for table, (data, planned) in plans.items():
@@ -136,8 +142,7 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
         for line in stale_lines(trainings):
             print(line, file=sys.stderr)
         if not args.dry_run and not args.slurm:
-            for training in trainings:
-                training.keep()  # one that was complete when the command was killed before it could be kept
+            keep_all(trainings)
         pending = [training for training in trainings if training.metrics is None]
         if args.slurm:
             print_jobs(plans, args)
@@ -167,6 +172,15 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
 def names_of(table: str) -> list[str]:
     """Return the names of the tables that an argument of the command means."""
     return [name for name in TABLES if table in ('all', name) or (table == 'nuclei' and name.startswith('nuclei_'))]
+
+
+def keep_all(trainings: Sequence[Training]) -> None:
+    """Keep what was complete when an earlier call was killed before it could be kept. The table can be shown even if that fails."""
+    for training in trainings:
+        try:
+            training.keep()
+        except OSError as error:
+            print(f'not kept: {training.name}: {one_line(error)}', file=sys.stderr)
 
 
 def stale_lines(trainings: Sequence[Training]) -> list[str]:

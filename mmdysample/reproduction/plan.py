@@ -1,7 +1,7 @@
 """Plan the trainings of a table. A training that several rows or tables share is planned in one folder, so that it runs once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Optional
@@ -20,12 +20,26 @@ DATA = ('coco', 'shapes', 'nuclei')
 
 @dataclass(frozen=True, eq=False)
 class Planned:
-    """A row of a table and its trainings, one per seed. A row that cannot be trained has none, and the reason in ``missing``."""
+    """A row of a table and its trainings, one per seed.
+
+    Args:
+        row: The row.
+        config: The config below ``configs/``.
+        trainings: The trainings; none if the row cannot be trained.
+        missing: The reason why it cannot be trained.
+        against: The row that it is compared with.
+    """
 
     row: Row
     config: str
     trainings: tuple[Training, ...]
     missing: str = ''
+    against: Optional['Planned'] = None
+
+    @property
+    def is_stock(self) -> bool:
+        """True if its upsampler is the stock interpolation of its model."""
+        return self.row.experiment is not None and self.row.upsampler == self.row.experiment.baseline
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,7 @@ class Settings:
         options: The parsed ``--cfg-options``.
         raw_options: The same options as written on the command line.
         results: The folder where results are kept beside the code; None to keep them in ``out`` alone.
+        gpus: Number of GPUs of each training.
     """
 
     data: str
@@ -47,15 +62,18 @@ class Settings:
     options: Mapping[str, Any]
     raw_options: tuple[str, ...]
     results: Optional[Path] = None
+    gpus: int = 1
 
 
-def plan(table: Table, settings: Settings, rows: Sequence[str] = ()) -> list[Planned]:
+def plan(table: Table, settings: Settings, rows: Sequence[str] = (), against: Optional[str] = None) -> list[Planned]:
     """Plan the trainings of a table.
 
     Args:
         table: The table.
         settings: The settings of all trainings.
         rows: Names of rows; by default, all.
+        against: The name of the row that the others are compared with; by default, each row is compared with the stock interpolation of its
+            model, if that is among ``rows``.
 
     Returns:
         The selected rows. A row that cannot be trained has the reason in ``missing``.
@@ -65,7 +83,17 @@ def plan(table: Table, settings: Settings, rows: Sequence[str] = ()) -> list[Pla
         ValueError: There is no such row, or a config has no place for an option.
     """
     chosen = [table.row(name) for name in dict.fromkeys(rows)] if rows else table.rows
-    return [_plan_row(table, row, settings) for row in chosen]
+    if against and table.row(against) not in chosen:
+        raise ValueError(f'--against {against} is not among --rows {" ".join(rows)}: add it')
+    planned = [_plan_row(table, row, settings) for row in chosen]
+    return [replace(one, against=_partner(one, planned, against)) for one in planned]
+
+
+def _partner(one: Planned, planned: Sequence[Planned], against: Optional[str]) -> Optional[Planned]:
+    """Return the row that a row is compared with, if that is another one."""
+    same = [other for other in planned if other.row.experiment == one.row.experiment]
+    found = next((other for other in same if (other.row.name == against if against else other.is_stock)), None)
+    return None if found is one else found
 
 
 def _plan_row(table: Table, row: Row, settings: Settings) -> Planned:
@@ -88,7 +116,7 @@ def _plan_row(table: Table, row: Row, settings: Settings) -> Planned:
         loaded.randomness = {**(loaded.get('randomness') or {}), 'seed': seed}
         raw = (*settings.raw_options, f'randomness.seed={seed}')
         folder = place / f'seed{seed}'
-        kept = Place(settings.results / f'{table.name}.csv', row.name, seed, recipe(loaded)) if settings.results else None
+        kept = Place(settings.results / f'{table.name}.csv', row.name, seed, recipe(loaded, settings.gpus)) if settings.results else None
         trainings.append(
             Training(_relative(path), row.upsampler, raw, settings.out / folder, digest(loaded), best, str(folder), kept, counted)
         )

@@ -18,7 +18,7 @@ from .plan import Planned
 
 LEFT = ('row', 'note', 'verdict')
 INTERVALS = (
-    'Against baseline: the mean difference from the stock interpolation over the seeds of both, and its 95 % interval by '
+    'Against baseline: the mean difference from {baseline} over the seeds of both, and its 95 % interval by '
     "Student's t over seeds, with the variance between images where their counts are known (bootstrap). A row is above or below the "
     'baseline only where the interval excludes zero. Each interval is for one comparison: of 20 rows that equal the baseline, one would '
     'be called different.'
@@ -46,7 +46,7 @@ def lines(table: Table, plans: Sequence[Planned], data: str) -> list[Line]:
             line[f'{metric}, ours'] = ours.text(digits) if ours else ''
             line[f'{metric}, difference'] = _difference(cell, ours, digits)
             if not published:
-                found = against_baseline(metric, planned, plans)
+                found = against_baseline(metric, planned)
                 line[f'{metric}, against baseline'] = found.text(digits) if found else ''
                 line[f'{metric}, verdict'] = found.verdict if found else ''
         line |= _costs(planned, _image_of_shapes(planned) if data == 'shapes' else table.image)
@@ -59,15 +59,17 @@ def lines(table: Table, plans: Sequence[Planned], data: str) -> list[Line]:
     return result
 
 
-def against_baseline(metric: str, planned: Planned, plans: Sequence[Planned]) -> Optional[Difference]:
-    """Return the difference of a row from the row with the stock interpolation of its model; None without that row or with one seed."""
-    experiment = planned.row.experiment
-    baseline = next(
-        (one for one in plans if experiment and (one.row.experiment, one.row.upsampler) == (experiment, experiment.baseline)), None
-    )
-    if baseline is None or baseline is planned or metric not in KEYS or len(planned.trainings) < 2:
+def against_baseline(metric: str, planned: Planned) -> Optional[Difference]:
+    """Return the difference of a row from the row that it is compared with; None without that row or with one seed."""
+    if planned.against is None or metric not in KEYS or len(planned.trainings) < 2:
         return None
-    return difference(metric, planned.trainings, baseline.trainings)
+    return difference(metric, planned.trainings, planned.against.trainings)
+
+
+def _baseline(plans: Sequence[Planned]) -> str:
+    """Return what the rows are compared with, in words."""
+    found = [one.against for one in plans if one.against]
+    return 'the stock interpolation' if all(one.is_stock for one in found) else found[0].row.name
 
 
 def _difference(cell: Optional[Cell], ours: Optional[Measured], digits: int) -> str:
@@ -103,7 +105,7 @@ def _flops(count: int) -> str:
 def compact(table: Table, full: Sequence[Line], data: str) -> list[Line]:
     """Return the table as people read it: a column per metric, each cell with the published value, the measured one and the difference."""
     rows = []
-    for line in _filled(table, full, data):
+    for line in _filled(full, data):
         row = {'row': line['row']}
         for metric in table.metrics:
             row[metric] = _one_cell(data, *(line[f'{metric}, {part}'] for part in ('published', 'ours', 'difference')))
@@ -118,9 +120,9 @@ def compact(table: Table, full: Sequence[Line], data: str) -> list[Line]:
     return [{key: row[key] for key in kept} for row in rows]
 
 
-def _filled(table: Table, full: Sequence[Line], data: str) -> Sequence[Line]:
-    """Return the rows that have a measured number; all rows if none has one, or if they have published numbers."""
-    some = [line for line in full if any(line[f'{metric}, ours'] for metric in table.metrics)]
+def _filled(full: Sequence[Line], data: str) -> Sequence[Line]:
+    """Return the rows that were trained; all rows if none was, or if they have published numbers."""
+    some = [line for line in full if line['seeds'] != '0']
     return some if some and data != 'coco' else full
 
 
@@ -151,12 +153,12 @@ def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
     if most > 1:
         fewer = [f'{name} {count}' for name, count in seeds.items() if count < most]
         about.append(f'Mean ± standard deviation of {most} seeds{"; of fewer: " if fewer else ""}{", ".join(fewer)}.')
-    if data != 'coco' and any(against_baseline(table.main, one, plans) for one in plans):
-        about.append(INTERVALS)
+    if data != 'coco' and any(against_baseline(table.main, one) for one in plans):
+        about.append(INTERVALS.format(baseline=_baseline(plans)))
     about += [f'{planned.row.name}: {planned.missing}.' for planned in plans if planned.missing and not planned.row.note]
     if data != 'coco':
-        possible = [one.row.name for one in plans if not one.missing]
-        empty = [name for name in possible if not seeds_of[name]]
+        possible = [one for one in plans if not one.missing]
+        empty = [one.row.name for one in possible if all(training.metrics is None for training in one.trainings)]
         about += [f'Not trained: {", ".join(empty)}.'] if 0 < len(empty) < len(possible) else []
     for key, note in table.notes.items():
         # On Shapes there is no published number to explain.

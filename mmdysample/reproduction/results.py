@@ -6,6 +6,7 @@ decide the result, without the paths of a machine) and with what.
 
 import csv
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -122,7 +123,8 @@ def read_lines(file: Path) -> list[dict[str, str]]:
     """
     try:
         with file.open(newline='', encoding='utf-8') as opened:
-            lines = list(csv.DictReader(opened))
+            text = opened.read()
+        lines = list(csv.DictReader(io.StringIO(text, newline='')))
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -130,6 +132,8 @@ def read_lines(file: Path) -> list[dict[str, str]]:
     for number, line in enumerate(lines, start=2):
         if None in line or None in line.values() or not set(ABOUT) <= set(line) or not _has_numbers(line):
             raise ValueError(f'{file}, line {number}, is damaged: remove it, or name another folder with --results')
+    if text and not text.endswith('\n'):  # the last number may have lost digits
+        raise ValueError(f'{file}, line {len(lines) + 1}, is cut off: remove it, or name another folder with --results')
     return lines
 
 
@@ -149,12 +153,18 @@ def stale(file: Path, places: list[Place]) -> int:
     return sum(mine.get((line['row'], line['seed']), line['recipe']) != line['recipe'] for line in read_lines(file))
 
 
-def recipe(config: Config) -> str:
-    """Return a short hash of the parts of a config that decide the result, without the paths of a machine.
+def recipe(config: Config, gpus: int = 1) -> str:
+    """Return a short hash of what decides the result, without the paths of a machine.
 
     Of pretrained weights and annotations, the name of the file counts, and not its folder.
+
+    Args:
+        config: The config.
+        gpus: Number of GPUs of the training, each with the batch of the config.
     """
     parts = _without_folders(Config({key: config.get(key) for key in RECIPE}).to_dict())
+    if gpus > 1:
+        parts['gpus'] = gpus
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

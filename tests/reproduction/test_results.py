@@ -18,6 +18,7 @@ from mmdysample.reproduction.results import Place, read_lines, recipe
 pytestmark = pytest.mark.usefixtures('_frameworks', '_no_counting', '_no_settings', '_data_is_there')
 
 ROWS = ('nuclei_coarse', '--rows', 'bilinear', 'DySample', '--format', 'csv')
+GAIN = 'mIoU, against baseline'
 BETTER = {'bilinear': 0, 'DySample': 7}
 CLASSES = ('background', 'inside', 'border')
 
@@ -213,3 +214,60 @@ def test_a_training_that_found_nothing_is_not_kept(tmp_path):
     Place(file, 'bilinear', 0, 'x').keep(tmp_path, {'mIoU': 1.0, 'time': 1.0}, '2.0', None)
     Place(file, 'CARAFE', 0, 'x').keep(tmp_path, {}, '2.0', None)
     assert [line['row'] for line in read_lines(file)] == ['bilinear']
+
+
+def test_a_line_without_its_end(call, tmp_path):
+    """Its last number may have lost digits: 54.9 of 54.97 is a number, too."""
+    call(counting(), *ROWS, '--seeds', '1')
+    file = tmp_path / 'kept/nuclei_coarse.csv'
+    text = file.read_text()
+    for cut in (1, 2):
+        file.write_text(text[:-cut])
+        code, _, err = call(Stub(fail=['.']), *ROWS, '--seeds', '1')
+        assert code == 2
+        assert f'{file}, line 3, is cut off: remove it' in err
+
+
+def test_another_row_to_compare_with(call):
+    call(counting(), *ROWS, '--seeds', '3')
+    stock, other = (table(call(Stub(), *ROWS, '--seeds', '3', *more)[1]) for more in ((), ('--against', 'DySample')))
+    assert other['DySample']['mIoU, against baseline'] == ''
+    gain, loss = (float(text.split()[0]) for text in (stock['DySample'][GAIN], other['bilinear'][GAIN]))
+    assert gain == -loss != 0
+    assert (stock['DySample']['mIoU, verdict'], other['bilinear']['mIoU, verdict']) == ('above', 'below')
+    printed = call(Stub(), *ROWS[:-2], '--seeds', '3', '--against', 'DySample')[1]
+    assert 'the mean difference from DySample over' in ' '.join(printed.split())
+
+
+def test_rows_to_compare_with_that_are_refused(call):
+    for row, why in (('CARAFE', 'is not among --rows bilinear DySample: add it'), ('DySmaple', "no row 'DySmaple'")):
+        code, _, err = call(Stub(fail=['.']), *ROWS, '--against', row)
+        assert code == 2
+        assert why in err
+    code, _, err = call(Stub(fail=['.']), 'nuclei', '--against', 'DySample')
+    assert code == 2
+    assert '--against needs one table, not nuclei' in err
+
+
+def test_the_number_of_gpus_is_part_of_a_recipe():
+    config = load_config(str(ROOT / 'configs/nuclei/nuclei_coarse.py'), {})
+    assert len({recipe(config), recipe(config, 2), recipe(config, 4)}) == 3
+    assert recipe(config) == recipe(config, 1)
+
+
+def test_a_table_is_shown_where_nothing_can_be_kept(call, tmp_path):
+    _, first, _ = call(counting(), *ROWS, '--seeds', '1')
+    (tmp_path / 'kept').rename(tmp_path / 'lost')
+    (tmp_path / 'kept').mkdir()
+    (tmp_path / 'kept/nuclei_coarse').write_text('a file in place of the folder of the counts')
+    code, again, err = call(Stub(fail=['.']), *ROWS, '--seeds', '1')
+    assert (code, again) == (0, first)
+    assert 'not kept: nuclei_coarse/DySample/seed0: ' in err
+
+
+def test_a_row_that_found_nothing_was_trained(call):
+    """It has a line without numbers, and is not among those that were not trained."""
+    found_nothing = Stub(find=lambda work: {} if work.parent.name == 'DySample' else counts_of('bilinear', 0).scores())
+    printed = call(found_nothing, 'nuclei_coarse', '--rows', 'bilinear', 'DySample', 'CARAFE', '--seeds', '1', '--format', 'markdown')[1]
+    assert '| DySample ' in printed
+    assert 'Not trained' not in printed
