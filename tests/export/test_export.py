@@ -80,7 +80,8 @@ def load_segformer(**options):
 
 @pytest.fixture(scope='module')
 def segformer():
-    return load_segformer()
+    """With one block for each stage, where B1 has two."""
+    return load_segformer(**{'model.backbone.num_layers': [1, 1, 1, 1]})
 
 
 def check(model, which, path, gathers, **arguments):
@@ -142,7 +143,7 @@ def test_the_neck_as_a_program_takes_what_needs_no_crop(tmp_path):
 
 @pytest.mark.parametrize(
     ('which', 'gathers'),
-    [((16, 'tracing'), False), ((16, 'tracing'), True), ((18, 'tracing'), False), ((20, 'tracing'), True)],
+    [((16, 'tracing'), False), ((16, 'tracing'), True), ((20, 'tracing'), False)],
     ids=str,
 )
 def test_segformer(which, gathers, segformer, tmp_path):
@@ -154,10 +155,8 @@ def test_segformer(which, gathers, segformer, tmp_path):
 
 
 @pytest.mark.slow
-def test_segformer_as_a_program(tmp_path):
-    """With one block for each stage, where B1 has two."""
-    model = load_segformer(**{'model.backbone.num_layers': [1, 1, 1, 1]})
-    check(model, 'torch-export', tmp_path / 'file', False, size=(64, 96))
+def test_segformer_as_a_program(segformer, tmp_path):
+    check(segformer, 'torch-export', tmp_path / 'file', False, size=(64, 96))
 
 
 def refusal(model, which, path, gathers=False, **arguments):

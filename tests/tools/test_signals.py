@@ -271,8 +271,7 @@ def test_train(interrupt, tmp_path):
 @pytest.mark.slow
 def test_reproduce(interrupt, tmp_path):
     command = f'{sys.executable} -W ignore tools/reproduce.py segformer --data shapes --rows DySample --out {tmp_path}/out'
-    line = interrupt(f'{command} --cfg-options {OPTIONS} {WORKERS}', signal.SIGTERM, 'out/*/*/seed0/iter_2.pth')
-    line = interrupt(line, signal.SIGINT, 'out/*/*/seed0/iter_10.pth')
+    line = interrupt(f'{command} --cfg-options {OPTIONS} {WORKERS}', signal.SIGINT, 'out/*/*/seed0/iter_2.pth')
     assert 'done: segformer_shapes/DySample/seed0' in interrupt(line)
     log = (tmp_path / 'out/segformer_shapes/DySample/seed0/output.log').read_text()
-    assert len(re.findall(r'^\$ .*train.py.* --resume', log, re.MULTILINE)) == 2
+    assert len(re.findall(r'^\$ .*train.py.* --resume', log, re.MULTILINE)) == 1
