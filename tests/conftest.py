@@ -73,17 +73,19 @@ def _in_the_repository(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def _leave_scopes_alone():
-    """Whatever default scope a test sets is gone after it."""
+def _leave_scopes_and_loggers_alone():
+    """Whatever default scope or logger a test sets is gone after it: a logger writes to the output of its test, which is closed then."""
     if find_spec('mmengine') is None:
         yield
         return
+    from mmengine.logging import MMLogger
     from mmengine.registry import DefaultScope
 
-    before = dict(DefaultScope._instance_dict)
+    known = {manager: dict(manager._instance_dict) for manager in (DefaultScope, MMLogger)}
     yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
+    for manager, before in known.items():
+        manager._instance_dict.clear()
+        manager._instance_dict.update(before)
 
 
 @pytest.fixture(scope='session')
