@@ -1,5 +1,8 @@
 """The tables in docs/nuclei.md are what the command prints from the lines in docs/results."""
 
+import csv
+import re
+
 import pytest
 from conftest import ROOT
 from processes import Stub
@@ -37,3 +40,29 @@ def test_the_page_has_the_table_of_the_command(name, tmp_path, capsys):
     (table,) = tables('\n'.join(line for line in printed.out.splitlines() if not line.startswith(('env ', 'CUDA'))))
     assert {row['row'] for row in table} == {line['row'] for line in lines}
     assert table in tables(page)
+
+
+@pytest.mark.parametrize(('name', 'against', 'rows'), [('nuclei_coarse', 'DySample', ['FADE', 'DUpsample', 'CARAFE'])])
+def test_the_comparisons_in_the_text_are_the_command_s(name, against, rows, tmp_path, capsys):
+    arguments = [name, '--rows', against, *rows, '--against', against, '--dry-run', '--format', 'csv', '--out', str(tmp_path / 'out')]
+    assert command.main(ROOT, Stub(fail=['.']), arguments) == 0
+    printed = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    page = (ROOT / 'docs/nuclei.md').read_text(encoding='utf-8')
+    assert [row['row'] for row in printed] == [against, *rows]
+    for row in printed[1:]:
+        assert row['mIoU, against baseline'] in page
+
+
+def test_the_table_of_the_readme_is_that_of_the_command_rounded(tmp_path, capsys):
+    (table,) = (one for one in tables((ROOT / 'README.md').read_text(encoding='utf-8')) if 'mIoU' in one[0] and 'upsampler' in one[0])
+    names = [re.findall('`(.+?)`', row['upsampler'])[0] for row in table]
+    arguments = ['nuclei_coarse', '--rows', *names, '--dry-run', '--format', 'csv', '--out', str(tmp_path / 'out')]
+    assert command.main(ROOT, Stub(fail=['.']), arguments) == 0
+    for row, printed in zip(table, csv.DictReader(capsys.readouterr().out.splitlines()), strict=True):
+        _, mean, difference = row.values()
+        assert numbers(mean) == pytest.approx(numbers(printed['mIoU, ours']), abs=0.051)
+        assert numbers(difference) == pytest.approx(numbers(printed['mIoU, against baseline']), abs=0.051)
+
+
+def numbers(text):
+    return [float(number) for number in re.findall(r'[-+]?\d+\.\d+', text)]
