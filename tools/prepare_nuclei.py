@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from mmdysample.engine.errors import exit_on_error
 
 with exit_on_error():
-    from mmdysample.datasets.nuclei import find_samples, write_split
+    from mmdysample.datasets.nuclei import IMAGES, find_samples, write_split
     from mmdysample.terminal.progress import progress
 
 
@@ -32,6 +32,10 @@ def main() -> None:
             draft.replace(out)
     counts = {split: len(list((out / split).glob('*.png'))) for split in ('train', 'val')}
     print(f'images: {counts["train"]} for training, {counts["val"]} for validation')
+    if counts != IMAGES:
+        print(
+            f'this clone is not that of the tables, which have {IMAGES["train"]} and {IMAGES["val"]} images: check out its commit 30354551'
+        )
     print(f'done: {args.out}; set NUCLEI_ROOT={args.out}')
 
 

@@ -17,15 +17,35 @@ from .launch import set_launcher, set_work_dir
 from .panoptic import stand_in_for_panopticapi
 from .upsampler import use_upsampler
 
+BRACKETS = '()[]{}'
+
 
 class Options(DictAction):
-    """Parse ``KEY=VALUE ...``, and print a usage message for anything else."""
+    """Parse ``KEY=VALUE ...``, and print a usage message for anything else.
 
-    def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
+    A path keeps its spaces, which mmengine would remove, and in quotes its commas, too.
+    """
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        pairs = dict(value.split('=', maxsplit=1) for value in values if '=' in value)
+        texts = {key: _unquoted(value) for key, value in pairs.items() if _is_text(value)}
+        others = [value for value in values if value.partition('=')[0] not in texts]
         try:
-            super().__call__(parser, *args, **kwargs)
+            super().__call__(parser, namespace, others, option_string)
         except (ValueError, AssertionError, SyntaxError) as error:
             parser.error(f'--cfg-options takes KEY=VALUE pairs: {error}')
+        getattr(namespace, self.dest).update(texts)
+
+
+def _is_text(value: str) -> bool:
+    inner = _unquoted(value)
+    if not set(inner.strip()) & {' ', ','} or inner[0] in BRACKETS:
+        return False
+    return inner != value or not set(inner) & {',', *BRACKETS}
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in '\'"' else value
 
 
 class KeptOptions(Options):

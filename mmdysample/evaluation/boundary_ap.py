@@ -56,11 +56,11 @@ class BoundaryAPMetric(CocoMetric):
         self.cat_ids = self._coco_api.get_cat_ids(cat_names=self.dataset_meta['classes'])
         self.img_ids = self._coco_api.get_img_ids()
         predictions: Sequence[dict] = [prediction for _, prediction in results]
+        if not any(len(prediction['scores']) for prediction in predictions):
+            return {}
         with TemporaryDirectory() as folder, get_local_path(self.ann_file) as ann_file:
             files = self.results2json(predictions, str(Path(folder) / 'results'))
             truth = COCO(ann_file)
-            if not any(len(prediction['scores']) for prediction in predictions):
-                return {}
             evaluation = COCOeval_faster(truth, truth.loadRes(files['segm']), 'boundary')
             evaluation.params.catIds, evaluation.params.imgIds = self.cat_ids, self.img_ids
             evaluation.params.maxDets = [1, 10, 100]  # as COCO's AP, also in mmdet

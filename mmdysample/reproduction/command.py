@@ -63,7 +63,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--rows', nargs='+', default=[], metavar='ROW', help='rows by name (default: all)')
     parser.add_argument(
-        '--against', metavar='ROW', help='compare with this row (default: the stock interpolation); except with --data coco'
+        '--against',
+        metavar='ROW',
+        help='compare each row with this one (default: with the stock interpolation); not with --data coco',
     )
     parser.add_argument(
         '--seeds', type=positive, metavar='N', help='trainings per row, with seeds 0 to N - 1 (default: 1; boundary: 3; nuclei: 5)'
@@ -130,6 +132,8 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
             results = kept if data == 'nuclei' else None
             seeds, raw = args.seeds or table.seeds, tuple(args.raw_options)
             settings = Settings(data, seeds, Path(args.out), args.cfg_options or {}, raw, results, args.gpus_per_row)
+            if args.against and (data == 'coco' or not table.experiments):
+                raise ValueError(f'--against is for --data shapes and nuclei: the rows of {table.name} are compared with published numbers')
             with redirect_stdout(told):  # mmengine prints the environment variables that a config reads, for each row
                 plans[table] = data, plan(table, settings, args.rows, args.against)
         for line in dict.fromkeys(line.rpartition(' - INFO - ')[2] for line in told.getvalue().splitlines() if line.strip()):
@@ -161,7 +165,7 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
     with exit_on_error():
         for table, (data, planned) in plans.items():
             if table.experiments:
-                show(table, planned, data, Path(args.out), args.format, write=not args.dry_run)
+                show(table, planned, data, Path(args.out), args.format, not args.dry_run, args.against)
             else:
                 show_complexity(table, planned, Path(args.out), args.format, measure=not args.dry_run)
     for line in [*without_data, *failures]:
@@ -179,7 +183,7 @@ def keep_all(trainings: Sequence[Training]) -> None:
     for training in trainings:
         try:
             training.keep()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             print(f'not kept: {training.name}: {one_line(error)}', file=sys.stderr)
 
 
@@ -190,7 +194,7 @@ def stale_lines(trainings: Sequence[Training]) -> list[str]:
         if training.place is not None:
             places.setdefault(training.place.file, []).append(training.place)
     counts = {file: stale(file, of_file) for file, of_file in places.items()}
-    why = 'are of another version of the config or other --cfg-options, and are not used'
+    why = 'are of another version of the config, other --cfg-options or another number of GPUs, and are not used'
     return [f'{count} lines of {file} {why}' for file, count in counts.items() if count]
 
 
@@ -234,7 +238,7 @@ def with_data(trainings: Sequence[Training], options: Mapping[str, object]) -> t
     return [training for training in trainings if training.config not in missing], lines
 
 
-def show(table: Table, planned: list[Planned], data: str, out: Path, form: str, write: bool) -> None:
+def show(table: Table, planned: list[Planned], data: str, out: Path, form: str, write: bool, against: Optional[str]) -> None:
     """Print a table and, if ``write``, save it as Markdown, CSV and PNG in the folder ``out``."""
     full = report.lines(table, planned, data)
     stem = out / folder_name(table, data)
@@ -242,6 +246,7 @@ def show(table: Table, planned: list[Planned], data: str, out: Path, form: str, 
         out.mkdir(parents=True, exist_ok=True)
         whole = len(planned) == len(table.rows)
         stem = stem if whole else stem.with_name(f'{stem.name}_rows')
+        stem = stem.with_name(f'{stem.name}_against_{against}') if against else stem
         stem.with_name(f'{stem.name}.md').write_text(report.text(table, full, planned, data, 'markdown') + '\n', encoding='utf-8')
         stem.with_name(f'{stem.name}.csv').write_text(report.text(table, full, planned, data, 'csv') + '\n', encoding='utf-8')
         save_picture(table, planned, data, stem.with_name(f'{stem.name}.png'))

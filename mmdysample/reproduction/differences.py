@@ -13,6 +13,7 @@ from .training import Training
 
 CONFIDENCE = 0.95
 RESAMPLINGS = 5000
+EQUAL = 1e-6
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def difference(metric: str, trainings: Sequence[Training], baseline: Sequence[Tr
     """Return the difference in a metric of the table between two rows, over the seeds that are complete in both.
 
     Where the counts of each image are known, the interval is by the bootstrap over seeds and images (:func:`resample`). Otherwise it is
-    that of Student's t over the seeds.
+    that of Student's t over the seeds, and without ends where the differences of all seeds are equal.
 
     Args:
         metric: A column of the table.
@@ -69,6 +70,8 @@ def difference(metric: str, trainings: Sequence[Training], baseline: Sequence[Tr
     if all(one is not None for pair in counts for one in pair):
         ours, theirs = ([one for one in side if one is not None] for side in zip(*counts))
         return Difference(mean, *resample(key.name, ours, theirs))
+    if np.ptp(differences) < EQUAL:  # an AP has three digits, so differences can be equal by chance, and t would be infinite
+        return Difference(mean, -np.inf, np.inf)
     from scipy.stats import ttest_1samp  # slow to import
 
     interval = ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)

@@ -10,6 +10,7 @@ from threading import Event
 from typing import IO
 
 from .records import read_metrics
+from .results import COUNTS
 from .running import Execute
 from .tools import Tools
 from .training import LOCK, LOG, Training, TrainingError
@@ -57,6 +58,8 @@ def complete(training: Training, tools: Tools, execute: Execute, stopped: Event)
         if 'metrics' not in note:
             _run(training, [*tools.test(training), str(training.checkpoint())], execute, held)
             note = {'seconds': note['seconds'], 'resumed': note['resumed'], 'metrics': _tested(training.folder)}
+            if training.counted and not (training.folder / COUNTS).is_file():
+                raise TrainingError(f'test.py left no {COUNTS} in {training.folder}: run the same command again to test again')
             training.write_note(**note)
     return note['metrics']
 

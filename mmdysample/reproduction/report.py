@@ -18,9 +18,9 @@ from .plan import Planned
 
 LEFT = ('row', 'note', 'verdict')
 INTERVALS = (
-    'Against baseline: the mean difference from {baseline} over the seeds of both, and its 95 % interval by '
-    "Student's t over seeds, with the variance between images where their counts are known (bootstrap). A row is above or below the "
-    'baseline only where the interval excludes zero. Each interval is for one comparison: of 20 rows that equal the baseline, one would '
+    'Against {key}: the mean difference from {other} over the seeds of both, and its 95 % interval by '
+    "Student's t over seeds, with the variance between images where their counts are known (bootstrap). A row is above or below "
+    '{other} only where the interval excludes zero. Each interval is for one comparison: of 20 rows that equal {other}, one would '
     'be called different.'
 )
 
@@ -32,10 +32,11 @@ def lines(table: Table, plans: Sequence[Planned], data: str) -> list[Line]:
         table: The table.
         plans: The rows.
         data: One of ``DATA``. Except with ``'coco'``, the published columns are empty, because their numbers are from other data, and there
-            is the difference of each row from the stock interpolation, over the seeds of both.
+            is the difference of each row from the row that it is compared with, over the seeds of both.
     """
     result = []
     published = data == 'coco'
+    other = opponent(plans) or 'baseline'
     for planned in progress(plans, 'counting parameters and FLOPs'):
         row = planned.row
         line = {'row': row.name}
@@ -47,7 +48,7 @@ def lines(table: Table, plans: Sequence[Planned], data: str) -> list[Line]:
             line[f'{metric}, difference'] = _difference(cell, ours, digits)
             if not published:
                 found = against_baseline(metric, planned)
-                line[f'{metric}, against baseline'] = found.text(digits) if found else ''
+                line[f'{metric}, against {other}'] = found.text(digits) if found else ''
                 line[f'{metric}, verdict'] = found.verdict if found else ''
         line |= _costs(planned, _image_of_shapes(planned) if data == 'shapes' else table.image)
         line |= {f'{kind}, published': '' for kind in COSTS if not published}
@@ -66,10 +67,9 @@ def against_baseline(metric: str, planned: Planned) -> Optional[Difference]:
     return difference(metric, planned.trainings, planned.against.trainings)
 
 
-def _baseline(plans: Sequence[Planned]) -> str:
-    """Return what the rows are compared with, in words."""
-    found = [one.against for one in plans if one.against]
-    return 'the stock interpolation' if all(one.is_stock for one in found) else found[0].row.name
+def opponent(plans: Sequence[Planned]) -> Optional[str]:
+    """Return the name of the row that all others are compared with; None if that is the stock interpolation."""
+    return next((one.against.row.name for one in plans if one.against and not one.against.is_stock), None)
 
 
 def _difference(cell: Optional[Cell], ours: Optional[Measured], digits: int) -> str:
@@ -110,7 +110,8 @@ def compact(table: Table, full: Sequence[Line], data: str) -> list[Line]:
         for metric in table.metrics:
             row[metric] = _one_cell(data, *(line[f'{metric}, {part}'] for part in ('published', 'ours', 'difference')))
             if metric == table.main and data != 'coco':
-                row[f'{metric}, against baseline'] = line[f'{metric}, against baseline']
+                against = next(key for key in line if key.startswith(f'{metric}, against '))
+                row[against] = line[against]
                 row['verdict'] = line[f'{metric}, verdict']
         for kind in ('parameters', 'flops'):
             row[kind] = _one_cell(data, line[f'{kind}, published'], line[f'{kind}, ours'])
@@ -154,7 +155,8 @@ def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
         fewer = [f'{name} {count}' for name, count in seeds.items() if count < most]
         about.append(f'Mean ± standard deviation of {most} seeds{"; of fewer: " if fewer else ""}{", ".join(fewer)}.')
     if data != 'coco' and any(against_baseline(table.main, one) for one in plans):
-        about.append(INTERVALS.format(baseline=_baseline(plans)))
+        other = opponent(plans)
+        about.append(INTERVALS.format(key=other or 'baseline', other=other or 'the stock interpolation'))
     about += [f'{planned.row.name}: {planned.missing}.' for planned in plans if planned.missing and not planned.row.note]
     if data != 'coco':
         possible = [one for one in plans if not one.missing]

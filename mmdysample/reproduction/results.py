@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Optional
 
@@ -22,7 +23,7 @@ RECIPE = (
     *('model', 'train_dataloader', 'test_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'randomness'),
     *('custom_hooks', 'load_from', 'auto_scale_lr', 'test_cfg', 'test_evaluator'),
 )
-PATHS = ('data_root', 'ann_file', 'checkpoint')
+PATHS = ('data_root', 'ann_file', 'checkpoint', 'load_from')
 ABOUT = ('row', 'seed', 'recipe', 'date', 'minutes', 's a step', 'device', 'threads', 'versions', 'revision')
 TIMES = ('time', 'data_time')  # of the test, which mmengine writes among the metrics
 COUNTS = 'counts.csv'
@@ -122,12 +123,20 @@ def read_lines(file: Path) -> list[dict[str, str]]:
         ValueError: It cannot be read or is damaged.
     """
     try:
-        with file.open(newline='', encoding='utf-8') as opened:
-            text = opened.read()
-        lines = list(csv.DictReader(io.StringIO(text, newline='')))
+        state = file.stat()
+        return list(_read_lines(file, state.st_mtime_ns, state.st_size))
     except FileNotFoundError:
         return []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise ValueError(f'{file} cannot be read ({error}): repair it, or name another folder with --results') from None
+
+
+@lru_cache
+def _read_lines(file: Path, changed: int, size: int) -> list[dict[str, str]]:
+    try:
+        text = file.read_bytes().decode('utf-8')
+        lines = list(csv.DictReader(io.StringIO(text, newline='')))
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f'{file} cannot be read ({error}): repair it, or name another folder with --results') from None
     for number, line in enumerate(lines, start=2):
         if None in line or None in line.values() or not set(ABOUT) <= set(line) or not _has_numbers(line):

@@ -27,4 +27,5 @@ def print_jobs(plans: dict[Table, tuple[str, list[Planned]]], args: argparse.Nam
             job = f'{folder_name(table, data)}-{one.row.name}'
             options = [f'--partition={args.slurm}', f'--job-name={job}', f'--gres=gpu:{count}', f'--cpus-per-task={5 * count}']
             print(shlex.join(['sbatch', *options, '--wrap', shlex.join(command)]))
-    print('when the jobs have ended, the same command without --slurm writes the whole table', file=sys.stderr)
+    several = f' and with --gpus {" ".join(map(str, range(count)))}' if count > 1 else ''
+    print(f'when the jobs have ended, the same command without --slurm{several} writes the whole table', file=sys.stderr)

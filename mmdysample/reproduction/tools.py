@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmdysample.engine.options import BRACKETS
+
 from .results import COUNTS
 from .training import Training
 
@@ -39,7 +41,9 @@ class Tools:
     def test(self, training: Training) -> list[str]:
         """Return the command that tests, to which the caller appends the checkpoint. The saved config has the upsampler and the options."""
         saved = str(training.folder / training.config.name)
-        counts = ['--cfg-options', f'test_evaluator.counts={training.folder / COUNTS}'] if training.counted else []
+        file = str(training.folder / COUNTS)
+        value = f"'{file}'" if set(file) & {',', *BRACKETS} else file
+        counts = ['--cfg-options', f'test_evaluator.counts={value}'] if training.counted else []
         return [*self._environment(self.gpus[:1]), *self._python('test.py'), *counts, '--work-dir', str(training.folder), saved]
 
     def _command(self, config: Path) -> list[str]:

@@ -24,6 +24,7 @@ from .results import COUNTS, Place, Result
 NOTE = 'training.json'
 LOG = 'output.log'
 LOCK = '.lock'
+ROUNDED = 0.006  # the metrics have two digits
 
 
 class TrainingError(Exception):
@@ -166,19 +167,25 @@ class Training:
 
     def keep(self) -> None:
         """Keep the result beside the code, if there is a place for it and the training is complete."""
-        if self.place is not None and self.metrics is not None:
+        if self.place is not None and self.kept is None and self.metrics is not None:
             self.place.keep(self.folder, self.metrics, self.minutes, self.seconds_per_step())
 
     def counts(self) -> Optional[ImageCounts]:
         """Return the counts of each image of the test; None if the test wrote none.
 
         Raises:
-            ValueError: The file is damaged.
+            ValueError: The file is damaged, or is not of this test.
         """
         path = self.folder / COUNTS if self.kept is None or self.place is None else self.place.counts
-        return ImageCounts.read(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        counts = ImageCounts.read(path)
+        if any(abs(value - (self.metrics or {}).get(name, value)) > ROUNDED for name, value in counts.scores().items()):
+            raise ValueError(f'{path} has other counts than those of the metrics of this test: restore it, or remove it to do without')
+        return counts
 
 
-def digest(config: Config) -> str:
-    """Return a short hash of the content of a config."""
-    return hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True, default=str).encode()).hexdigest()[:16]
+def digest(config: Config, gpus: int = 1) -> str:
+    """Return a short hash of the content of a config, and of the number of GPUs of its training where there are several."""
+    content = config.to_dict() if gpus == 1 else {**config.to_dict(), 'gpus': gpus}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -97,3 +97,11 @@ def test_texts():
         'not resolved',
         'one seed',
     ]
+
+
+def test_equal_differences_have_no_interval():
+    """Of two seeds whose AP has three digits, by chance."""
+    found = difference('box AP', trainings([0.503, 0.603]), trainings([0.5, 0.6]))
+    assert found.mean == pytest.approx(0.3)
+    assert found.verdict == 'not resolved'
+    assert found.text(1) == '+0.3 [-inf, +inf]'

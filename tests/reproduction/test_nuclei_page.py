@@ -42,15 +42,19 @@ def test_the_page_has_the_table_of_the_command(name, tmp_path, capsys):
     assert table in tables(page)
 
 
-@pytest.mark.parametrize(('name', 'against', 'rows'), [('nuclei_coarse', 'DySample', ['FADE', 'DUpsample', 'CARAFE'])])
-def test_the_comparisons_in_the_text_are_the_command_s(name, against, rows, tmp_path, capsys):
-    arguments = [name, '--rows', against, *rows, '--against', against, '--dry-run', '--format', 'csv', '--out', str(tmp_path / 'out')]
+@pytest.mark.parametrize(('name', 'against'), [('nuclei_coarse', 'DySample')])
+def test_the_comparisons_in_the_text_are_the_command_s(name, against, tmp_path, capsys):
+    """Each row that is told apart has its numbers beside it; the others are not more than the text says."""
+    rows = [line['row'] for line in read_lines(ROOT / f'docs/results/{name}.csv') if line['seed'] == '0']
+    arguments = [name, '--rows', *rows, '--against', against, '--dry-run', '--format', 'csv', '--out', str(tmp_path / 'out')]
     assert command.main(ROOT, Stub(fail=['.']), arguments) == 0
-    printed = list(csv.DictReader(capsys.readouterr().out.splitlines()))
-    page = (ROOT / 'docs/nuclei.md').read_text(encoding='utf-8')
-    assert [row['row'] for row in printed] == [against, *rows]
-    for row in printed[1:]:
-        assert row['mIoU, against baseline'] in page
+    printed = {row['row']: row for row in csv.DictReader(capsys.readouterr().out.splitlines()) if row['row'] != against}
+    page = ' '.join((ROOT / 'docs/nuclei.md').read_text(encoding='utf-8').split())
+    above = [row for row, line in printed.items() if line['mIoU, verdict'] == 'above']
+    assert sorted(above) == ['DUpsample', 'FADE']
+    assert sorted(row for row, line in printed.items() if line['mIoU, verdict'] == 'below') == ['bilinear', 'nearest']
+    for row in (*above, 'CARAFE'):
+        assert re.search(rf'{row}\b[^.]{{0,120}} {re.escape(printed[row][f"mIoU, against {against}"])}', page), row
 
 
 def test_the_table_of_the_readme_is_that_of_the_command_rounded(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Results that are kept beside the code: a training whose line is there is not done again."""
 
+import argparse
 import csv
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from conftest import ROOT
 from processes import Stub
 
 from mmdysample.engine.config import load_config
+from mmdysample.engine.options import Options
 from mmdysample.evaluation.image_counts import ImageCounts
 from mmdysample.reproduction import command
 from mmdysample.reproduction.results import Place, read_lines, recipe
@@ -35,12 +37,14 @@ class Counting(Stub):
     """Its test writes the counts of the images where the command says, and the metrics that follow from them."""
 
     def __call__(self, line, log, held):
-        if 'test_evaluator.counts=' in ' '.join(line):
+        if 'test_evaluator.counts=' in ' '.join(line) and self.counts:
             path = next(part for part in line if part.startswith('test_evaluator.counts=')).partition('=')[2]
             folder = self.folder(line)
             counts_of(folder.parent.name, int(folder.name[4:])).write(folder / 'counts.csv')
             assert path == str(folder / 'counts.csv')
         return super().__call__(line, log, held)
+
+    counts = True
 
     @staticmethod
     def folder(line):
@@ -228,15 +232,16 @@ def test_a_line_without_its_end(call, tmp_path):
         assert f'{file}, line 3, is cut off: remove it' in err
 
 
-def test_another_row_to_compare_with(call):
+def test_another_row_to_compare_with(call, tmp_path):
     call(counting(), *ROWS, '--seeds', '3')
     stock, other = (table(call(Stub(), *ROWS, '--seeds', '3', *more)[1]) for more in ((), ('--against', 'DySample')))
-    assert other['DySample']['mIoU, against baseline'] == ''
-    gain, loss = (float(text.split()[0]) for text in (stock['DySample'][GAIN], other['bilinear'][GAIN]))
+    assert other['DySample']['mIoU, against DySample'] == ''
+    gain, loss = (float(text.split()[0]) for text in (stock['DySample'][GAIN], other['bilinear']['mIoU, against DySample']))
     assert gain == -loss != 0
     assert (stock['DySample']['mIoU, verdict'], other['bilinear']['mIoU, verdict']) == ('above', 'below')
+    assert {'nuclei_coarse_rows.csv', 'nuclei_coarse_rows_against_DySample.csv'} <= {file.name for file in (tmp_path / 'out').iterdir()}
     printed = call(Stub(), *ROWS[:-2], '--seeds', '3', '--against', 'DySample')[1]
-    assert 'the mean difference from DySample over' in ' '.join(printed.split())
+    assert 'Against DySample: the mean difference from DySample over' in ' '.join(printed.split())
 
 
 def test_rows_to_compare_with_that_are_refused(call):
@@ -244,9 +249,14 @@ def test_rows_to_compare_with_that_are_refused(call):
         code, _, err = call(Stub(fail=['.']), *ROWS, '--against', row)
         assert code == 2
         assert why in err
-    code, _, err = call(Stub(fail=['.']), 'nuclei', '--against', 'DySample')
-    assert code == 2
-    assert '--against needs one table, not nuclei' in err
+    for arguments, why in (
+        (('nuclei',), '--against needs one table, not nuclei'),
+        (('segformer',), '--against is for --data shapes and nuclei'),
+        (('complexity',), '--against is for --data shapes and nuclei'),
+    ):
+        code, _, err = call(Stub(fail=['.']), *arguments, '--against', 'DySample')
+        assert code == 2
+        assert why in err
 
 
 def test_the_number_of_gpus_is_part_of_a_recipe():
@@ -271,3 +281,66 @@ def test_a_row_that_found_nothing_was_trained(call):
     printed = call(found_nothing, 'nuclei_coarse', '--rows', 'bilinear', 'DySample', 'CARAFE', '--seeds', '1', '--format', 'markdown')[1]
     assert '| DySample ' in printed
     assert 'Not trained' not in printed
+
+
+def test_a_training_on_other_gpus_is_not_taken_for_this_one(call, tmp_path):
+    """Its batch is another, whether its line is kept or only its folder."""
+    two = ('--gpus', '0', '1', '--gpus-per-row', '2')
+    assert call(counting(), *ROWS, '--seeds', '1', *two)[0] == 0
+    (tmp_path / 'kept/nuclei_coarse.csv').unlink()
+    code, _, err = call(Stub(fail=['.']), *ROWS, '--seeds', '1')
+    assert code != 0
+    assert 'is from another version of' in err
+    assert call(Stub(fail=['.']), *ROWS, '--seeds', '1', *two)[0] == 0
+    (tmp_path / 'out').rename(tmp_path / 'elsewhere')
+    again = counting()
+    code, _, err = call(again, *ROWS, '--seeds', '1')
+    assert (code, len(again.commands)) == (0, 4)
+    assert '2 lines of' in err
+
+
+def test_what_is_kept_needs_no_folder(call, tmp_path):
+    """A folder of another version of the config does not matter where the line is there."""
+    _, first, _ = call(counting(), *ROWS, '--seeds', '1')
+    for note in (tmp_path / 'out').rglob('training.json'):
+        note.write_text(note.read_text().replace('"digest": "', '"digest": "0'))
+    assert call(Stub(fail=['.']), *ROWS, '--seeds', '1')[:2] == (0, first)
+
+
+def test_a_test_without_counts_failed(call):
+    stub = counting()
+    stub.counts = False
+    code, _, err = call(stub, *ROWS, '--seeds', '1')
+    assert code == 1
+    assert 'test.py left no counts.csv in' in err
+
+
+def test_counts_of_another_test(call, tmp_path):
+    call(counting(), *ROWS, '--seeds', '2')
+    file = next((tmp_path / 'kept/nuclei_coarse').glob('DySample-seed1-*'))
+    file.write_text(file.read_text()[:-2] + '\n')
+    code, _, err = call(Stub(fail=['.']), *ROWS, '--seeds', '2')
+    assert code == 2
+    assert f'{file} has other counts than those of the metrics of this test' in err
+    file.unlink()
+    assert call(Stub(fail=['.']), *ROWS, '--seeds', '2')[0] == 0
+
+
+@pytest.mark.parametrize('name', ['my results, (all)', "a user's [x]"])
+def test_folders_of_any_name(name, tmp_path, capsys):
+    out = tmp_path / name
+    assert command.main(ROOT, Quoted(find=counting().find), [*ROWS, '--seeds', '1', '--out', str(out), '--results', str(out / 'kept')]) == 0
+    assert len(list((out / 'kept/nuclei_coarse').iterdir())) == 2
+
+
+class Quoted(Counting):
+    """Reads the option as the tool does."""
+
+    def __call__(self, line, log, held):
+        if '--cfg-options' in line and 'test.py' in ' '.join(line):
+            parser = argparse.ArgumentParser()
+            parser.add_argument('--cfg-options', nargs='+', action=Options)
+            index = line.index('--cfg-options')
+            path = parser.parse_args(line[index : index + 2]).cfg_options['test_evaluator.counts']
+            line = [part if not part.startswith('test_evaluator.counts=') else f'test_evaluator.counts={path}' for part in line]
+        return super().__call__(line, log, held)
