@@ -143,7 +143,7 @@ def test_the_neck_as_a_program_takes_what_needs_no_crop(tmp_path):
 
 @pytest.mark.parametrize(
     ('which', 'gathers'),
-    [((16, 'tracing'), False), ((16, 'tracing'), True), ((20, 'tracing'), False)],
+    [((16, 'tracing'), True), ((20, 'tracing'), False)],
     ids=str,
 )
 def test_segformer(which, gathers, segformer, tmp_path):

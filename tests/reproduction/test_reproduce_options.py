@@ -144,7 +144,8 @@ def test_slurm(call, tmp_path):
 
 def test_slurm_needs_no_gpus_here(call):
     code, out, err = call(Stub(), 'segformer', '--rows', 'CARAFE', '--slurm', 'gpu', '--gpus-per-row', '8')
-    assert (code, err) == (0, 'when the jobs have ended, the same command without --slurm writes the whole table\n')
+    named = '--gpus 0 1 2 3 4 5 6 7'  # which --gpus-per-row needs
+    assert (code, err) == (0, f'when the jobs have ended, the same command without --slurm and with {named} writes the whole table\n')
     assert '--gpus 0 1 2 3 4 5 6 7 --gpus-per-row 8' in out
 
 
