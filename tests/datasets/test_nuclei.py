@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,6 +82,7 @@ def test_a_clone(clone, tmp_path, run_tool):
     out = tmp_path / 'out'
     told = run_tool('prepare_nuclei', clone, out).out
     assert 'images: 1 for training, 1 for validation' in told
+    assert 'this clone is not that of the tables, which have 412 and 126 images' in told
     train = json.loads((out / 'annotations/instances_train.json').read_text())
     (image,) = train['images']
     assert (image['file_name'], image['width'], image['height']) == (f'{TRAINED[:12]}.png', 40, 30)
@@ -98,6 +100,14 @@ def test_a_clone(clone, tmp_path, run_tool):
 def test_what_is_no_clone(clone, tmp_path, run_tool):
     assert 'must be a clone of' in run_tool('prepare_nuclei', tmp_path, tmp_path / 'out', refused=True)
     assert 'is not empty: choose another OUT' in run_tool('prepare_nuclei', clone, clone, refused=True)
+
+
+def test_the_current_folder_is_not_replaced(clone, tmp_path, run_tool, monkeypatch):
+    here = tmp_path / 'here'
+    here.mkdir()
+    monkeypatch.setattr(Path, 'cwd', lambda: here)
+    assert 'is the current folder, which would be replaced' in run_tool('prepare_nuclei', clone, here, refused=True)
+    assert not list(here.iterdir())
 
 
 def test_masks_that_do_not_fit_or_cannot_be_read(clone, tmp_path):
