@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DATASETS, METRICS, DefaultScope, Registry
 
 SPLITS = ('train', 'val', 'test')
 
@@ -111,11 +111,20 @@ def kind_of(node: dict[str, Any]) -> str:
 
 def dataset_class(config: Config, dataset: dict[str, Any]) -> Optional[type]:
     """Return the class of a dataset, or None if it is not registered."""
-    kind = dataset.get('type')
+    return _class_of(config, dataset, DATASETS)
+
+
+def metric_class(config: Config, evaluator: dict[str, Any]) -> Optional[type]:
+    """Return the class of an evaluator, or None if it is not registered."""
+    return _class_of(config, evaluator, METRICS)
+
+
+def _class_of(config: Config, node: dict[str, Any], registry: Registry) -> Optional[type]:
+    kind = node.get('type')
     if not isinstance(kind, str):
         return kind
-    with DefaultScope.overwrite_default_scope(config.get('default_scope')), DATASETS.switch_scope_and_registry(None) as registry:
-        return registry.get(kind)
+    with DefaultScope.overwrite_default_scope(config.get('default_scope')), registry.switch_scope_and_registry(None) as scoped:
+        return scoped.get(kind)
 
 
 def metainfo(config: Config, dataset: dict[str, Any]) -> dict[str, Any]:

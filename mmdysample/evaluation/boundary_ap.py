@@ -6,7 +6,6 @@ from tempfile import TemporaryDirectory
 from typing import Optional
 
 import numpy as np
-from mmengine.fileio import get_local_path
 
 from mmdysample.frameworks import require
 from mmdysample.registry import METRICS
@@ -43,7 +42,6 @@ class BoundaryAPMetric(CocoMetric):
         if ann_file is None:
             raise ValueError('mmdysample.BoundaryAPMetric needs ann_file, the annotations in the format of COCO')
         super().__init__(ann_file=ann_file, metric='segm', collect_device=collect_device, prefix=prefix)
-        self.ann_file = ann_file
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Return AP, AP50 and AP75; an empty dict if no mask was predicted.
@@ -58,9 +56,12 @@ class BoundaryAPMetric(CocoMetric):
         predictions: Sequence[dict] = [prediction for _, prediction in results]
         if not any(len(prediction['scores']) for prediction in predictions):
             return {}
-        with TemporaryDirectory() as folder, get_local_path(self.ann_file) as ann_file:
+        # The annotations as mmdet has read them: the file itself may have faults that the check of the data has mended.
+        truths = self._coco_api.dataset
+        truths = {**truths, 'annotations': [dict(annotation) for annotation in truths['annotations']]}  # the evaluation adds to them
+        with TemporaryDirectory() as folder:
             files = self.results2json(predictions, str(Path(folder) / 'results'))
-            truth = COCO(ann_file)
+            truth = COCO(truths)
             evaluation = COCOeval_faster(truth, truth.loadRes(files['segm']), 'boundary')
             evaluation.params.catIds, evaluation.params.imgIds = self.cat_ids, self.img_ids
             evaluation.params.maxDets = [1, 10, 100]  # as COCO's AP, also in mmdet

@@ -405,11 +405,14 @@ def test_the_first_id_does_not_change_the_ap(tmp_path, first):
     assert metric.evaluate(3)['coco/bbox_mAP'] == 1
 
 
-def test_a_file_is_parsed_once_and_given_back(tmp_path, monkeypatch):
+def test_a_file_is_parsed_once_and_given_back_unless_an_evaluator_holds_it(tmp_path, monkeypatch):
     from mmdet.registry import DATASETS, METRICS
 
+    from mmdysample.datasets.coco import file as file_module
+    from mmdysample.datasets.coco.parsing import parse
+
     parsed = []
-    monkeypatch.setattr('mmdysample.datasets.coco.parsing.json.loads', lambda text: parsed.append(text) or json.JSONDecoder().decode(text))
+    monkeypatch.setattr(file_module, 'parse', lambda path: parsed.append(path) or parse(path))
     cfg = config(write(tmp_path, splits=('train', 'val')), splits=('train', 'val'))
     prepare_data(cfg, ('train', 'val'))
     path = Path(cfg.val_evaluator.ann_file)
@@ -417,10 +420,10 @@ def test_a_file_is_parsed_once_and_given_back(tmp_path, monkeypatch):
     for split in ('train', 'val'):
         dataset = DATASETS.build(dict(cfg[f'{split}_dataloader'].dataset, _scope_='mmdet', pipeline=[]))
         assert len(dataset) == 3
-    assert kept_file(path) is not None
+    assert kept_file(tmp_path / 'train.json') is None
     metric = METRICS.build(dict(cfg.val_evaluator, _scope_='mmdet'))
     assert len(metric._coco_api.anns) == 6
-    assert kept_file(path) is kept_file(tmp_path / 'train.json') is None
+    assert metric._coco_api.dataset['annotations'] is kept_file(path).content['annotations']  # so keeping it takes no memory
     assert len(parsed) == 2
 
 

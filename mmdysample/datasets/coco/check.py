@@ -2,8 +2,9 @@
 
 import filecmp
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from mmdysample.terminal.progress import progress
 
 from ..findings import Finding
 from ..image_files import spread
-from ..source import Source, dataset_class, dataset_classes, kind_of, sources
+from ..source import Source, dataset_class, dataset_classes, kind_of, metric_class, sources
 from .boxes import check_boxes
 from .categories import check_category_ids, check_classes
 from .file import CocoFile, is_panoptic, kept_file, panoptic_classes, read_file
@@ -22,7 +23,8 @@ from .mending import mend
 from .names import check_label_maps, check_names, mend_names
 from .segments import check_segments
 
-EVALUATORS = ('CocoMetric', 'CocoPanopticMetric', 'FasterCocoMetric')
+EVALUATORS = ('CocoMetric', 'CocoPanopticMetric', 'FasterCocoMetric')  # and what is derived from them
+MASK_EVALUATORS = ('BoundaryAPMetric',)  # whose metric is not named
 LONG = 100_000  # objects from which the checks are shown by a progress bar
 QUICK = 200  # images of the same name as a training image that are compared with it
 Step = Callable[[], Iterator[Finding]]
@@ -46,9 +48,9 @@ def check_coco(source: Source, full: bool) -> Iterator[Finding]:
     file = read_file(source.ann_file)
     file.readers += max(1, sum(place.startswith(source.split) for place in source.places))
     yield from _run(file, _check_dataset(file, source, full))
-    for path in truths(source):
+    for path in dict.fromkeys(truths(source)):
         truth = read_file(path)
-        truth.readers += 1
+        truth.readers = inf  # an evaluator holds what it has read, so keeping it costs nothing
         if truth is not file:
             yield from _run(truth, _check_entries(truth, source, full))
             yield from _check_same_images(file, truth)
@@ -70,7 +72,7 @@ def reads_coco(source: Source) -> bool:
 def truths(source: Source) -> Iterator[Path]:
     """Yield the annotation files of a split's evaluators."""
     for evaluator in source.evaluators:
-        if kind_of(evaluator) in EVALUATORS and evaluator.get('ann_file'):
+        if evaluator.get('ann_file') and _derived(source, evaluator, EVALUATORS):
             yield Path(evaluator['ann_file'])
 
 
@@ -151,8 +153,15 @@ def _check_masks(file: CocoFile, full: bool, polygons_only: bool) -> Iterator[Fi
 
 def _wants_masks(source: Source) -> bool:
     """Return True if a dataset loads masks, or if they are evaluated."""
-    metrics = [evaluator.get('metric') for evaluator in source.evaluators]
-    return bool(source.step('LoadAnnotations').get('with_mask')) or any(m and 'segm' in m for m in metrics)
+    if source.step('LoadAnnotations').get('with_mask'):
+        return True
+    return any('segm' in (one.get('metric') or '') or _derived(source, one, MASK_EVALUATORS) for one in source.evaluators)
+
+
+def _derived(source: Source, evaluator: dict[str, Any], names: Sequence[str]) -> bool:
+    """Return True if the class of an evaluator has one of these names, or is derived from a class of such a name."""
+    classes = getattr(metric_class(source.config, evaluator), '__mro__', ())
+    return kind_of(evaluator) in names or any(cls.__name__ in names for cls in classes)
 
 
 def _turns(source: Source) -> bool:

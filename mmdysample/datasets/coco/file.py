@@ -33,13 +33,13 @@ class CocoFile:
         path: The file.
         content: Its content, which the checks mend in place.
         findings: What was found and mended while it was read.
-        readers: How many datasets and evaluators will still take the content.
+        readers: How many datasets will still take the content; infinity if an evaluator does.
     """
 
     path: Path
     content: dict[str, Any]
     findings: list[Finding] = field(default_factory=list)
-    readers: int = 0
+    readers: float = 0
 
     def __post_init__(self) -> None:
         # The entries as they are numbered in the file, for messages: checks take out of the content what they cannot use.
@@ -138,8 +138,8 @@ def read_coco(path: Path) -> dict[str, Any]:
 def hand_over(path: str) -> dict[str, Any] | None:
     """Return the mended content of a file to a dataset or an evaluator, or None if the file was not checked.
 
-    The last of the readers that the config names takes it out of memory: COCO's training annotations need gigabytes, which a dataset gives
-    back as soon as it has made its list of images.
+    The last of the datasets that the config names takes it out of memory: COCO's training annotations need gigabytes, which a dataset gives
+    back as soon as it has made its list of images. What evaluators read stays.
     """
     key = _key(Path(path))
     file = _kept.get(key)

@@ -36,7 +36,8 @@ class RTDETRFusion(BaseModule):
 
     AIFI is a transformer encoder on the coarsest level only. It is followed by CCFF, a top-down and a bottom-up path of CSP layers. Each
     step of the top-down path has its own upsampler. A guided upsampler also reads the finer map that its output is concatenated with.
-    Where the finer map has an odd size, the output is cropped or extended to it. AIFI does not mask the padding of smaller images in a batch.
+    Where the finer map has an odd size, the output is cropped or extended to it. AIFI does not mask the padding of smaller images in a
+    batch.
 
     Args:
         in_channels: Channels of the backbone's maps.
