@@ -15,8 +15,13 @@ IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.pp
 LOSSY_ENDINGS = ('.jpg', '.jpeg', '.webp')  # of formats whose compression changes values
 ORIENTATION = 0x0112  # EXIF's tag
 IMAGE_WIDTH, IMAGE_LENGTH = 256, 257  # TIFF's tags
-QUARTER_TURNS = range(5, 9)  # its values that swap width and height
+QUARTER_TURNS = range(5, 9)  # its values that swap width and height; 2 to 4 turn by 180 degrees or mirror
 BITS = {'1': 1, 'I': 32, 'F': 32, **dict.fromkeys(('I;16', 'I;16L', 'I;16B', 'I;16N'), 16)}  # of PIL's modes; 8 for all others
+# The remedy where nothing shows whether annotations are turned.
+LOOK = (
+    'look at one with tools/visualize.py predictions; if they are not, set color_type=color_ignore_orientation in LoadImageFromFile of '
+    'every pipeline'
+)
 PROGRAM_FOLDERS = ('@eaDir',)  # thumbnails that a Synology disk keeps beside images, under the images' names
 
 
@@ -30,6 +35,7 @@ class Header:
         mode: PIL's mode: ``'L'``, ``'P'``, ``'RGB'``, ``'RGBA'``, ``'CMYK'``, ``'I;16'``, ...
         bits: Bits per channel in the file: 8, 16, ... PIL's mode of a PNG file with 16-bit colours is ``'RGB'`` nevertheless.
         rotated: Whether EXIF rotation has swapped width and height, and can be switched off: OpenCV always rotates TIFF files.
+        moved: Whether its EXIF orientation moves pixels, but keeps width and height: half a turn, a mirrored image, or a square.
         format: PIL's name of the format: ``'JPEG'``, ``'PNG'``, ...
     """
 
@@ -38,6 +44,7 @@ class Header:
     mode: str
     bits: int
     rotated: bool
+    moved: bool
     format: str
 
 
@@ -96,16 +103,16 @@ def header(path: Path) -> Header:
         ValueError: The file is missing, empty, or not an image.
     """
     with _opened(path) as image:
-        # Pillow decodes a PNG file to look for EXIF data behind its pixels, so take only what stands before them.
-        exif = image.getexif() if image.format != 'PNG' or 'exif' in image.info else {}
-        rotated = exif.get(ORIENTATION) in QUARTER_TURNS
+        orientation = _orientation(image)
+        rotated = orientation in QUARTER_TURNS
         if image.format == 'TIFF':  # newer versions of Pillow give the size after the rotation
             tags: Any = image.tag_v2
             size = tags[IMAGE_WIDTH], tags[IMAGE_LENGTH]
         else:
             size = image.size
         width, height = size[::-1] if rotated else size
-        return Header(width, height, image.mode, _bits(image, path), rotated and image.format != 'TIFF', image.format or '')
+        moved = orientation in range(2, 5) or (rotated and width == height)
+        return Header(width, height, image.mode, _bits(image, path), rotated and image.format != 'TIFF', moved, image.format or '')
 
 
 def check_pixels(path: Path) -> None:
@@ -136,6 +143,21 @@ def _opened(path: Path) -> 'ImageFile':
     except (OSError, SyntaxError) as error:
         reason = 'its content is of no known format' if isinstance(error, Image.UnidentifiedImageError) else error
         raise ValueError(f'{path} is not an image that can be read ({reason})') from error
+
+
+def _orientation(image: 'ImageFile') -> int:
+    """Return the orientation that a loader applies: EXIF's own. Pillow's ``getexif`` would also take one from XMP data."""
+    from PIL import Image
+
+    if image.format == 'TIFF':
+        return image.tag_v2.get(ORIENTATION, 1)  # type: ignore[attr-defined]
+    exif = Image.Exif()
+    try:
+        # Of a PNG file, only what stands before its pixels: Pillow would decode them to look for more.
+        exif.load(image.info.get('exif', b''))
+        return exif.get(ORIENTATION, 1)
+    except Exception:  # damaged EXIF data, for which Pillow has several errors, turn nothing
+        return 1
 
 
 def _bits(image: 'ImageFile', path: Path) -> int:

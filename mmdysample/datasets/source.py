@@ -54,6 +54,11 @@ class Source:
         steps = self.dataset.get('pipeline') or []
         return next((step for step in steps if kind_of(step) in kinds), {})
 
+    @property
+    def turned(self) -> bool:
+        """Whether images are loaded as their EXIF data turns them."""
+        return turns_images(self.dataset.get('pipeline') or [])
+
     def place(self, *kinds: str) -> str:
         """Return where the dataset holds the step that :meth:`step` returns, such as ``'pipeline.1'``."""
         return next(f'pipeline.{i}' for i, step in enumerate(self.dataset['pipeline']) if step is self.step(*kinds))
@@ -107,6 +112,12 @@ def kind_of(node: dict[str, Any]) -> str:
     """Return the name of the class that a config builds, without a scope such as ``mmdet.``. The type may be the class itself."""
     kind = node.get('type')
     return kind.__name__ if isinstance(kind, type) else str(kind).split('.')[-1]
+
+
+def turns_images(pipeline: Iterable[dict[str, Any]]) -> bool:
+    """Return True if a pipeline loads images as their EXIF data turns them."""
+    color_type = next((step.get('color_type', 'color') for step in pipeline if kind_of(step) == 'LoadImageFromFile'), 'color')
+    return 'ignore_orientation' not in color_type and color_type != 'unchanged'
 
 
 def dataset_class(config: Config, dataset: dict[str, Any]) -> Optional[type]:

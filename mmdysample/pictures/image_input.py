@@ -15,7 +15,7 @@ from mmengine.dataset import Compose, pseudo_collate
 
 from mmdysample.datasets.check import prepare_data
 from mmdysample.datasets.loading import build_dataset, is_cut_off
-from mmdysample.datasets.source import kind_of, leaves
+from mmdysample.datasets.source import kind_of, leaves, turns_images
 from mmdysample.engine.errors import one_line, show_traceback
 from mmdysample.engine.model import naming_the_config
 
@@ -61,8 +61,8 @@ def read_image(loaded: LoadedModel, path: str) -> ImageInput:
     Raises:
         ValueError: There is no such file, or mmcv cannot read it.
     """
-    pixels = read_pixels(path)
     pipeline = _pipeline(loaded.config)
+    pixels = read_pixels(path, turns_images(pipeline))
     with naming_the_config(loaded.config), loaded.in_scope(), naming_the_image(path, pixels):
         item = Compose([step for step in pipeline if not _reads_annotations(step)])(dict(img_path=path, img_id=0))
     return _as_input(path, pixels, item, pipeline)
@@ -117,11 +117,16 @@ def image_of(loaded: LoadedModel, dataset: Any, index: int) -> ImageInput:
     with loaded.in_scope():
         item = dataset[index]
     path = item['data_samples'].img_path
-    return _as_input(path, read_pixels(path), item, _pipeline(loaded.config))
+    pipeline = _pipeline(loaded.config)
+    return _as_input(path, read_pixels(path, turns_images(pipeline)), item, pipeline)
 
 
-def read_pixels(path: str) -> np.ndarray:
-    """Read an image and rotate it by its EXIF orientation.
+def read_pixels(path: str, turned: bool = True) -> np.ndarray:
+    """Read an image.
+
+    Args:
+        path: The file.
+        turned: Whether to turn it as its EXIF data says.
 
     Returns:
         ``(h, w, 3)``, uint8, RGB.
@@ -134,7 +139,7 @@ def read_pixels(path: str) -> np.ndarray:
     if is_cut_off(path):
         raise ValueError(f'{path} is cut off: the end of the JPEG image is missing')
     try:
-        pixels = mmcv.imread(path)
+        pixels = mmcv.imread(path, 'color' if turned else 'color_ignore_orientation')
     except Exception as error:  # each backend of mmcv raises another type
         raise ValueError(f'mmcv cannot read the image {path}') from error
     if pixels is None:

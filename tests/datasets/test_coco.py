@@ -1,7 +1,6 @@
 """Each fault of COCO annotations is mended, warned of or refused, and sound ones are passed without a word."""
 
 import gzip
-import json
 from pathlib import Path
 
 import numpy as np

@@ -108,13 +108,41 @@ def test_an_image_cut_short_is_found_by_the_full_check(tmp_path):
 
 
 @pytest.mark.parametrize('ending', ['jpg', 'png', 'webp', 'tif'])
-@pytest.mark.parametrize('orientation', [1, 3, 5, 6, 8])
-def test_the_size_is_that_which_opencv_returns(tmp_path, ending, orientation):
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('size', [(WIDTH, HEIGHT), (HEIGHT, HEIGHT)], ids=['wide', 'square'])
+def test_the_header_is_what_opencv_returns(tmp_path, ending, orientation, size):
     exif, path = Image.Exif(), tmp_path / f'x.{ending}'
     exif[0x112] = orientation
-    Image.new('RGB', (WIDTH, HEIGHT)).save(path, exif=exif)
-    for turned, flags in ((True, cv2.IMREAD_COLOR), (False, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)):
-        assert loaded_size(header(path), turned) == cv2.imdecode(np.fromfile(path, np.uint8), flags).shape[1::-1]
+    corner = Image.new('RGB', size)
+    corner.paste((250, 250, 250), (0, 0, 10, 20))
+    corner.save(path, exif=exif, **(dict(lossless=True) if ending == 'webp' else {}))
+    loads = {flag: cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR | flag) for flag in (0, cv2.IMREAD_IGNORE_ORIENTATION)}
+    for flag, pixels in loads.items():
+        assert loaded_size(header(path), turned=not flag) == pixels.shape[1::-1]
+    stored = np.array(corner)[..., ::-1]
+    same_size = loads[0].shape == stored.shape
+    assert header(path).moved == (same_size and np.abs(loads[0].astype(int) - stored).max() > 100)
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></x:xmpmeta>'
+NOT_TURNED = {
+    'xmp.jpg': dict(xmp=XMP),
+    'xmp.webp': dict(xmp=XMP),
+    'xmp.tif': dict(xmp=XMP),
+    'xmp.png': dict(pnginfo=PngImagePlugin.PngInfo()),
+    'broken.jpg': dict(exif=b'Exif\x00\x00no tags at all'),
+    'broken.webp': dict(exif=b'Exif\x00\x00no tags at all'),
+    'broken.png': dict(exif=b'no tags at all'),
+}
+NOT_TURNED['xmp.png']['pnginfo'].add_itxt('XML:com.adobe.xmp', XMP.decode())
+
+
+@pytest.mark.parametrize(('name', 'data'), NOT_TURNED.items(), ids=NOT_TURNED)
+def test_xmp_data_and_broken_exif_data_turn_nothing(tmp_path, name, data):
+    Image.new('RGB', (WIDTH, HEIGHT)).save(tmp_path / name, **data)
+    assert cv2.imread(str(tmp_path / name)).shape[1::-1] == (WIDTH, HEIGHT)
+    assert loaded_size(header(tmp_path / name), turned=True) == (WIDTH, HEIGHT)
+    assert not header(tmp_path / name).moved
 
 
 @pytest.mark.parametrize('dtype', [np.float32, np.int32])
@@ -158,8 +186,26 @@ def test_sizes_before_a_turn(tmp_path):
     assert lines(tmp_path, pipeline=pipeline) == []
 
 
-@pytest.mark.parametrize('change', [turned(stored=False), turned(orientation=3)], ids=['turned', 'upside down'])
-def test_sizes_after_a_turn_are_sound(tmp_path, change):
+def test_sizes_after_a_turn_are_sound(tmp_path):
+    assert lines(write(tmp_path, turned(stored=False))) == []
+
+
+@pytest.mark.parametrize('orientation', [2, 3, 4])
+def test_a_turn_that_sizes_do_not_show(tmp_path, orientation):
+    (line,) = lines(write(tmp_path, turned(orientation=orientation)))
+    assert line.startswith('warning: ')
+    assert '3 images that the loader turns by 180 degrees, mirrors' in line
+    pipeline = [dict(type='LoadImageFromFile', color_type='color_ignore_orientation'), dict(type='LoadAnnotations', with_bbox=True)]
+    assert lines(tmp_path, pipeline=pipeline) == []
+
+
+def test_a_turn_that_the_sizes_of_other_images_confirm(tmp_path):
+    def change(values, folder):
+        turned(stored=False)(values, folder)
+        exif = Image.Exif()
+        exif[0x112] = 3
+        Image.new('RGB', (WIDTH, HEIGHT)).save(folder / '001.jpg', exif=exif)
+
     assert lines(write(tmp_path, change)) == []
 
 

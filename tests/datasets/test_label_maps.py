@@ -45,16 +45,19 @@ def tiff(scale):
     return change
 
 
-def turned(images, maps):
-    """An image that EXIF turns, with a map that it does not turn."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new('RGB', (24, 12)).save(images / '000.jpg', exif=exif)
-    Image.fromarray(label()[:12]).save(maps / '000.png')
-    for path in images.glob('*.png'):
-        path.unlink()
-    for path in maps.glob('00[1-5].png'):
-        path.unlink()
+def turned(*pairs):
+    """Images with an orientation in their EXIF data and a size before it, and maps of another size."""
+
+    def change(images, maps):
+        for path in [*images.iterdir(), *maps.iterdir()]:
+            path.unlink()
+        for i, (orientation, size, (width, height)) in enumerate(pairs):
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            Image.new('RGB', size).save(images / f'{i:03}.jpg', exif=exif)
+            Image.fromarray(label()[:height, :width]).save(maps / f'{i:03}.png')
+
+    return change
 
 
 def beside(name, content=b'x'):
@@ -169,7 +172,17 @@ SPOILED = {
     ),
     # sizes
     'half': (each(lambda a: a[::2, ::2]), {}, r'error: .*6 label maps have another size .*000.png of 24x24 with 000.png of 12x12'),
-    'turned': (turned, dict(data__img_suffix='.jpg'), r"error: .*000.jpg of 12x24 with 000.png of 24x12\); the image's EXIF data turns it"),
+    'turned': (
+        turned((6, (24, 12), (24, 12))),
+        dict(data__img_suffix='.jpg'),
+        r"error: .*000.jpg of 12x24 with 000.png of 24x12\); the image's EXIF data turns it",
+    ),
+    'upside down': (
+        turned((3, (24, 12), (24, 12))),
+        dict(data__img_suffix='.jpg'),
+        r'warning: images/training: 1 images are turned by 180 degrees.* \(such as 000.jpg\); no size shows whether their label maps',
+    ),
+    'turned squares': (turned((6, (24, 24), (24, 24))), dict(data__img_suffix='.jpg'), r'warning: .*1 images are turned by 180 degrees'),
     # files
     'no map': (lambda i, m: (m / '004.png').unlink(), {}, r'error: annotations/training: 1 label maps are missing \(such as 004.png'),
     'no image': (lambda i, m: (i / '004.png').unlink(), {}, r'warning: annotations/training: 1 label maps have no image \(such as 004.png'),
@@ -221,6 +234,13 @@ SPOILED = {
 def test_spoiled(tmp_path, change, options, line):
     lines = found(read(SHAPES, folder(tmp_path, change), **options), tmp_path)
     assert re.match(line, lines[0]), lines
+
+
+def test_a_turn_that_the_sizes_of_other_maps_confirm(tmp_path):
+    pairs = [(6, (12, 24), (24, 12)), (3, (24, 12), (24, 12))]
+    for first, warned in ((0, False), (1, True)):
+        config = read(SHAPES, folder(tmp_path / str(first), turned(*pairs[first:])), data__img_suffix='.jpg')
+        assert any('turned by 180' in line for line in found(config, tmp_path)) == warned
 
 
 def test_grey_and_coloured_maps_have_remedies_of_their_own(tmp_path):

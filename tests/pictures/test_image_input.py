@@ -41,6 +41,20 @@ def test_the_scale_between_file_and_network(tmp_path, config, size, expected, sc
     assert shown.scale == pytest.approx((scale, scale), rel=2e-3)
 
 
+@pytest.mark.parametrize(('color_type', 'size'), [('color', (20, 30)), ('color_ignore_orientation', (30, 20))])
+def test_the_picture_is_turned_as_the_pipeline_turns_it(tmp_path, color_type, size):
+    pytest.importorskip('mmdet')
+    from mmdysample.pictures.loaded_model import LoadedModel
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (30, 20)).save(tmp_path / 'photo.jpg', exif=exif)
+    config = load_config('configs/shapes/faster_rcnn_dysample_shapes.py')
+    config.test_dataloader.dataset.pipeline[0].color_type = color_type
+    shown = read_image(LoadedModel(config, None), str(tmp_path / 'photo.jpg'))
+    assert shown.pixels.shape[1::-1] == shown.data['data_samples'][0].ori_shape[::-1] == size
+
+
 def test_places():
     pixels = np.random.default_rng(0).integers(100, 110, (60, 90, 3)).astype(np.uint8)
     pixels[20:40, :30] = 105

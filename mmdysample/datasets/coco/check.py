@@ -91,7 +91,7 @@ def _check_dataset(file: CocoFile, source: Source, full: bool) -> list[Step]:
     """Return the checks of the file that a dataset reads, in the order in which they build on each other."""
     if is_panoptic(source.dataset):
         panoptic_classes(file.path, file.content)
-    folder, turned = image_folder(source), _turns(source)
+    folder, turned = image_folder(source), source.turned
     categories = file.content['categories']
     classes = dataset_classes(source.config, source.dataset) or [category['name'] for category in categories]
     chosen = {category['id'] for category in categories if category['name'] in classes}
@@ -117,7 +117,7 @@ def _check_dataset(file: CocoFile, source: Source, full: bool) -> list[Step]:
 
 def _check_entries(file: CocoFile, source: Source, full: bool) -> list[Step]:
     """Return the checks of a file by itself."""
-    folder, turned = image_folder(source), _turns(source)
+    folder, turned = image_folder(source), source.turned
     steps: list[Step] = [
         lambda: iter(file.findings),
         lambda: mend_names(file, folder),
@@ -162,12 +162,6 @@ def _derived(source: Source, evaluator: dict[str, Any], names: Sequence[str]) ->
     """Return True if the class of an evaluator has one of these names, or is derived from a class of such a name."""
     classes = getattr(metric_class(source.config, evaluator), '__mro__', ())
     return kind_of(evaluator) in names or any(cls.__name__ in names for cls in classes)
-
-
-def _turns(source: Source) -> bool:
-    """Return True if images are loaded as their EXIF data turns them."""
-    color_type = source.step('LoadImageFromFile').get('color_type', 'color')
-    return 'ignore_orientation' not in color_type and color_type != 'unchanged'
 
 
 def _check_same_images(file: CocoFile, truth: CocoFile) -> Iterator[Finding]:

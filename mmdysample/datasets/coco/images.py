@@ -10,7 +10,7 @@ import numpy as np
 from mmdysample.terminal.progress import progress
 
 from ..findings import Finding, Level
-from ..image_files import Header, check_pixels, header, spread
+from ..image_files import LOOK, Header, check_pixels, header, spread
 from .file import CocoFile, Entry
 from .names import is_there
 from .numbers import integer
@@ -101,7 +101,8 @@ def check_files(file: CocoFile, folder: Path, used: list[Entry], turned: bool, f
         What is wrong.
     """
     looked_at = used if full else spread(used, QUICK)
-    unreadable, unturned, resized, deep, foreign, why = [], [], [], [], [], ''
+    unreadable, unturned, resized, moved, deep, foreign, why = [], [], [], [], [], [], ''
+    confirmed = False  # by the size of an image that is turned by a quarter
     for image, found in _shown(_read(looked_at, folder, full), len(looked_at), f'reading images of {file.path.name}'):
         if isinstance(found, str):
             why = why or found
@@ -117,6 +118,10 @@ def check_files(file: CocoFile, folder: Path, used: list[Entry], turned: bool, f
             unturned.append(image)
         elif size != loaded:
             resized.append((image, f'{size[0]}x{size[1]} where the image is {loaded[0]}x{loaded[1]}'))
+        elif found.rotated and loaded[0] != loaded[1]:
+            confirmed = True
+        if found.moved and (turned or found.format == 'TIFF'):
+            moved.append(image)
     among = f' of {len(looked_at)} looked at' if len(looked_at) < len(file.content['images']) else ''
     yield from file.found('error', f'images{among} that cannot be read', f'{why}: replace them or remove their entries', unreadable)
     yield from file.found('error', f'images{among} in a format that OpenCV does not read', 'convert them to JPEG or PNG', foreign)
@@ -135,6 +140,9 @@ def check_files(file: CocoFile, folder: Path, used: list[Entry], turned: bool, f
     color_type = 'color_ignore_orientation' if turned else 'color'
     remedy = f'boxes and images do not agree: set color_type={color_type} in LoadImageFromFile of every pipeline, or turn the pixels'
     yield from file.found(level(unturned), what, remedy, unturned)
+    if not unturned and not confirmed:
+        what = f'images{among} that the loader turns by 180 degrees, mirrors, or turns as a square, as their EXIF data says'
+        yield from file.found('warning', what, f'no size shows whether the annotations are turned as well: {LOOK}', moved)
     if resized:
         what = f'images{among} of another size than their width and height in the annotations, {resized[0][1]}'
         remedy = 'boxes and masks are in pixels of the image: mend both'

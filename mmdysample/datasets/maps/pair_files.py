@@ -10,7 +10,7 @@ from typing import Optional
 from mmdysample.terminal.progress import progress
 
 from ..findings import Finding
-from ..image_files import IMAGE_ENDINGS, LOSSY_ENDINGS, Header, check_pixels, header, listing, spread
+from ..image_files import IMAGE_ENDINGS, LOOK, LOSSY_ENDINGS, Header, check_pixels, header, listing, spread
 from ..source import SPLITS, sources
 from .pairs import Pairs
 
@@ -144,8 +144,9 @@ def _map_option(pairs: Pairs, ending: str) -> str:
 
 def _check_sizes(pairs: Pairs, full: bool) -> Iterator[Finding]:
     """Find images that cannot be read, and maps of another size than their image."""
-    turned = pairs.source.step('LoadImageFromFile').get('color_type', 'color') in ('color', 'grayscale')
-    broken, other = [], []
+    turned = pairs.source.turned
+    broken, other, moved = [], [], []
+    confirmed = False  # by the size of an image that is turned by a quarter
     for image, label in progress(pairs.names, f'images of {pairs.images}') if full else spread(pairs.names, HEADERS):
         if not (pairs.images / image).is_file():
             continue
@@ -159,6 +160,10 @@ def _check_sizes(pairs: Pairs, full: bool) -> Iterator[Finding]:
         size, map_size = _size(head, turned), _map_size(pairs.maps / label) if pairs.mapped else None
         if map_size and size != map_size:
             other.append((image, size, label, map_size, head.rotated))
+        elif map_size and head.rotated and turned and size[0] != size[1]:
+            confirmed = True
+        if map_size and head.moved and (turned or head.format == 'TIFF'):
+            moved.append(image)
     if broken:
         yield Finding('error', pairs.images, 'images cannot be read', f'remove or repair them: {broken[0]}', len(broken))
     if other:
@@ -168,6 +173,10 @@ def _check_sizes(pairs: Pairs, full: bool) -> Iterator[Finding]:
             remedy = "the image's EXIF data turns it when it is loaded, but not its map: turn the map, or save the image turned"
         example = f'{image} of {_by(size)} with {label} of {_by(map_size)}'
         yield Finding('error', pairs.maps, f'{pairs.kind}s have another size than their image', remedy, len(other), example)
+    if moved and not other and not confirmed:
+        what = 'images are turned by 180 degrees, mirrored, or turned as a square when they are loaded, as their EXIF data says'
+        remedy = f'no size shows whether their {pairs.kind}s are turned as well: {LOOK}'
+        yield Finding('warning', pairs.images, what, remedy, len(moved), moved[0])
 
 
 def _check_overlap(pairs: Pairs, full: bool) -> Iterator[Finding]:
