@@ -36,6 +36,7 @@ class Call:
         target: Height and width of the output; zeros if the input is not a map.
         ratio: The integer ratio of ``target`` to ``size``, or 0 if there is none.
         mode: The interpolation mode: ``'nearest'``, ``'bilinear'``, ...
+        align_corners: Whether the centres of the corner pixels stay in place, instead of the corners of the map.
         device: The device of the input.
         dtype: The dtype of the input. None under autocast, where the input may have another dtype than the weights.
         traced: Whether the input requires a gradient, so that it depends on the weights or inputs from which gradients are traced.
@@ -53,6 +54,7 @@ class Call:
     target: Size
     ratio: int
     mode: str
+    align_corners: bool
     device: torch.device
     dtype: Optional[torch.dtype]
     traced: bool
@@ -119,7 +121,9 @@ class Recorder(TorchFunctionMode):
             self.trail.follow(func, args, kwargs, out, begins=len(self.calls) - 1 if func is F.interpolate else None)
         return out
 
-    def _note(self, x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = 'nearest', *_: Any, **__: Any) -> None:
+    def _note(
+        self, x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = 'nearest', align_corners: Any = None, *_: Any, **__: Any
+    ) -> None:
         have, want, channels, ratio = (0, 0), (0, 0), 0, 0
         if x.dim() == 4:
             height, width = target_size(x, size, scale_factor)
@@ -132,8 +136,22 @@ class Recorder(TorchFunctionMode):
             unfit = _unfit_size(have, want, ratio)
             by_size = bool(unfit)
         path = tuple(self._running)
+        at_corners = bool(align_corners)
         call = Call(
-            len(self.calls), path, channels, have, want, ratio, mode, x.device, dtype, x.requires_grad, scale_factor, unfit, by_size
+            len(self.calls),
+            path,
+            channels,
+            have,
+            want,
+            ratio,
+            mode,
+            at_corners,
+            x.device,
+            dtype,
+            x.requires_grad,
+            scale_factor,
+            unfit,
+            by_size,
         )
         self.calls.append(call)
 

@@ -46,7 +46,8 @@ def replace_upsample(
     The function runs the model three times: on the example inputs, on inputs of twice the size, and once more with the upsamplers. Call it
     after ``model.init_weights()`` and before creating the optimizer. Exclude class maps, whose channels are classes and not features. Sites
     whose result leaves the model without passing a trained layer are probably such maps: the report marks them, and a warning names those
-    that are replaced.
+    that are replaced. Another warning names replaced calls with ``align_corners=True``: an upsampler places pixels as
+    ``align_corners=False`` does.
 
     Args:
         model: Any module.
@@ -73,6 +74,13 @@ def replace_upsample(
         warn(
             f'replace_upsample: {", ".join(final)} enlarged what the model returns, with no trained layer after it. If its channels are '
             f'classes and not features, exclude it: exclude={final}',
+            stacklevel=2,
+        )
+    moved = [site.name for site in report.replaced if site.align_corners]
+    if moved:
+        warn(
+            f'replace_upsample: {", ".join(moved)} interpolated with align_corners=True, and no upsampler does: features move by less than '
+            'half a pixel of their map, so the outputs of a trained model change until it is trained further',
             stacklevel=2,
         )
     return report
@@ -217,7 +225,16 @@ def put_upsamplers(model: nn.Module, config: dict[str, Any], places: list[list[P
         owner = modules[group[0].owner]
         upsamplers: dict[str, nn.Module] = {}
         for _, name, call in group:
-            site = Site(name, call.channels, call.size, call.target, call.mode, reason=call.unfit, leaves=call.leaves)
+            site = Site(
+                name,
+                call.channels,
+                call.size,
+                call.target,
+                call.mode,
+                reason=call.unfit,
+                leaves=call.leaves,
+                align_corners=call.align_corners,
+            )
             site = replace(site, reason=site.reason or why_not(site))
             if not site.reason:
                 try:

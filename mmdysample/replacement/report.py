@@ -29,6 +29,7 @@ class Site:
         reason: The reason the call is unchanged; empty if it is replaced.
         leaves: Whether the result leaves the model without passing a trained layer, so that it is probably a class map, a depth map or
             another prediction. :class:`~mmdysample.replacement.trail.Trail` says what is seen.
+        align_corners: Whether it interpolated with ``align_corners=True``, as no upsampler does.
     """
 
     name: str
@@ -40,6 +41,12 @@ class Site:
     parameters: int = 0
     reason: str = ''
     leaves: bool = False
+    align_corners: bool = False
+
+    @property
+    def was(self) -> str:
+        """The mode, with ``align_corners`` if it is set."""
+        return f'{self.mode}, align_corners' if self.align_corners else self.mode
 
     @property
     def mark(self) -> str:
@@ -86,7 +93,7 @@ class UpsampleReport:
         rows: list[tuple[str, ...]] = [('site', 'channels', 'from', 'to', 'was', 'is now', 'parameters')]
         for site in self.sites:
             now = (site.upsampler, f'{site.parameters:,}') if site.upsampler else (f'left: {site.reason}', '')
-            rows.append((site.name, f'{site.channels or ""}', _by(site.size), _by(site.target), site.mode, now[0] + site.mark, now[1]))
+            rows.append((site.name, f'{site.channels or ""}', _by(site.size), _by(site.target), site.was, now[0] + site.mark, now[1]))
         # This module may need torch only, so it formats the table without a library.
         widths = [max(map(len, column)) for column in zip(*rows)]
         rows.insert(1, tuple('-' * width for width in widths))

@@ -379,3 +379,41 @@ def test_a_ratio_that_is_no_integer_is_left_at_every_size(size):
 
     with pytest.raises(ValueError, match='the ratio changes|not an integer|cannot'):
         replace_upsample(Patches(), 'DySample', torch.randn(1, 3, size, size))
+
+
+class Aligned(nn.Module):
+    """Two calls that keep the centres of the corners, as a keyword and by position, and one that does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(channels, 8, 1) for channels in (3, 8, 8, 8))
+        self.up = nn.Upsample(scale_factor=2, mode='bilinear', align_corners=True)
+
+    def forward(self, image):
+        x = self.convs[1](self.up(self.convs[0](image)))
+        x = self.convs[2](F.interpolate(x, None, 4, 'bilinear', True))
+        return self.convs[3](F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=False))
+
+
+def test_aligned_corners_are_told():
+    with pytest.warns(UserWarning, match='align_corners=True') as caught:
+        report = replace_upsample(Aligned(), 'bilinear', torch.randn(1, 3, 12, 18))
+    named = [site.name for site in report.sites if site.align_corners]
+    assert [site.was for site in report.sites] == ['bilinear, align_corners', 'bilinear, align_corners', 'bilinear']
+    assert [str(warning.message).split(' interpolated')[0] for warning in caught] == [f'replace_upsample: {", ".join(named)}']
+    assert [line.count('bilinear, align_corners') for line in str(report).splitlines()] == [0, 0, 1, 1, 0]
+
+
+@pytest.mark.parametrize(('ratio', 'moved'), [(2, 0.25), (4, 0.375)])
+def test_features_move_by_what_the_docs_say(ratio, moved):
+    """The values are the positions of the pixels, so the difference is the distance. The first and last row cannot move out."""
+    rows = torch.arange(40.0)[None, None, :, None].expand(1, 1, 40, 5)
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Upsample(scale_factor=ratio, mode='bilinear', align_corners=True))
+    nn.init.ones_(model[0].weight)
+    nn.init.zeros_(model[0].bias)
+    before = model(rows)
+    with pytest.warns(UserWarning, match='align_corners'):
+        replace_upsample(model, 'bilinear', torch.randn(1, 1, 40, 6))
+    inner = slice(ratio // 2, -(ratio // 2))
+    distance = (model(rows) - before)[0, 0, inner].abs()
+    assert moved - 0.03 < distance.max() <= moved
