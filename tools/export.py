@@ -8,6 +8,7 @@ from mmdysample.engine.errors import exit_on_error
 with exit_on_error():
     from mmdysample.engine.checkpoint import TRUST_FLAG, secure_loading
     from mmdysample.engine.config import load_config
+    from mmdysample.engine.files import check_out
     from mmdysample.engine.launch import set_work_dir
     from mmdysample.engine.options import Options
     from mmdysample.engine.upsampler import use_upsampler
@@ -88,8 +89,7 @@ def main() -> None:
         set_work_dir(config, name, args.work_dir)
         out = Path(args.out or Path(config.work_dir) / f'{Path(args.config).stem}{form.suffix}')
         form.check_name(out)
-        if out.exists() and not args.force:
-            raise ValueError(f'{out} exists: choose another --out, or overwrite it with --force')
+        check_out(out, args.force)
         loaded = load_model(config, args.checkpoint)
         loaded.check_complete()
         said = config.model.get('backbone', {}).get('in_channels')

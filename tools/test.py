@@ -19,6 +19,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', metavar='FILE', help='save the predictions to this .pkl file')
+    parser.add_argument('--force', action='store_true', help='overwrite --out if it exists')
     parser.add_argument('--show-dir', metavar='DIR', help='save pictures of the predictions in this folder')
     args = parser.parse_args()
     with exit_on_error():
@@ -28,7 +29,7 @@ def main() -> None:
             print(line)
         config.load_from, config.resume = args.checkpoint, False  # the saved config of a run that was itself resumed
         if args.out:
-            save_predictions(config, args.out)
+            save_predictions(config, Path(args.out), args.force)
         if args.show_dir:
             draw_into(config, args.show_dir)
         runner = build_runner(config)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mmdysample.engine.errors import exit_on_error
 
 with exit_on_error():
+    from mmdysample.engine.files import check_out
     from mmdysample.engine.options import add_options, read_config
 
 if TYPE_CHECKING:
@@ -64,8 +65,7 @@ def main() -> None:
             check_format(args.out)
         config = read_config(args, ())
         out = Path(args.out or Path(config.work_dir) / f'{args.picture}.png')
-        if out.exists() and not args.force:
-            raise ValueError(f'{out} exists: choose another --out, or overwrite it with --force')
+        check_out(out, args.force)
         if args.picture == 'predictions' and args.checkpoint:
             set_classes(config, args.checkpoint, with_truth=args.image is None)
         loaded = load_model(config, args.checkpoint)

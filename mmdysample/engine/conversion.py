@@ -20,6 +20,7 @@ from mmdysample.upsamplers import DySample
 from mmdysample.version import __version__
 
 from .errors import one_line
+from .files import check_out
 from .recognition import fitting_options
 from .released import from_rivals
 
@@ -48,19 +49,13 @@ def check_output(source: str, out: Path, force: bool = False) -> None:
         force: Whether an existing file may be overwritten.
 
     Raises:
-        ValueError: ``source`` is a URL; or ``out`` is the source itself, is a folder, lies in a file, or exists although ``force`` is off.
+        ValueError: ``source`` is a URL or is ``out`` itself, or :func:`~mmdysample.engine.files.check_out` refuses ``out``.
     """
     if '://' in source:
         raise ValueError(f'IN must be a file, got the URL {source}: download it first')
-    if out.is_dir():
-        raise ValueError(f'OUT must be a file, got the folder {out}')
-    parent = next(folder for folder in out.absolute().parents if folder.exists())
-    if not parent.is_dir():
-        raise ValueError(f'OUT cannot be saved in {parent}, which is a file')
     if out.resolve() == Path(source).resolve() or (out.exists() and Path(source).exists() and out.samefile(source)):
         raise ValueError(f'IN and OUT are both {source}: choose another OUT')
-    if out.exists() and not force:
-        raise ValueError(f'{out} exists: choose another OUT, or overwrite it with --force')
+    check_out(out, force, 'OUT')
 
 
 def convert_state(state: State, model: nn.Module, source: str, config: str) -> tuple[State, list[Change]]:

@@ -16,6 +16,28 @@ _held: dict[Path, FileLock] = {}
 _created: set[Path] = set()
 
 
+def check_out(path: Path, force: bool, name: str = '--out') -> None:
+    """Check, before the work that ends in a file, that the file can be written and takes the place of no other by mistake.
+
+    Args:
+        path: The file.
+        force: Whether an existing file may be overwritten.
+        name: The argument that names the file.
+
+    Raises:
+        ValueError: It is a folder, lies in a file, may not be written, or exists although ``force`` is off.
+    """
+    if path.is_dir():
+        raise ValueError(f'{name} must be a file, got the folder {path}')
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        raise ValueError(f'{name} cannot be saved in {parent}, which is a file')
+    if path.exists() and not force:
+        raise ValueError(f'{path} exists: choose another {name}, or overwrite it with --force')
+    if not os.access(parent, os.W_OK):
+        raise ValueError(f'{name} cannot be saved in {parent}: permission denied')
+
+
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Create and open a file before the work that fills it, and remove it if the work fails.

@@ -17,6 +17,7 @@ from mmdysample.upsamplers import DUpsample
 
 from .checkpoint import check_checkpoint, checkpoints, latest_complete, load_content
 from .classes import match_to_resume, match_to_start
+from .files import check_out
 from .model import naming_the_config
 from .pretrained import check_pretrained
 from .runner import Runner, TrainingRunner
@@ -122,16 +123,25 @@ def set_launcher(config: Config, launcher: str, local_rank: int) -> None:
         config.model_wrapper_cfg = {**ddp, **(config.get('model_wrapper_cfg') or {}), 'device_ids': None}
 
 
-def save_predictions(config: Config, path: str) -> None:
+def save_predictions(config: Config, path: Path, force: bool) -> None:
     """Add an evaluator that saves the predictions.
 
+    Args:
+        config: The config.
+        path: The file.
+        force: Whether an existing file may be overwritten.
+
     Raises:
-        ValueError: The path does not end in .pkl or .pickle.
+        ValueError: The file does not end in .pkl or .pickle, cannot be written or exists, or the config has no evaluator.
     """
-    if not path.endswith(('.pkl', '.pickle')):
+    if path.suffix not in ('.pkl', '.pickle'):
         raise ValueError(f'--out must end in .pkl, got {path}')
-    evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
-    config.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=path)]
+    check_out(path, force)
+    evaluators = config.get('test_evaluator')
+    if not evaluators:
+        raise ValueError(f'--out needs a test_evaluator, which {config.filename} lacks')
+    dump = dict(type='DumpResults', out_file_path=str(path))
+    config.test_evaluator = [*([evaluators] if isinstance(evaluators, dict) else evaluators), dump]
 
 
 def draw_into(config: Config, folder: str) -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mmdysample.engine.files import hold, write_through
+from mmdysample.engine.files import check_out, hold, write_through
 
 HOLDS = """
 import os, sys, time
@@ -72,3 +72,12 @@ def fails_with(number):
         raise OSError(number, os.strerror(number))
 
     return fail
+
+
+def test_a_folder_without_permission_is_told_before_the_work(tmp_path, monkeypatch):
+    """The access is stubbed, because root may write everywhere."""
+    asked = []
+    monkeypatch.setattr(os, 'access', lambda path, mode: asked.append((path, mode)))
+    with pytest.raises(ValueError, match=f'^--out cannot be saved in {tmp_path}: permission denied$'):
+        check_out(tmp_path / 'new/x.pkl', force=False)
+    assert asked == [(tmp_path, os.W_OK)]

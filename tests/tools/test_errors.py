@@ -152,6 +152,22 @@ def test_predictions_need_a_pickle(refused, tmp_path):
     assert '--out must end in .pkl' in refused('test', SHAPES, tmp_path / 'x.pth', '--out', 'x.json', '--cfg-options', *SIZES)
 
 
+def test_predictions_take_the_place_of_no_other_file_and_are_not_lost_at_the_end(refused, tmp_path):
+    torch.save({'weight': torch.zeros(1)}, tmp_path / 'x.pth')
+    kept, folder = tmp_path / 'kept.pkl', tmp_path / 'folder.pkl'
+    kept.write_bytes(b'mine')
+    folder.mkdir()
+    for out, message in (
+        (kept, f'{kept} exists: choose another --out, or overwrite it with --force'),
+        (folder, f'--out must be a file, got the folder {folder}'),
+        (kept / 'new/x.pkl', f'--out cannot be saved in {kept}, which is a file'),
+    ):
+        assert message in refused('test', SHAPES, tmp_path / 'x.pth', '--out', out, '--cfg-options', *SIZES)
+    assert kept.read_bytes() == b'mine'
+    told = refused('test', SHAPES, tmp_path / 'x.pth', '--out', kept, '--force', '--cfg-options', *SIZES, 'test_evaluator=None')
+    assert f'--out needs a test_evaluator, which {SHAPES} lacks' in told
+
+
 def test_a_picture_needs_a_format(refused, tmp_path):
     assert '--out must end in one of .png' in refused('visualize', 'sampling', SHAPES, '--out', 'x.foo', '--cfg-options', *SIZES)
 
