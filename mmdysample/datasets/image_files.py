@@ -22,7 +22,8 @@ LOOK = (
     'look at one with tools/visualize.py predictions; if they are not, set color_type=color_ignore_orientation in LoadImageFromFile of '
     'every pipeline'
 )
-PROGRAM_FOLDERS = ('@eaDir',)  # thumbnails that a Synology disk keeps beside images, under the images' names
+# Thumbnails that a Synology disk keeps under the images' names, and what file systems keep at their root for themselves.
+PROGRAM_FOLDERS = ('@eaDir', 'lost+found', 'System Volume Information', '$RECYCLE.BIN')
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,21 @@ def listing(folder: Path) -> frozenset[str]:
 
     Returns:
         Names relative to the folder, with ``/`` between their parts. Empty if there is no such folder.
+
+    Raises:
+        ValueError: The folder, or one below it, may not be read.
     """
     names: list[str] = []
     pending: list[tuple[str, tuple[str, ...]]] = [('', (os.path.realpath(folder),))]
     while pending:
         below, parents = pending.pop()
+        path = os.path.join(folder, below)
         try:
-            entries = list(os.scandir(os.path.join(folder, below)))
-        except OSError:
+            entries = list(os.scandir(path))
+        except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError as error:  # its images would otherwise seem to be missing
+            raise ValueError(f'{path} cannot be read: {error.strerror}') from error
         for entry in entries:
             if is_hidden(entry.name):
                 continue

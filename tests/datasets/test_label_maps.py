@@ -1,3 +1,5 @@
+import errno
+import os
 import re
 import shutil
 
@@ -6,6 +8,8 @@ import pytest
 from map_folders import each, found, label, read, rename, write
 from mmengine.config import Config
 from PIL import Image
+
+from mmdysample.datasets.image_files import listing
 
 pytest.importorskip('mmseg')
 SHAPES, ADE = 'shapes/segformer_b1_dysample_shapes', 'segformer_b1_dysample'
@@ -99,6 +103,7 @@ SOUND = {
     'a preview of Windows': (beside('Thumbs.db'), {}),
     'copies of Jupyter': (beside('.ipynb_checkpoints/000-checkpoint.png', None), {}),
     'thumbnails of Synology': (beside('@eaDir/000.png', None), {}),
+    'the root of a disk': (beside('lost+found/000.png', None), {}),
     'zeros that are a class': (each(lambda a: np.maximum(a, 1) - 1), FROM_ZERO),
     'maps among other images': (lambda i, m: (jpg(i, m), among(i, m)), {**AMONG, 'data__img_suffix': '.jpg'}),
     'selected': (lambda i, m: (m / '005.png').unlink(), dict(data__indices=5)),
@@ -241,6 +246,23 @@ def test_a_turn_that_the_sizes_of_other_maps_confirm(tmp_path):
     for first, warned in ((0, False), (1, True)):
         config = read(SHAPES, folder(tmp_path / str(first), turned(*pairs[first:])), data__img_suffix='.jpg')
         assert any('turned by 180' in line for line in found(config, tmp_path)) == warned
+
+
+def test_a_folder_without_permission_does_not_seem_empty(tmp_path, monkeypatch):
+    """The refusal is stubbed, because root may read everything."""
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).rstrip('/').endswith('images/training/more'):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    config = read(SHAPES, folder(tmp_path, in_folders))
+    monkeypatch.setattr(os, 'scandir', refuse)
+    assert found(config, tmp_path) == ['error: images/training/more cannot be read: Permission denied']
+    assert listing(tmp_path / 'images/validation')
+    with pytest.raises(ValueError, match=f'^{tmp_path}/images/training/more/ cannot be read: Permission denied$'):
+        listing(tmp_path / 'images/training')
 
 
 def test_grey_and_coloured_maps_have_remedies_of_their_own(tmp_path):
