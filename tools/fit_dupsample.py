@@ -11,6 +11,7 @@ with exit_on_error():
     from rich.table import Table
 
     from mmdysample.datasets.check import prepare_data
+    from mmdysample.datasets.source import last_head
     from mmdysample.engine.config import load_config
     from mmdysample.engine.files import new_file
     from mmdysample.engine.options import Options
@@ -32,7 +33,7 @@ def main() -> None:
         from mmdysample.engine.dupsample_fit import fit_matrix, label_dataset, reconstruction_miou
 
         config = load_config(args.config, args.cfg_options)
-        head = config.get('model', {}).get('decode_head', {})
+        head = last_head(config)
         s = args.scale_factor if args.scale_factor is not None else head.get('scale_factor')
         channels = args.channels if args.channels is not None else head.get('code_channels', 64)
         if s is None:

@@ -108,6 +108,12 @@ def located(node: dict[str, Any], place: str) -> Iterator[tuple[str, dict[str, A
             yield from located(dataset, below) if dataset.get('dataset') or dataset.get('datasets') else [(below, dataset)]
 
 
+def last_head(config: Config) -> dict[str, Any]:
+    """Return the config of the decode head that predicts, which is the last one of a cascade; an empty dict if there is none."""
+    head = (config.get('model') or {}).get('decode_head') or {}
+    return head[-1] if isinstance(head, (list, tuple)) else head
+
+
 def kind_of(node: dict[str, Any]) -> str:
     """Return the name of the class that a config builds, without a scope such as ``mmdet.``. The type may be the class itself."""
     kind = node.get('type')

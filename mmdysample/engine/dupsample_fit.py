@@ -7,10 +7,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.dataset import ConcatDataset
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
 from mmdysample.datasets.loading import build_dataset
+from mmdysample.datasets.source import kind_of, leaves
 from mmdysample.frameworks import require
 from mmdysample.terminal.progress import progress
 
@@ -36,14 +38,14 @@ def label_dataset(config: Config, split: str) -> Any:
     loader = config.get(f'{split}_dataloader')
     if not loader:
         raise ValueError(f'{config.filename} has no {split}_dataloader')
-    dataset = loader.dataset
-    while 'dataset' in dataset:  # wrappers such as RepeatDataset
-        dataset = dataset.dataset
-    load = next((step for step in dataset.get('pipeline', []) if step.get('type') == 'LoadAnnotations'), None)
-    if config.get('default_scope') != 'mmseg' or load is None:
-        raise ValueError(f'{config.filename} loads no semantic label maps: use a config of mmsegmentation')
-    init_default_scope('mmseg')
-    return build_dataset({**dataset, 'pipeline': [load], 'lazy_init': False})
+    parts = []
+    for dataset in leaves(loader):  # without wrappers such as RepeatDataset
+        load = next((step for step in dataset.get('pipeline', []) if kind_of(step) == 'LoadAnnotations'), None)
+        if config.get('default_scope') != 'mmseg' or load is None:
+            raise ValueError(f'{config.filename} loads no semantic label maps: use a config of mmsegmentation')
+        init_default_scope('mmseg')
+        parts.append(build_dataset({**dataset, 'pipeline': [load], 'lazy_init': False}))
+    return parts[0] if len(parts) == 1 else ConcatDataset(parts)
 
 
 def label_maps(dataset: Any, label: str, order: Optional[np.ndarray] = None) -> Iterator[Tensor]:

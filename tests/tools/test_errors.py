@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import PIL.Image
 import pytest
@@ -352,6 +353,22 @@ def test_fitting_a_matrix(monkeypatch, capfd, tmp_path, arguments, message):
     assert message in errors
     assert 'Traceback' not in errors
     assert not (tmp_path / 'w.pth').exists()
+
+
+def test_a_matrix_of_a_cascade_and_of_concatenated_data(run_tool, tmp_path):
+    """The head that predicts gives the scale factor, and all parts of the data give windows."""
+    from mmdysample.engine.dupsample_fit import label_dataset
+
+    config = tmp_path / 'cascade.py'
+    base = Path('configs/shapes/dupsample_r50_shapes.py').resolve()
+    config.write_text(f"""_base_ = '{base}'
+model = dict(decode_head=[dict(type='FCNHead'), {{{{_base_.model.decode_head}}}}])
+train_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=[{{{{_base_.train_dataloader.dataset}}}}] * 2))
+""")
+    run_tool('fit_dupsample', config, '--windows', '600', '--out', tmp_path / 'w.pth', '--cfg-options', *SIZES)
+    assert torch.load(tmp_path / 'w.pth', weights_only=True)['scale_factor'] == 8
+    train = label_dataset(load_config(str(config)), 'train')  # of the scenes that are there now
+    assert len(train) == 2 * len(train.datasets[0]) > 0
 
 
 def test_a_matrix_is_not_overwritten(monkeypatch, capfd, tmp_path):

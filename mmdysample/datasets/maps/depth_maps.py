@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from ..findings import Finding, Level
 from ..image_files import IMAGE_ENDINGS, listing
-from ..source import SPLITS, Source, kind_of, options
+from ..source import SPLITS, Source, kind_of, last_head, options
 from .depth_values import LOADER, DepthsSeen
 from .pair_files import check_pair_files
 from .pairs import Pairs
@@ -63,7 +63,7 @@ def _mend_names(source: Source) -> Iterator[Finding]:
 
 def _max_depth(config: Config) -> float:
     """Return the largest depth that the model predicts, in metres, or infinity if that is not known."""
-    head = (config.get('model') or {}).get('decode_head') or {}
+    head = last_head(config)
     known = kind_of(head) in HEADS
     return float(head.get('max_depth', MAX_DEPTH if known else math.inf))
 
