@@ -44,7 +44,7 @@ class UpsamplerTests:
     #: Weights that start at zero, or close to it, and scale the gradients of others.
     starts_still = ()
 
-    #: Whether the output has the dtype of the input under autocast, too; torch's convolutions have autocast's.
+    #: Whether the output has the dtype of the input under autocast, too; torch's own modules have autocast's.
     keeps_dtype = True
 
     @pytest.fixture(autouse=True)

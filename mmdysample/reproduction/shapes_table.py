@@ -77,11 +77,12 @@ def _value(training: Training, metric: Metric) -> str:
     return '-' if value is None else f'{metric.factor * value:.{metric.digits}f}'
 
 
-def write(rows: list[Row], out: Path) -> None:
-    """Write the table as Markdown with the note, and as CSV."""
+def write(rows: list[Row], out: Path, whole: bool) -> None:
+    """Write the table as Markdown with the note, and as CSV. A selection takes the place of no whole table."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / 'table.md').write_text(f'{render(rows, "markdown", LEFT)}\n\n{NOTE}\n', encoding='utf-8')
-    (out / 'table.csv').write_text(f'{render(rows, "csv")}\n', encoding='utf-8')
+    stem = 'table' if whole else 'table_rows'
+    (out / f'{stem}.md').write_text(f'{render(rows, "markdown", LEFT)}\n\n{NOTE}\n', encoding='utf-8')
+    (out / f'{stem}.csv').write_text(f'{render(rows, "csv")}\n', encoding='utf-8')
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -142,7 +143,7 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
         failures = train_all(pending, [tools] * args.jobs, execute or Processes()) if pending else []
     with exit_on_error():
         rows = table(plans)
-        write(rows, out)
+        write(rows, out, whole=not args.only and args.upsamplers == list(UPSAMPLERS))
         print(render(rows, args.format, LEFT))
         if args.format != 'csv':
             print(f'\n{NOTE}')

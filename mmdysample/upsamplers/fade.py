@@ -121,7 +121,7 @@ class FADE(GuidedUpsampler):
     def _encode_in_released_order(self, guide: Tensor) -> Tensor:
         paddings = ((1, 0, 1, 0), (0, 1, 1, 0), (1, 0, 0, 1), (0, 1, 0, 1))  # one for each output pixel of an input pixel, row by row
         mixed = torch.cat([F.pad(guide, padding) for padding in paddings], dim=1)
-        mixed = mixed.reshape(guide.shape[0], -1, 4, *mixed.shape[2:])
+        mixed = mixed.reshape(guide.shape[0], guide.shape[1], 4, *mixed.shape[2:])
         # The release convolves without padding at stride 2. Calling the layer, which pads, and keeping every second output honours hooks.
         parts = [self.content_encoder(part)[:, :, 1:-1:2, 1:-1:2] for part in mixed.unbind(2)]
         return pixel_shuffle(torch.stack(parts, dim=2).flatten(1, 2), 2)

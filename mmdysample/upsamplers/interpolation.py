@@ -57,7 +57,7 @@ class PixelShuffle(Upsampler):
 
     def upsample(self, x: Tensor) -> Tensor:
         """Upsample ``(B, C, H, W)`` to ``(B, out_channels, s*H, s*W)``."""
-        return pixel_shuffle(self.upsample_conv(x), self.scale_factor)
+        return pixel_shuffle(self.upsample_conv(x), self.scale_factor).to(x.dtype)
 
 
 #: The class of each baseline by name, in the order in which tables list them.

@@ -86,8 +86,8 @@ def test_a_table(call, tmp_path):
     ]
     assert [*rows[0]][-4:] == ['baseline', 'DySample', 'DySample+', 'minutes']
     assert re.fullmatch(r'\d+\.\d / \d+\.\d / \d+\.\d', rows[0]['minutes'])
-    assert (tmp_path / 'out/table.csv').read_text() == out
-    markdown = (tmp_path / 'out/table.md').read_text()
+    assert (tmp_path / 'out/table_rows.csv').read_text() == out
+    markdown = (tmp_path / 'out/table_rows.md').read_text()
     assert re.search(r'\| `segformer_b1` *\| semantic segmentation *\| mIoU *\| *bilinear *\| *68.75 ', markdown)
     assert 'ranks nothing' in markdown
     assert sorted(stub.told) == sorted(
@@ -104,6 +104,14 @@ def test_a_table(call, tmp_path):
     assert (code, again.commands) == (0, [])
     assert 'mIoU' in text
     assert 'ranks nothing' in text
+
+
+def test_a_selection_takes_the_place_of_no_whole_table(tmp_path):
+    shapes_table.write([dict(name='whole-table')], tmp_path, whole=True)
+    shapes_table.write([dict(name='one')], tmp_path, whole=False)
+    assert {path.name: 'whole-table' in path.read_text() for path in tmp_path.iterdir()} == {
+        'table.md': True, 'table.csv': True, 'table_rows.md': False, 'table_rows.csv': False,
+    }  # fmt: skip
 
 
 def test_the_commands(call, monkeypatch):

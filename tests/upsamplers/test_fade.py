@@ -50,6 +50,10 @@ def test_the_released_order_is_another_function():
     assert not torch.allclose(usual(x, guide), released(x, guide), atol=0.1)
 
 
+def test_the_released_order_takes_an_empty_batch():
+    assert FADE(32, released_order=True)(torch.randn(0, 32, 3, 4), torch.randn(0, 32, 6, 8)).shape == (0, 32, 6, 8)
+
+
 def test_the_gate_mixes_the_guide_in():
     module = FADE(32)
     x, guide = torch.randn(1, 32, 3, 4), torch.randn(1, 32, 6, 8)

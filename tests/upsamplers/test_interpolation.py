@@ -35,7 +35,6 @@ class TestDeconv(TorchTests):
 
 class TestPixelShuffle(UpsamplerTests):
     name = 'pixel_shuffle'
-    keeps_dtype = False
 
 
 @pytest.mark.parametrize('name', ['nearest', 'bilinear', 'deconv', 'pixel_shuffle'])
