@@ -20,10 +20,11 @@ SAMPLES = {'mmdet': 'DetDataSample', 'mmseg': 'SegDataSample'}
 
 
 class Call(NamedTuple):
-    """The name of an upsampler in its model, and the shapes of its inputs in one call."""
+    """The name of an upsampler in its model, and the shapes of its inputs and its options in one call."""
 
     name: str
     shapes: tuple[tuple[int, ...], ...]
+    options: dict[str, Any]
 
 
 def count_upsamplers(config: str, upsampler: str, height: int, width: int) -> int:
@@ -44,7 +45,7 @@ def count_upsamplers(config: str, upsampler: str, height: int, width: int) -> in
     counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
     with torch.no_grad(), counter:
         for call in calls:
-            model.get_submodule(call.name)(*(torch.empty(shape, device='meta') for shape in call.shapes))
+            model.get_submodule(call.name)(*(torch.empty(shape, device='meta') for shape in call.shapes), **call.options)
     return counter.get_total_flops() // FLOPS_PER_MULTIPLICATION
 
 
@@ -85,10 +86,10 @@ def _calls(model: Any, config: str, height: int, width: int) -> list[Call]:
     calls: list[Call] = []
 
     def recorder(name: str) -> Any:
-        return lambda module, inputs: calls.append(Call(name, tuple(tuple(x.shape) for x in inputs)))
+        return lambda module, inputs, options: calls.append(Call(name, tuple(tuple(x.shape) for x in inputs), options))
 
     handles = [
-        module.register_forward_pre_hook(recorder(name))
+        module.register_forward_pre_hook(recorder(name), with_kwargs=True)
         for name, module in model.named_modules()
         if name.split('.')[-2:-1] == ['upsample_modules']
     ]

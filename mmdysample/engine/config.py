@@ -64,6 +64,8 @@ def load_config(path: str, options: Optional[dict[str, Any]] = None) -> Config:
         config.merge_from_dict(options or {})
     except (KeyError, TypeError, AssertionError, IndexError, AttributeError) as error:
         raise ValueError(f'--cfg-options do not fit {path}: {one_line(error)}') from error
+    if config.get('data_preprocessor') is not None and isinstance(config.get('model'), dict):
+        config.model.setdefault('data_preprocessor', config.data_preprocessor)  # as mmengine does before it trains
     check_stock_modules(config)
     return config
 

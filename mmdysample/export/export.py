@@ -48,8 +48,8 @@ def export(
     """Export a model or a part of it, with dynamic batch, height and width unless ``fixed``, and check the file.
 
     In each of the form's runtimes, the file must agree with PyTorch on two images of the exported size, and on three images and one image
-    of a second size. To report which sizes it accepts, the first runtime then tries an image of an odd size, and if that fails, one larger
-    by multiples of 32.
+    of a second size. To report which sizes it accepts, each runtime then tries an image of an odd size, and if that fails, one larger by
+    multiples of 32.
 
     Args:
         model: The model, in evaluation mode, on the CPU.
@@ -103,10 +103,19 @@ def export(
                 raise ValueError(
                     f'{form} of {subject.title} was written but deleted, because in {name} {error}. {_remedy(form, fixed)}'
                 ) from error
-        sizes = f'{images} alone' if fixed else _Trial(subject, *next(iter(runs.items())), half).sizes(images, second)
+        sizes = (
+            f'{images} alone'
+            if fixed
+            else _accepted({name: _Trial(subject, name, run, half).sizes(images, second) for name, run in runs.items()})
+        )
         del runs  # Windows does not rename a file that a runtime holds open
         file.replace(path)
     return Exported(subject, axes, path, differences, sizes, operators, half)
+
+
+def _accepted(sizes: dict[str, str]) -> str:
+    """Return the sizes that a file accepts in each runtime, once if they are the same in all."""
+    return next(iter(sizes.values())) if len(set(sizes.values())) == 1 else '; '.join(f'in {name}: {text}' for name, text in sizes.items())
 
 
 def _open_axes(subject: Subject, second: Images) -> Axes:

@@ -30,11 +30,13 @@ def describe(exported: Exported, form: Form, loaded: LoadedModel) -> str:
     ]
     if subject.part is None:
         lines += [f'output: {subject.whole.gives}', f'preprocessing: {normalisation(loaded.config, exported.subject.images.channels)}']
+        lines += inference(loaded.config)
     sampling = Counter(next((word for word in (form.grid_sample, DEFORM_CONV) if word in name), '') for name in exported.operators)
     lines += [f'sizes: {exported.sizes}', f'{form.grid_sample}: {sampling[form.grid_sample] or "none"}']
     if sampling[DEFORM_CONV]:
         lines.append(f'{DEFORM_CONV}: {sampling[DEFORM_CONV]}')
     lines += form.shut_out(exported.operators)
+    lines += [runtime.hint for runtime in form.runtimes if runtime.hint]
     if loaded.checkpoint is None:
         lines.append('untrained: no checkpoint was given')
     return '\n'.join(lines)
@@ -48,6 +50,14 @@ def normalisation(config: Config, channels: int = 3) -> str:
     if said.get('mean') is None:
         return f'the input is an image {of} {order}, with pixels from 0 to 255, not normalised'
     return f'the input is an image {of} {order}, normalised: (pixel - mean) / std, mean {list(said["mean"])}, std {list(said["std"])}'
+
+
+def inference(config: Config) -> list[str]:
+    """Return a line if a config is tested in another way than by one pass over the whole image, which is what a file does."""
+    mode = (config.model.get('test_cfg') or {}).get('mode', 'whole')
+    if mode == 'whole':
+        return []
+    return [f'inference: one pass over the whole image; tools/test.py tests this model with mode={mode!r}, so its scores are others']
 
 
 def _shape(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> str:

@@ -21,10 +21,12 @@ class Runtime(ABC):
     Attributes:
         package: The name of its package.
         title: Its name for messages.
+        hint: What a user must do to compute as in the check; empty if that is nothing.
     """
 
     package: str
     title: str
+    hint = ''
 
     @classmethod
     def is_installed(cls) -> bool:
@@ -64,6 +66,7 @@ class OpenVINO(Runtime):
     """OpenVINO, on the CPU, in float32."""
 
     package, title = 'openvino', 'OpenVINO'
+    hint = "OpenVINO: checked with {'INFERENCE_PRECISION_HINT': 'f32'}; without it, CPUs with bfloat16 compute in bfloat16"
 
     def open(self, path: Path) -> Run:
         import openvino

@@ -13,8 +13,9 @@ from torch import Tensor
 
 # The largest relative difference between kernels and PyTorch operations on the case below, which both compute in float32.
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-# The reason the kernels are not used for a device and dtype, or an empty string; filled when they are first asked for.
-_results: dict[tuple[torch.device, torch.dtype], str] = {}
+# The reason the kernels are not used for a device and dtype, or an empty string; filled when they are first asked for. Deterministic
+# algorithms, the third part of the key, have kernels of their own.
+_results: dict[tuple[torch.device, torch.dtype, bool], str] = {}
 _lock = Lock()
 
 
@@ -24,12 +25,13 @@ def why_broken(device: torch.device, dtype: torch.dtype) -> str:
     The first call checks them and warns if they fail. While a compiler records or a CUDA graph is captured, nothing can be checked, so only
     a remembered result counts.
     """
+    key = device, dtype, torch.are_deterministic_algorithms_enabled()
     if torch.compiler.is_compiling() or torch.cuda.is_current_stream_capturing():
-        return _results.get((device, dtype), '')
+        return _results.get(key, '')
     with _lock:
-        if (device, dtype) in _results:
-            return _results[device, dtype]
-        _results[device, dtype] = reason = check(device, dtype)
+        if key in _results:
+            return _results[key]
+        _results[key] = reason = check(device, dtype)
         if reason:
             warn(f'mmdysample samples by PyTorch operations on {device}, because the kernels failed: {reason}', stacklevel=2)
         return reason

@@ -127,19 +127,19 @@ class Recorder(nn.Module):
         super().__init__()
         self.upsampler = upsampler
         self.scale_factor = _ratio(upsampler)
+        self.enhances_guide = getattr(upsampler, 'enhances_guide', False)
         self.call: Optional[tuple[Tensor, Optional[Tensor], Tensor]] = None
 
-    def forward(self, x: Tensor, guide: Optional[Tensor] = None) -> Tensor:
+    def forward(self, x: Tensor, guide: Optional[Tensor] = None, **options: Any) -> Any:
         """Upsample by the wrapped upsampler, and record the first call."""
+        inputs = (x, guide) if getattr(self.upsampler, 'guided', False) else (x,)
         if self.call is not None:
-            return self._upsample(x, guide)
+            return self.upsampler(*inputs, **options)
         kept = x.clone(), None if guide is None else guide.clone()
-        out = self._upsample(x, guide)
-        self.call = *kept, out.clone()  # copies, because the model may change the tensors in-place, as ReLU(inplace=True) does
+        out = self.upsampler(*inputs, **options)
+        map_ = out[0] if isinstance(out, tuple) else out  # the enhanced guide comes second
+        self.call = *kept, map_.clone()  # copies, because the model may change the tensors in-place, as ReLU(inplace=True) does
         return out
-
-    def _upsample(self, x: Tensor, guide: Optional[Tensor]) -> Tensor:
-        return self.upsampler(x, guide) if getattr(self.upsampler, 'guided', False) else self.upsampler(x)
 
 
 @contextmanager

@@ -114,6 +114,7 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
             raise ValueError(f'--rows needs one table, not {args.table}')
         if args.against and len(tables) > 1:
             raise ValueError(f'--against needs one table, not {args.table}')
+        _check_options(args)
         if Path(args.out).is_file():
             raise ValueError(f'--out takes a folder, got the file {args.out}')
         kept = Path(args.results or Path(os.path.relpath(root)) / 'docs/results')
@@ -134,6 +135,8 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
             settings = Settings(data, seeds, Path(args.out), args.cfg_options or {}, raw, results, args.gpus_per_row)
             if args.against and (data == 'coco' or not table.experiments):
                 raise ValueError(f'--against is for --data shapes and nuclei: the rows of {table.name} are compared with published numbers')
+            if args.against and seeds < 2:
+                raise ValueError(f'--against compares over seeds and needs at least two, got --seeds {seeds}')
             with redirect_stdout(told):  # mmengine prints the environment variables that a config reads, for each row
                 plans[table] = data, plan(table, settings, args.rows, args.against)
         for line in dict.fromkeys(line.rpartition(' - INFO - ')[2] for line in told.getvalue().splitlines() if line.strip()):
@@ -171,6 +174,18 @@ def main(root: Path, execute: Optional[Execute] = None, arguments: Optional[Sequ
     for line in [*without_data, *failures]:
         print(line, file=sys.stderr)
     return 1 if without_data or failures else 0
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Raise ValueError for an option that would have no effect."""
+    if args.results and not (args.table.startswith('nuclei') or args.table == 'all'):
+        raise ValueError(f'--results is for nuclei: the results of {args.table} are in --out')
+    if args.gpus and args.jobs > 1:
+        raise ValueError('--jobs is for trainings without --gpus: with it, each GPU has one')
+    trains = ('data', 'seeds', 'gpus', 'slurm', 'raw_options')
+    given = [f'--{name.replace("raw", "cfg").replace("_", "-")}' for name in trains if getattr(args, name)]
+    if args.table == 'complexity' and given:
+        raise ValueError(f'complexity trains nothing and takes no {", ".join(given)}; CUDA_VISIBLE_DEVICES chooses its GPU')
 
 
 def names_of(table: str) -> list[str]:

@@ -70,6 +70,18 @@ def seconds_per_step(trainings: Sequence[Training]) -> Optional[Measured]:
     return summary([seconds for training in trainings if training.metrics is not None and (seconds := training.seconds_per_step())])
 
 
+def origins(trainings: Sequence[Training]) -> dict[str, list[str]]:
+    """Return what the kept trainings were made with: all devices, numbers of threads, versions and revisions of mmdysample."""
+    found = [kept.origin for training in trainings if (kept := training.kept)]
+    return {name: sorted({origin[name] for origin in found}) for name in (found[0] if found else ())}
+
+
+def are_times_comparable(trainings: Sequence[Training]) -> bool:
+    """Return True unless the trainings are known to have run on different devices or numbers of threads."""
+    known = origins(trainings)
+    return all(len(known.get(name, ())) < 2 for name in ('device', 'threads'))
+
+
 def summary(values: Sequence[float]) -> Optional[Measured]:
     """Return mean and sample standard deviation; None without values."""
     if not values:

@@ -116,7 +116,7 @@ def _plan_row(table: Table, row: Row, settings: Settings) -> Planned:
         loaded.randomness = {**(loaded.get('randomness') or {}), 'seed': seed}
         raw = (*settings.raw_options, f'randomness.seed={seed}')
         folder = place / f'seed{seed}'
-        key = digest(loaded, settings.gpus if settings.results else 1)
+        key = digest(loaded, settings.gpus)
         kept = Place(settings.results / f'{table.name}.csv', row.name, seed, recipe(loaded, settings.gpus)) if settings.results else None
         trainings.append(Training(_relative(path), row.upsampler, raw, settings.out / folder, key, best, str(folder), kept, counted))
     return Planned(row, config, tuple(trainings))

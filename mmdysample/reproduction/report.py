@@ -13,10 +13,12 @@ from mmdysample.terminal.tables import Row as Line
 from mmdysample.terminal.tables import fold, render
 
 from .differences import Difference, difference
-from .measured import KEYS, Measured, measured, seconds_per_step
+from .measured import KEYS, Measured, are_times_comparable, measured, origins, seconds_per_step
 from .plan import Planned
+from .training import Training
 
 LEFT = ('row', 'note', 'verdict')
+ORIGINS = {'device': 'devices', 'threads': 'numbers of threads', 'versions': 'versions', 'revision': 'revisions of mmdysample'}
 INTERVALS = (
     'Against {key}: the mean difference from {other} over the seeds of both, and its 95 % interval by '
     "Student's t over seeds, with the variance between images where their counts are known (bootstrap). A row is above or below "
@@ -37,6 +39,7 @@ def lines(table: Table, plans: Sequence[Planned], data: str) -> list[Line]:
     result = []
     published = data == 'coco'
     other = opponent(plans) or 'baseline'
+    timed = are_times_comparable(_trainings(plans))
     for planned in progress(plans, 'counting parameters and FLOPs'):
         row = planned.row
         line = {'row': row.name}
@@ -52,12 +55,16 @@ def lines(table: Table, plans: Sequence[Planned], data: str) -> list[Line]:
                 line[f'{metric}, verdict'] = found.verdict if found else ''
         line |= _costs(planned, _image_of_shapes(planned) if data == 'shapes' else table.image)
         line |= {f'{kind}, published': '' for kind in COSTS if not published}
-        step = seconds_per_step(planned.trainings)
+        step = seconds_per_step(planned.trainings) if timed else None
         line['ms a step'] = f'{1000 * step.mean:.0f}' if step else ''
         line['seeds'] = str(sum(training.metrics is not None for training in planned.trainings))
         line['note'] = planned.missing
         result.append(line)
     return result
+
+
+def _trainings(plans: Sequence[Planned]) -> list[Training]:
+    return [training for one in plans for training in one.trainings]
 
 
 def against_baseline(metric: str, planned: Planned) -> Optional[Difference]:
@@ -157,6 +164,7 @@ def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
     if data != 'coco' and any(against_baseline(table.main, one) for one in plans):
         other = opponent(plans)
         about.append(INTERVALS.format(key=other or 'baseline', other=other or 'the stock interpolation'))
+    about += _origin_notes(_trainings(plans))
     about += [f'{planned.row.name}: {planned.missing}.' for planned in plans if planned.missing and not planned.row.note]
     if data != 'coco':
         possible = [one for one in plans if not one.missing]
@@ -171,6 +179,14 @@ def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
         ]
         about += [f'{", ".join(named)}: {note}'] if named else []
     return about
+
+
+def _origin_notes(trainings: Sequence[Training]) -> list[str]:
+    """Return notes on what the kept results do not have in common."""
+    known = origins(trainings)
+    mixed = [f'{ORIGINS[name]}: {", ".join(values)}' for name, values in known.items() if len(values) > 1]
+    untimed = [] if are_times_comparable(trainings) else ['The times of a step are left out, because they are of different machines.']
+    return ([f'The rows are of different {"; ".join(mixed)}.'] if mixed else []) + untimed
 
 
 def text(table: Table, full: Sequence[Line], plans: Sequence[Planned], data: str, form: str) -> str:

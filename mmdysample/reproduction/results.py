@@ -24,7 +24,8 @@ RECIPE = (
     *('custom_hooks', 'load_from', 'auto_scale_lr', 'test_cfg', 'test_evaluator'),
 )
 PATHS = ('data_root', 'ann_file', 'checkpoint', 'load_from')
-ABOUT = ('row', 'seed', 'recipe', 'date', 'minutes', 's a step', 'device', 'threads', 'versions', 'revision')
+ORIGIN = ('device', 'threads', 'versions', 'revision')
+ABOUT = ('row', 'seed', 'recipe', 'date', 'minutes', 's a step', *ORIGIN)
 TIMES = ('time', 'data_time')  # of the test, which mmengine writes among the metrics
 COUNTS = 'counts.csv'
 LIBRARIES = ('torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg')
@@ -32,10 +33,11 @@ LIBRARIES = ('torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg')
 
 @dataclass(frozen=True)
 class Result:
-    """A line: the metrics of a test by name, and the median time in seconds of a training step."""
+    """A line: the metrics of a test by name, the median time in seconds of a training step, and what it was trained with."""
 
     metrics: Mapping[str, float]
     seconds_per_step: Optional[float]
+    origin: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class Place:
         if line is None:
             return None
         metrics = {name: float(value) for name, value in line.items() if name not in ABOUT and value}
-        return Result(metrics, float(line['s a step']) if line['s a step'] else None)
+        step = float(line['s a step']) if line['s a step'] else None
+        return Result(metrics, step, {name: line[name] for name in ORIGIN})
 
     def keep(self, folder: Path, metrics: Mapping[str, float], minutes: str, seconds_per_step: Optional[float]) -> None:
         """Append the line, unless it is there, and copy the counts. Several processes may do so.

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from zlib import crc32
 
 from mmdysample.engine.options import BRACKETS
 
@@ -49,15 +50,22 @@ class Tools:
     def _command(self, config: Path) -> list[str]:
         if len(self.gpus) < 2:
             return [*self._environment(self.gpus), *self._python('train.py'), str(config)]
-        # Each training needs a port of its own. Each SLURM job counts its GPUs from 0, so the job id tells the jobs of a machine apart.
+        # Each training needs a port of its own, also beside another call of this command, and takes that of its first GPU. Each SLURM job
+        # may count its GPUs from 0, so the job id tells the jobs of a machine apart.
         job = int(os.environ.get('SLURM_JOB_ID', 0)) % 1000
-        own = [f'PYTHON={sys.executable}', f'PORT={29500 + 16 * job + self.gpus[0]}']
+        first = self._names(self.gpus)[0]
+        number = int(first) if first.isdecimal() else crc32(first.encode()) % 1000
+        own = [f'PYTHON={sys.executable}', f'PORT={29500 + 16 * job + number}']
         return [*self._environment(self.gpus), *own, 'bash', str(self.folder / 'dist_train.sh'), str(config), str(len(self.gpus))]
 
     def _environment(self, gpus: Sequence[int]) -> list[str]:
-        given = visible_gpus()
-        names = [given[gpu] if given else str(gpu) for gpu in gpus]
+        names = self._names(gpus)
         return ['env', f'OMP_NUM_THREADS={self.threads}', *([f'CUDA_VISIBLE_DEVICES={",".join(names)}'] if names else [])]
+
+    @staticmethod
+    def _names(gpus: Sequence[int]) -> list[str]:
+        given = visible_gpus()
+        return [given[gpu] if given else str(gpu) for gpu in gpus]
 
     def _python(self, tool: str) -> list[str]:
         return [sys.executable, '-W', 'ignore', str(self.folder / tool)]

@@ -124,7 +124,8 @@ class Training:
             raise ValueError(f'{self.folder} holds other files: choose another --out')
         if note is not None and note['digest'] != self.digest:
             raise ValueError(
-                f'{self.folder} is from another version of {self.config} or other --cfg-options: remove it, or choose another --out'
+                f'{self.folder} is from another version of {self.config} or was trained with other options: remove it, or choose another '
+                '--out'
             )
         return note or {}
 
@@ -186,6 +187,6 @@ class Training:
 
 
 def digest(config: Config, gpus: int = 1) -> str:
-    """Return a short hash of the content of a config, and of the number of GPUs of its training where there are several."""
+    """Return a short hash of the content of a config, and of the number of GPUs of its training, which multiply the batch."""
     content = config.to_dict() if gpus == 1 else {**config.to_dict(), 'gpus': gpus}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -2,6 +2,8 @@
 
 import pytest
 
+from mmdysample import FreqFusion
+from mmdysample.catalogue.flops import SEGFORMER_STEPS, count_multiplications
 from mmdysample.catalogue.model_flops import count_rest, count_upsamplers
 
 SEGFORMER = 'segformer_b1_dysample.py'
@@ -21,6 +23,20 @@ def test_segformer_without_its_upsamplers_costs_what_is_published():
 @pytest.mark.parametrize(('upsampler', 'published'), [('nearest', 0.0), ('CARAFE', 1.45), ('FADE', 2.65), ('IndexNet', 30.65)])
 def test_upsamplers_of_segformer_cost_what_is_published(upsampler, published):
     assert count_upsamplers(SEGFORMER, upsampler, 512, 512) / 1e9 == pytest.approx(published, abs=0.005)
+
+
+def test_the_enhanced_guides_that_the_head_takes_are_counted():
+    """One at each size: the chains of several steps pass by the finer maps of others."""
+    alone = sum(steps * freqfusion(size, enhances=False) for size, steps in SEGFORMER_STEPS.items())
+    enhanced = sum(freqfusion(size) - freqfusion(size, enhances=False) for size in SEGFORMER_STEPS)
+    assert enhanced > 0
+    assert count_upsamplers(SEGFORMER, 'FreqFusion', 512, 512) == alone + enhanced
+
+
+def freqfusion(size, enhances=True):
+    module = FreqFusion(256)
+    module.enhances_guide = enhances
+    return count_multiplications(module, size, size)
 
 
 def test_bilinear_is_four_multiplications_for_each_number():

@@ -75,11 +75,23 @@ def test_a_device_whose_kernels_fail_goes_by_pytorch_and_refuses_to_be_forced(mo
         choose_path(Map(), path='fused')
 
 
+def test_deterministic_algorithms_have_kernels_of_their_own_to_check(monkeypatch):
+    checked = []
+    monkeypatch.setattr(self_check, 'check', lambda *_: checked.append(torch.are_deterministic_algorithms_enabled()) or '')
+    for deterministic in (False, True, False, True):
+        torch.use_deterministic_algorithms(deterministic)
+        try:
+            self_check.why_broken(DEVICE, torch.float32)
+        finally:
+            torch.use_deterministic_algorithms(False)
+    assert checked == [False, True]
+
+
 def test_while_a_graph_is_captured_only_a_remembered_result_counts(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: True)
     monkeypatch.setattr(self_check, 'check', lambda *_: pytest.fail('checked'))
     assert self_check.why_broken(DEVICE, torch.float32) == ''
-    self_check._results[DEVICE, torch.float32] = 'broken'
+    self_check._results[DEVICE, torch.float32, False] = 'broken'
     assert self_check.why_broken(DEVICE, torch.float32) == 'broken'
 
 

@@ -3,9 +3,9 @@ import torch
 from mmengine.model import ModuleList
 from torch import nn
 
-from mmdysample import CARAFE, DySample, replace_upsample
-from mmdysample.pictures.upsampler_calls import choose_call, find_upsamplers, record_calls, upsampler_name
-from mmdysample.upsamplers.fit import upsample_as
+from mmdysample import CARAFE, DySample, FreqFusion, replace_upsample
+from mmdysample.pictures.upsampler_calls import Recorder, choose_call, find_upsamplers, record_calls, upsampler_name
+from mmdysample.upsamplers.fit import upsample_as, upsample_both
 
 
 class Model(nn.Module):
@@ -102,3 +102,13 @@ def test_what_has_been_replaced_is_not_found():
     model = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Upsample(scale_factor=2))
     replace_upsample(model, 'DySample', torch.randn(1, 8, 3, 5))
     assert [upsampler_name(module) for module in find_upsamplers(model).values()] == ['DySample']
+
+
+def test_an_enhanced_guide_reaches_the_model():
+    module = FreqFusion(8, guide_channels=4)
+    x, finer = torch.randn(1, 8, 6, 7), torch.randn(1, 4, 12, 14)
+    recorder = Recorder(module)
+    for got, expected in zip(upsample_both(recorder, x, finer), upsample_both(module, x, finer), strict=True):
+        assert torch.equal(got, expected)
+    assert torch.equal(recorder.call[2], upsample_as(module, x, finer))
+    assert not torch.equal(upsample_both(recorder, x, finer)[1], finer)

@@ -46,7 +46,8 @@ def _data_is_there(monkeypatch):
 def call(tmp_path, capsys):
     def run(stub, *arguments):
         try:
-            code = command.main(ROOT, stub, [*arguments, '--out', str(tmp_path / 'out'), '--results', str(tmp_path / 'kept')])
+            kept = ['--results', str(tmp_path / 'kept')] if arguments[0].startswith(('nuclei', 'all')) else []
+            code = command.main(ROOT, stub, [*arguments, '--out', str(tmp_path / 'out'), *kept])
         except SystemExit as exit_:
             code = exit_.code
         return code, *capsys.readouterr()

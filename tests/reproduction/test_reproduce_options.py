@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from mmdysample.datasets.check import prepare_data
 from mmdysample.paper.reader import read_table
 from mmdysample.reproduction import command
 from mmdysample.reproduction.lanes import make_lanes
+from mmdysample.reproduction.plan import Settings, plan
 
 pytestmark = pytest.mark.usefixtures('_frameworks', '_no_counting', '_no_settings', '_no_measuring', '_data_is_there')
 
@@ -45,10 +47,43 @@ def test_several_gpus_for_a_row(call, monkeypatch):
     monkeypatch.setenv('SLURM_JOB_ID', '7001')
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,GPU-5')
     (lane,) = make_lanes(ROOT / 'tools', [0, 1], 2, 1)
-    assert {'CUDA_VISIBLE_DEVICES=4,GPU-5', 'PORT=29516'} <= set(lane.train(one))
+    assert {'CUDA_VISIBLE_DEVICES=4,GPU-5', 'PORT=29520'} <= set(lane.train(one))
     stub = Stub()
     assert call(stub, 'boundary', '--seeds', '1', '--rows', 'CARAFE', '--gpus', '0', '1', '--gpus-per-row', '2')[0] == 0
     assert stub.told == [('dist_train', 'CARAFE', 'seed0'), ('test', 'CARAFE', 'seed0')]
+
+
+def test_two_calls_on_one_machine_have_ports_of_their_own(monkeypatch):
+    one = planned('boundary', 'shapes', 'CARAFE')[0].trainings[0]
+    ports = set()
+    for visible in ('0,1', '2,3', 'GPU-5,GPU-6', 'GPU-7,GPU-8'):
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', visible)
+        (lane,) = make_lanes(ROOT / 'tools', [0, 1], 2, 1)
+        ports |= {part for part in lane.train(one) if part.startswith('PORT=')}
+    assert len(ports) == 4
+
+
+def test_a_training_on_more_gpus_has_a_digest_of_its_own():
+    """Their batch is another, so that the results of one are not those of the other."""
+    settings = [Settings('shapes', 1, Path('out'), {}, (), gpus=gpus) for gpus in (1, 1, 2, 8)]
+    digests = [plan(read_table('boundary'), one, ['CARAFE'])[0].trainings[0].digest for one in settings]
+    assert [digests.count(digest) for digest in digests] == [2, 2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['faster_rcnn', '--results', 'lines'], '--results is for nuclei: the results of faster_rcnn are in --out'),
+        (['faster_rcnn', '--gpus', '0', '--jobs', '2'], '--jobs is for trainings without --gpus'),
+        (['complexity', '--seeds', '2', '--data', 'shapes'], 'complexity trains nothing and takes no --data, --seeds'),
+        (['complexity', '--gpus', '1'], 'takes no --gpus; CUDA_VISIBLE_DEVICES chooses its GPU'),
+        (['boundary', '--data', 'shapes', '--seeds', '1', '--against', 'CARAFE'], '--against compares over seeds and needs at least two'),
+    ],
+)
+def test_options_that_would_have_no_effect(call, arguments, message):
+    code, out, err = call(Stub(fail=['.']), *arguments, '--dry-run')
+    assert (code, out, len(err.splitlines())) == (2, '', 1)
+    assert message in err
 
 
 @pytest.mark.parametrize(

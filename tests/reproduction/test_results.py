@@ -348,3 +348,29 @@ class Quoted(Counting):
             path = parser.parse_args(line[index : index + 2]).cfg_options['test_evaluator.counts']
             line = [part if not part.startswith('test_evaluator.counts=') else f'test_evaluator.counts={path}' for part in line]
         return super().__call__(line, log, held)
+
+
+def test_rows_of_several_revisions_and_machines_are_told(call, tmp_path):
+    """Their times of a step do not compare, and are left out."""
+    assert call(counting(), *ROWS, '--seeds', '2')[0] == 0
+    file = tmp_path / 'kept/nuclei_coarse.csv'
+    lines = read_lines(file)
+    told = {'revision': ['aaaa', 'aaaa', 'bbbb', 'bbbb'], 'device': ['one', 'two', 'one', 'one'], 's a step': ['0.500'] * 4}
+
+    def change(*names):
+        changed = [{**line, **{name: told[name][i] for name in names}} for i, line in enumerate(lines)]
+        with file.open('w', newline='') as opened:
+            writer = csv.DictWriter(opened, list(lines[0]), lineterminator='\n')
+            writer.writeheader()
+            writer.writerows(changed)
+        return call(Stub(fail=['.']), *ROWS[:-2], '--seeds', '2', '--format', 'markdown')[1]
+
+    shown = change('s a step')
+    assert ('ms a step |' in shown, 'of different' in shown, 'left out' in shown) == (True, False, False)
+    shown = change('s a step', 'revision')
+    assert ('ms a step |' in shown, 'left out' in shown) == (True, False)
+    assert 'The rows are of different revisions of mmdysample: aaaa, bbbb.' in shown
+    shown = change('s a step', 'revision', 'device')
+    assert 'ms a step |' not in shown
+    assert 'The rows are of different devices: one, two; revisions of mmdysample: aaaa, bbbb.' in shown
+    assert 'The times of a step are left out, because they are of different machines.' in shown

@@ -363,7 +363,7 @@ def test_results_of_other_options_are_not_shown(call):
     stub = Stub()
     code, _, err = call(stub, *arguments, '--cfg-options', 'train_cfg.max_iters=2')
     assert (code, stub.commands) == (2, [])
-    assert re.search(rf'{SEGFORMER}/DySample is from another version of .*{SEGFORMER}.py or other --cfg-options: remove it', err)
+    assert re.search(rf'{SEGFORMER}/DySample is from another version of .*{SEGFORMER}.py or was trained with other options: remove it', err)
 
 
 @pytest.mark.slow
