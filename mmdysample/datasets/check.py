@@ -62,7 +62,8 @@ def check_data(config: Config, splits: Iterable[str], full: bool = False) -> lis
         except ValueError as error:  # there is nothing to check
             found.append(Finding('error', None, str(error), count=None))
         except OSError as error:  # a folder or file without permission, which mmengine lists or reads
-            found.append(Finding('error', None, f'{error.filename} cannot be read: {error.strerror}', count=None))
+            why = f'{error.filename} cannot be read: {error.strerror}' if error.filename else str(error)
+            found.append(Finding('error', None, why, count=None))
         except OverflowError as error:  # JSON has no bound for numbers
             found.append(Finding('error', source.ann_file, f'a number is too large ({error})', 'look for one of many digits', count=None))
     return found

@@ -19,8 +19,8 @@ QUARTER_TURNS = range(5, 9)  # its values that swap width and height; 2 to 4 tur
 BITS = {'1': 1, 'I': 32, 'F': 32, **dict.fromkeys(('I;16', 'I;16L', 'I;16B', 'I;16N'), 16)}  # of PIL's modes; 8 for all others
 # The remedy where nothing shows whether annotations are turned.
 LOOK = (
-    'look at one with tools/visualize.py predictions; if they are not, set color_type=color_ignore_orientation in LoadImageFromFile of '
-    'every pipeline'
+    'look at one with tools/visualize.py predictions; if they are not, remove the orientation from the images or, unless they are TIFF '
+    'files, set color_type=color_ignore_orientation in LoadImageFromFile of every pipeline'
 )
 # Thumbnails that a Synology disk keeps under the images' names, and what file systems keep at their root for themselves.
 PROGRAM_FOLDERS = ('@eaDir', 'lost+found', 'System Volume Information', '$RECYCLE.BIN')
@@ -36,6 +36,7 @@ class Header:
         mode: PIL's mode: ``'L'``, ``'P'``, ``'RGB'``, ``'RGBA'``, ``'CMYK'``, ``'I;16'``, ...
         bits: Bits per channel in the file: 8, 16, ... PIL's mode of a PNG file with 16-bit colours is ``'RGB'`` nevertheless.
         rotated: Whether EXIF rotation has swapped width and height, and can be switched off: OpenCV always rotates TIFF files.
+        quarter: Whether EXIF rotation has swapped different width and height, so that the size shows it, also in a TIFF file.
         moved: Whether its EXIF orientation moves pixels, but keeps width and height: half a turn, a mirrored image, or a square.
         format: PIL's name of the format: ``'JPEG'``, ``'PNG'``, ...
     """
@@ -45,6 +46,7 @@ class Header:
     mode: str
     bits: int
     rotated: bool
+    quarter: bool
     moved: bool
     format: str
 
@@ -111,15 +113,16 @@ def header(path: Path) -> Header:
     """
     with _opened(path) as image:
         orientation = _orientation(image)
-        rotated = orientation in QUARTER_TURNS
+        swapped = orientation in QUARTER_TURNS
         if image.format == 'TIFF':  # newer versions of Pillow give the size after the rotation
             tags: Any = image.tag_v2
             size = tags[IMAGE_WIDTH], tags[IMAGE_LENGTH]
         else:
             size = image.size
-        width, height = size[::-1] if rotated else size
-        moved = orientation in range(2, 5) or (rotated and width == height)
-        return Header(width, height, image.mode, _bits(image, path), rotated and image.format != 'TIFF', moved, image.format or '')
+        width, height = size[::-1] if swapped else size
+        quarter, rotated = swapped and width != height, swapped and image.format != 'TIFF'
+        moved = orientation in range(2, 5) or (swapped and width == height)
+        return Header(width, height, image.mode, _bits(image, path), rotated, quarter, moved, image.format or '')
 
 
 def check_pixels(path: Path) -> None:

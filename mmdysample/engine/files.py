@@ -17,7 +17,7 @@ _created: set[Path] = set()
 
 
 def check_out(path: Path, force: bool, name: str = '--out') -> None:
-    """Check, before the work that ends in a file, that the file can be written and takes the place of no other by mistake.
+    """Check, before the work that ends in a file, that the file can be written and does not overwrite another by mistake.
 
     Args:
         path: The file.
@@ -34,8 +34,9 @@ def check_out(path: Path, force: bool, name: str = '--out') -> None:
         raise ValueError(f'{name} cannot be saved in {parent}, which is a file')
     if path.exists() and not force:
         raise ValueError(f'{path} exists: choose another {name}, or overwrite it with --force')
-    if not os.access(parent, os.W_OK):
-        raise ValueError(f'{name} cannot be saved in {parent}: permission denied')
+    for place in (parent, path) if path.exists() else (parent,):
+        if not os.access(place, os.W_OK):
+            raise ValueError(f'{name} {path} cannot be written: permission denied for {place}')
 
 
 @contextmanager

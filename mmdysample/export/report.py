@@ -57,7 +57,7 @@ def inference(config: Config) -> list[str]:
     mode = (config.model.get('test_cfg') or {}).get('mode', 'whole')
     if mode == 'whole':
         return []
-    return [f'inference: one pass over the whole image; tools/test.py tests this model with mode={mode!r}, so its scores are others']
+    return [f'inference: one pass over the whole image; tools/test.py tests this model with mode={mode!r}, so its scores differ']
 
 
 def _shape(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> str:

@@ -71,9 +71,9 @@ def seconds_per_step(trainings: Sequence[Training]) -> Optional[Measured]:
 
 
 def origins(trainings: Sequence[Training]) -> dict[str, list[str]]:
-    """Return what the kept trainings were made with: all devices, numbers of threads, versions and revisions of mmdysample."""
+    """Return what the kept trainings were made with, as far as it is known: all devices, numbers of threads, versions and revisions."""
     found = [kept.origin for training in trainings if (kept := training.kept)]
-    return {name: sorted({origin[name] for origin in found}) for name in (found[0] if found else ())}
+    return {name: sorted({origin[name] for origin in found} - {''}) for name in (found[0] if found else ())}
 
 
 def are_times_comparable(trainings: Sequence[Training]) -> bool:

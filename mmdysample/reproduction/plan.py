@@ -118,7 +118,10 @@ def _plan_row(table: Table, row: Row, settings: Settings) -> Planned:
         folder = place / f'seed{seed}'
         key = digest(loaded, settings.gpus)
         kept = Place(settings.results / f'{table.name}.csv', row.name, seed, recipe(loaded, settings.gpus)) if settings.results else None
-        trainings.append(Training(_relative(path), row.upsampler, raw, settings.out / folder, key, best, str(folder), kept, counted))
+        training = Training(
+            _relative(path), row.upsampler, raw, settings.out / folder, key, best, str(folder), kept, counted, settings.gpus
+        )
+        trainings.append(training)
     return Planned(row, config, tuple(trainings))
 
 

@@ -185,8 +185,9 @@ def _origin_notes(trainings: Sequence[Training]) -> list[str]:
     """Return notes on what the kept results do not have in common."""
     known = origins(trainings)
     mixed = [f'{ORIGINS[name]}: {", ".join(values)}' for name, values in known.items() if len(values) > 1]
-    untimed = [] if are_times_comparable(trainings) else ['The times of a step are left out, because they are of different machines.']
-    return ([f'The rows are of different {"; ".join(mixed)}.'] if mixed else []) + untimed
+    untimed = 'The times of a step are left out, because they are of different devices or numbers of threads.'
+    told = [f'The rows are of different {"; ".join(mixed)}.'] if mixed else []
+    return told if are_times_comparable(trainings) else [*told, untimed]
 
 
 def text(table: Table, full: Sequence[Line], plans: Sequence[Planned], data: str, form: str) -> str:

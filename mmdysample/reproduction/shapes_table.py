@@ -78,7 +78,7 @@ def _value(training: Training, metric: Metric) -> str:
 
 
 def write(rows: list[Row], out: Path, whole: bool) -> None:
-    """Write the table as Markdown with the note, and as CSV. A selection takes the place of no whole table."""
+    """Write the table as Markdown with the note, and as CSV. A selection has names of its own, so as not to overwrite the whole table."""
     out.mkdir(parents=True, exist_ok=True)
     stem = 'table' if whole else 'table_rows'
     (out / f'{stem}.md').write_text(f'{render(rows, "markdown", LEFT)}\n\n{NOTE}\n', encoding='utf-8')

@@ -45,6 +45,7 @@ class Training:
         label: The name to print; by default, the names of the config and of the folder.
         place: Where the result is kept beside the code; None to keep it in the work folder alone.
         counted: True if the test can write the counts of each image.
+        gpus: Number of GPUs, each with the batch of the config.
     """
 
     config: Path
@@ -56,6 +57,7 @@ class Training:
     label: str = ''
     place: Optional[Place] = None
     counted: bool = False
+    gpus: int = 1
 
     @property
     def name(self) -> str:
@@ -122,6 +124,10 @@ class Training:
             raise ValueError(f'{error}: remove {self.folder}, or choose another --out') from None
         if others:
             raise ValueError(f'{self.folder} holds other files: choose another --out')
+        if note is not None and note.get('gpus', self.gpus) != self.gpus:
+            raise ValueError(
+                f'{self.folder} was trained on {note["gpus"]} GPUs: give as many to a row (--gpus, --gpus-per-row), or choose another --out'
+            )
         if note is not None and note['digest'] != self.digest:
             raise ValueError(
                 f'{self.folder} is from another version of {self.config} or was trained with other options: remove it, or choose another '
@@ -135,7 +141,8 @@ class Training:
     def write_note(self, **content: Any) -> None:
         """Write the note atomically, with the config, the upsampler, the digest and this content."""
         draft = self.folder / f'{NOTE}.tmp'
-        note = {'config': str(self.config), 'upsampler': self.upsampler, 'digest': self.digest, **content}
+        about = {'config': str(self.config), 'upsampler': self.upsampler, 'digest': self.digest, 'gpus': self.gpus}
+        note = {**about, **content}
         draft.write_text(json.dumps(note, indent=1), encoding='utf-8')
         draft.replace(self.folder / NOTE)
 

@@ -194,7 +194,7 @@ def test_sizes_after_a_turn_are_sound(tmp_path):
 def test_a_turn_that_sizes_do_not_show(tmp_path, orientation):
     (line,) = lines(write(tmp_path, turned(orientation=orientation)))
     assert line.startswith('warning: ')
-    assert '3 images that the loader turns by 180 degrees, mirrors' in line
+    assert '3 images that the loader turns or mirrors as their EXIF data says' in line
     pipeline = [dict(type='LoadImageFromFile', color_type='color_ignore_orientation'), dict(type='LoadAnnotations', with_bbox=True)]
     assert lines(tmp_path, pipeline=pipeline) == []
 
@@ -214,9 +214,29 @@ def test_missing_sizes_are_those_after_a_turn(tmp_path):
         turned(stored=False)(values, folder)
         each('images', lambda image: image.pop('width'))(values, folder)
 
-    (line,) = lines(write(tmp_path, change))
-    assert line.startswith('mended: ')
-    assert '3 images without width or height' in line
+    mended, warning = lines(write(tmp_path, change))
+    assert mended.startswith('mended: ')
+    assert '3 images without width or height' in mended
+    # No size shows whether the boxes are turned.
+    assert warning.startswith('warning: ')
+    assert '3 images that the loader turns or mirrors as their EXIF data says' in warning
+
+
+def test_tiff_files_are_turned_whatever_the_pipeline_says(tmp_path):
+    def change(*orientations):
+        def change(values, folder):
+            for image, orientation in zip(values['images'], orientations):
+                exif = Image.Exif()
+                exif[0x112] = orientation
+                image['file_name'] = image['file_name'].replace('png', 'tif')
+                Image.new('RGB', (HEIGHT, WIDTH) if orientation > 4 else (WIDTH, HEIGHT)).save(folder / image['file_name'], exif=exif)
+
+        return change
+
+    pipeline = [dict(type='LoadImageFromFile', color_type='color_ignore_orientation'), dict(type='LoadAnnotations', with_bbox=True)]
+    assert lines(write(tmp_path / 'confirmed', change(6, 3, 1)), pipeline=pipeline) == []
+    (line,) = lines(write(tmp_path / 'unknown', change(1, 3, 1)), pipeline=pipeline)
+    assert '1 images that the loader turns or mirrors' in line
 
 
 @pytest.mark.parametrize('name', ["it's", 'a b', 'br[ack]ets', 'back\\slash', 'star*', 'ünï', 'per%20cent'])

@@ -78,6 +78,11 @@ def test_a_folder_without_permission_is_told_before_the_work(tmp_path, monkeypat
     """The access is stubbed, because root may write everywhere."""
     asked = []
     monkeypatch.setattr(os, 'access', lambda path, mode: asked.append((path, mode)))
-    with pytest.raises(ValueError, match=f'^--out cannot be saved in {tmp_path}: permission denied$'):
+    with pytest.raises(ValueError, match=f'^--out {tmp_path}/new/x.pkl cannot be written: permission denied for {tmp_path}$'):
         check_out(tmp_path / 'new/x.pkl', force=False)
     assert asked == [(tmp_path, os.W_OK)]
+    file = tmp_path / 'x.pkl'
+    file.touch()
+    monkeypatch.setattr(os, 'access', lambda path, mode: path != file)
+    with pytest.raises(ValueError, match=f'permission denied for {file}$'):
+        check_out(file, force=True)

@@ -292,7 +292,7 @@ def test_a_training_on_other_gpus_is_not_taken_for_this_one(call, tmp_path):
     (tmp_path / 'kept/nuclei_coarse.csv').unlink()
     code, _, err = call(Stub(fail=['.']), *ROWS, '--seeds', '1')
     assert code != 0
-    assert 'is from another version of' in err
+    assert 'was trained on 2 GPUs: give as many to a row (--gpus, --gpus-per-row), or choose another --out' in err
     assert call(Stub(fail=['.']), *ROWS, '--seeds', '1', *two)[0] == 0
     (tmp_path / 'out').rename(tmp_path / 'elsewhere')
     again = counting()
@@ -350,7 +350,7 @@ class Quoted(Counting):
         return super().__call__(line, log, held)
 
 
-def test_rows_of_several_revisions_and_machines_are_told(call, tmp_path):
+def test_rows_of_several_revisions_and_devices_are_told(call, tmp_path):
     """Their times of a step do not compare, and are left out."""
     assert call(counting(), *ROWS, '--seeds', '2')[0] == 0
     file = tmp_path / 'kept/nuclei_coarse.csv'
@@ -373,4 +373,7 @@ def test_rows_of_several_revisions_and_machines_are_told(call, tmp_path):
     shown = change('s a step', 'revision', 'device')
     assert 'ms a step |' not in shown
     assert 'The rows are of different devices: one, two; revisions of mmdysample: aaaa, bbbb.' in shown
-    assert 'The times of a step are left out, because they are of different machines.' in shown
+    assert 'The times of a step are left out, because they are of different devices or numbers of threads.' in shown
+    told['revision'], told['device'] = ['aaaa', '', '', 'aaaa'], ['one', '', '', 'one']
+    shown = change('s a step', 'revision', 'device')
+    assert ('ms a step |' in shown, 'of different' in shown) == (True, False)

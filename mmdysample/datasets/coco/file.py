@@ -33,12 +33,14 @@ class CocoFile:
         path: The file.
         content: Its content, which the checks mend in place.
         findings: What was found and mended while it was read.
+        measured: The entries of images, by Python's ``id``, whose width and height were read from the image.
         readers: How many datasets will still take the content; infinity if an evaluator does.
     """
 
     path: Path
     content: dict[str, Any]
     findings: list[Finding] = field(default_factory=list)
+    measured: set[int] = field(default_factory=set)
     readers: float = 0
 
     def __post_init__(self) -> None:

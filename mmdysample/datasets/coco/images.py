@@ -45,6 +45,7 @@ def mend_sizes(file: CocoFile, folder: Path, turned: bool) -> Iterator[Finding]:
     for image, found in _shown(_read(odd, folder), len(odd), 'reading sizes of images'):
         if isinstance(found, Header):
             image['width'], image['height'] = loaded_size(found, turned)
+            file.measured.add(id(image))
             read.append(image)
         else:
             unknown.append(image)
@@ -102,7 +103,7 @@ def check_files(file: CocoFile, folder: Path, used: list[Entry], turned: bool, f
     """
     looked_at = used if full else spread(used, QUICK)
     unreadable, unturned, resized, moved, deep, foreign, why = [], [], [], [], [], [], ''
-    confirmed = False  # by the size of an image that is turned by a quarter
+    confirmed = False  # by the size that the annotations give an image that is turned by a quarter
     for image, found in _shown(_read(looked_at, folder, full), len(looked_at), f'reading images of {file.path.name}'):
         if isinstance(found, str):
             why = why or found
@@ -118,10 +119,10 @@ def check_files(file: CocoFile, folder: Path, used: list[Entry], turned: bool, f
             unturned.append(image)
         elif size != loaded:
             resized.append((image, f'{size[0]}x{size[1]} where the image is {loaded[0]}x{loaded[1]}'))
-        elif found.rotated and loaded[0] != loaded[1]:
-            confirmed = True
-        if found.moved and (turned or found.format == 'TIFF'):
-            moved.append(image)
+        elif turned or found.format == 'TIFF':
+            confirmed |= found.quarter and id(image) not in file.measured
+            if found.moved or (found.quarter and id(image) in file.measured):
+                moved.append(image)
     among = f' of {len(looked_at)} looked at' if len(looked_at) < len(file.content['images']) else ''
     yield from file.found('error', f'images{among} that cannot be read', f'{why}: replace them or remove their entries', unreadable)
     yield from file.found('error', f'images{among} in a format that OpenCV does not read', 'convert them to JPEG or PNG', foreign)
@@ -141,8 +142,8 @@ def check_files(file: CocoFile, folder: Path, used: list[Entry], turned: bool, f
     remedy = f'boxes and images do not agree: set color_type={color_type} in LoadImageFromFile of every pipeline, or turn the pixels'
     yield from file.found(level(unturned), what, remedy, unturned)
     if not unturned and not confirmed:
-        what = f'images{among} that the loader turns by 180 degrees, mirrors, or turns as a square, as their EXIF data says'
-        yield from file.found('warning', what, f'no size shows whether the annotations are turned as well: {LOOK}', moved)
+        what = f'images{among} that the loader turns or mirrors as their EXIF data says'
+        yield from file.found('warning', what, f'no size in the annotations shows whether these are turned, too: {LOOK}', moved)
     if resized:
         what = f'images{among} of another size than their width and height in the annotations, {resized[0][1]}'
         remedy = 'boxes and masks are in pixels of the image: mend both'

@@ -160,10 +160,9 @@ def _check_sizes(pairs: Pairs, full: bool) -> Iterator[Finding]:
         size, map_size = _size(head, turned), _map_size(pairs.maps / label) if pairs.mapped else None
         if map_size and size != map_size:
             other.append((image, size, label, map_size, head.rotated))
-        elif map_size and head.rotated and turned and size[0] != size[1]:
-            confirmed = True
-        if map_size and head.moved and (turned or head.format == 'TIFF'):
-            moved.append(image)
+        elif map_size and (turned or head.format == 'TIFF'):
+            confirmed |= head.quarter
+            moved += [image] if head.moved else []
     if broken:
         yield Finding('error', pairs.images, 'images cannot be read', f'remove or repair them: {broken[0]}', len(broken))
     if other:

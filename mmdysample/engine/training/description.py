@@ -112,7 +112,11 @@ def _fingerprint(path: str, root: str) -> Described:
     parent = Path(root) if root and Path(root) in Path(path).parents else Path(path).parent
     name = Path(path).relative_to(parent).as_posix()
     if os.path.isdir(path):
-        sizes = {name: _size(os.path.join(path, name)) for name in sorted(listing(Path(path)))}
+        try:
+            names = sorted(listing(Path(path)))
+        except ValueError:  # a folder that may not be read is no reason not to train
+            return {'name': name, 'sha256': None}
+        sizes = {name: _size(os.path.join(path, name)) for name in names}
         content = json.dumps(sizes).encode()
         return {'name': name, 'files': len(sizes), 'sha256': hashlib.sha256(content).hexdigest()}
     if not os.path.isfile(path):

@@ -79,9 +79,7 @@ class CheckpointHook(StockCheckpointHook):
     def _with_states(self) -> Iterator[None]:
         """Have the states saved, and only with what is saved within: another hook may save at another iteration."""
         outer = self._states
-        # Those of the checkpoint that training resumes from, if it is evaluated before training goes on. Collected here, because saving is
-        # left to one process.
-        self._states = self._resumed or self._before_val or all_gather_object(get_random_state())
+        self._states = self._before_val or all_gather_object(get_random_state())  # here, because saving is left to one process
         try:
             yield
         finally:

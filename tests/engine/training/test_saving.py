@@ -18,7 +18,6 @@ from torch.utils.data import Dataset
 from mmdysample.engine.checkpoint import checkpoints, secure_loading
 from mmdysample.engine.errors import StoppedError
 from mmdysample.engine.launch import build_runner, check_unchanged, set_deterministic
-from mmdysample.engine.training import saving
 from mmdysample.engine.training.random_state import get_random_state, set_random_state
 from mmdysample.registry import DATASETS, METRICS, MODELS
 
@@ -362,14 +361,3 @@ def test_a_work_directory_that_is_removed_is_named(tmp_path):
     work = tmp_path / 'run'
     with pytest.raises(StoppedError, match=rf'^{work} cannot be written: .*No such file'):
         train(config(work, custom_hooks=[{'type': 'RemovesTheFolder'}]))
-
-
-def test_what_is_evaluated_before_training_goes_on_is_saved_with_its_own_states():
-    """The states are those of the checkpoint, and not those of the process that has just started."""
-    hook = saving.CheckpointHook()
-    hook._resumed, hook._before_val = [{'of': 'the checkpoint'}], [{'of': 'the process'}]
-    with hook._with_states():
-        assert hook._states == [{'of': 'the checkpoint'}]
-    hook._resumed = None
-    with hook._with_states():
-        assert hook._states == [{'of': 'the process'}]
