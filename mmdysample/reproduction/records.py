@@ -28,6 +28,8 @@ def read_note(path: Path) -> Optional[dict[str, Any]]:
 def _is_note(note: Any) -> bool:
     if not isinstance(note, dict) or not isinstance(note.get('digest'), str):
         return False
+    if not isinstance(note.get('gpus', 1.0), float):
+        return False
     if 'seconds' not in note:
         return 'metrics' not in note
     seconds, metrics = note['seconds'], note.get('metrics', {})

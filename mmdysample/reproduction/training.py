@@ -126,7 +126,8 @@ class Training:
             raise ValueError(f'{self.folder} holds other files: choose another --out')
         if note is not None and note.get('gpus', self.gpus) != self.gpus:
             raise ValueError(
-                f'{self.folder} was trained on {note["gpus"]} GPUs: give as many to a row (--gpus, --gpus-per-row), or choose another --out'
+                f'{self.folder} was trained on {note["gpus"]:.0f} GPUs: give as many to a row (--gpus, --gpus-per-row), or choose '
+                'another --out'
             )
         if note is not None and note['digest'] != self.digest:
             raise ValueError(

@@ -291,6 +291,7 @@ DAMAGED = [
         f'{{"digest": "DIGEST", "seconds": {seconds}, "resumed": true}}'
         for seconds in ('"1"', 'null', 'true', '[1]', '-1', 'NaN', '1e999', '9' * 5000)
     ),
+    *(f'{{"digest": "DIGEST", "gpus": {gpus}}}' for gpus in ('"2"', 'null', '[2]')),
     *('{"digest": "DIGEST", "seconds": 1}', '{"digest": "DIGEST", "seconds": 1, "resumed": "no"}'),
     *(f'{{"digest": "DIGEST", "seconds": 1, "resumed": true, "metrics": {metrics}}}' for metrics in ('7', '[]', 'null')),
     *(f'{{"digest": "DIGEST", "seconds": 1, "resumed": true, "metrics": {{"mIoU": {v}}}}}' for v in ('"7"', 'null', 'true', '[7]', '{}')),
