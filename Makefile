@@ -17,7 +17,7 @@ demo real tasks pictures test test-foreign test-oldest gpu: export OMP_NUM_THREA
 help:
 	@echo 'make env     create $(VENV) with the $(STACK) stack (the first time compiles mmcv: about 10 minutes)'
 	@echo 'make demo    train Faster R-CNN with DySample on Shapes (built-in scenes), evaluate it, draw its detections and sampling points'
-	@echo 'make real    train two segmenters of nuclei on real images, in NUCLEI_ROOT or data/nuclei: 15 minutes (docs/nuclei.md)'
+	@echo 'make real    train two segmenters of nuclei on real images, in NUCLEI_ROOT or data/nuclei: 5 minutes (docs/nuclei.md)'
 	@echo 'make tasks   train and test every experiment on Shapes with interpolation, DySample and DySample+, and print one table'
 	@echo 'make test    run all tests in JOBS=2 processes'
 	@echo 'make foreign, make test-foreign    run, and test, DySample in models of transformers, Ultralytics, timm and others, in a separate environment'

@@ -57,11 +57,11 @@ class BoundaryAPMetric(CocoMetric):
         if not any(len(prediction['scores']) for prediction in predictions):
             return {}
         # The annotations as mmdet has read them: the file itself may have faults that the check of the data has mended.
-        truths = self._coco_api.dataset
-        truths = {**truths, 'annotations': [dict(annotation) for annotation in truths['annotations']]}  # the evaluation adds to them
+        read = self._coco_api.dataset
+        copied = [dict(annotation) for annotation in read['annotations']]  # because the evaluation adds to them
         with TemporaryDirectory() as folder:
             files = self.results2json(predictions, str(Path(folder) / 'results'))
-            truth = COCO(truths)
+            truth = COCO({**read, 'annotations': copied})
             evaluation = COCOeval_faster(truth, truth.loadRes(files['segm']), 'boundary')
             evaluation.params.catIds, evaluation.params.imgIds = self.cat_ids, self.img_ids
             evaluation.params.maxDets = [1, 10, 100]  # as COCO's AP, also in mmdet

@@ -181,9 +181,10 @@ def _check_options(args: argparse.Namespace) -> None:
     if args.results and not (args.table.startswith('nuclei') or args.table == 'all'):
         raise ValueError(f'--results is for nuclei: the results of {args.table} are in --out')
     if args.gpus and args.jobs > 1:
-        raise ValueError('--jobs is for trainings without --gpus: with it, each GPU has one')
+        raise ValueError('--jobs is for trainings without --gpus, which says by itself how many run at a time: leave it out')
     trains = ('data', 'seeds', 'gpus', 'slurm', 'raw_options')
     given = [f'--{name.replace("raw", "cfg").replace("_", "-")}' for name in trains if getattr(args, name)]
+    given += ['--jobs'] if args.jobs > 1 else []
     if args.table == 'complexity' and given:
         raise ValueError(f'complexity trains nothing and takes no {", ".join(given)}; CUDA_VISIBLE_DEVICES chooses its GPU')
 

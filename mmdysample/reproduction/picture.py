@@ -11,7 +11,7 @@ from mmdysample.pictures.log_axis import use_log_axis
 from mmdysample.pictures.point_names import name_points
 
 from .measured import Measured, are_times_comparable, measured, seconds_per_step
-from .plan import Planned
+from .plan import Planned, all_trainings
 
 PUBLISHED, OURS = '#888888', '#c0392b'
 
@@ -31,7 +31,7 @@ def draw(table: Table, plans: Sequence[Planned], data: str) -> Optional[Figure]:
     """
     published = {one.row.name: float(cell.value) for one in plans if data != 'shapes' and (cell := one.row.cell(table.main))}
     ours = {one.row.name: found for one in plans if (found := measured(table.main, one.trainings))}
-    comparable = are_times_comparable([training for one in plans for training in one.trainings])
+    comparable = are_times_comparable(all_trainings(plans))
     costs = {one.row.name: cost.mean for one in plans if comparable and (cost := seconds_per_step(one.trainings))}
     names = [one.row.name for one in plans if one.row.name in published or one.row.name in ours]
     if not names:

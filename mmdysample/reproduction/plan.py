@@ -89,6 +89,11 @@ def plan(table: Table, settings: Settings, rows: Sequence[str] = (), against: Op
     return [replace(one, against=_partner(one, planned, against)) for one in planned]
 
 
+def all_trainings(plans: Sequence[Planned]) -> list[Training]:
+    """Return the trainings of all rows."""
+    return [training for one in plans for training in one.trainings]
+
+
 def _partner(one: Planned, planned: Sequence[Planned], against: Optional[str]) -> Optional[Planned]:
     """Return the row that a row is compared with, if that is another one."""
     same = [other for other in planned if other.row.experiment == one.row.experiment]

@@ -14,7 +14,7 @@ from mmdysample.terminal.tables import fold, render
 
 from .differences import Difference, difference
 from .measured import KEYS, Measured, are_times_comparable, measured, origins, seconds_per_step
-from .plan import Planned
+from .plan import Planned, all_trainings
 from .training import Training
 
 LEFT = ('row', 'note', 'verdict')
@@ -39,7 +39,7 @@ def lines(table: Table, plans: Sequence[Planned], data: str) -> list[Line]:
     result = []
     published = data == 'coco'
     other = opponent(plans) or 'baseline'
-    timed = are_times_comparable(_trainings(plans))
+    timed = are_times_comparable(all_trainings(plans))
     for planned in progress(plans, 'counting parameters and FLOPs'):
         row = planned.row
         line = {'row': row.name}
@@ -61,10 +61,6 @@ def lines(table: Table, plans: Sequence[Planned], data: str) -> list[Line]:
         line['note'] = planned.missing
         result.append(line)
     return result
-
-
-def _trainings(plans: Sequence[Planned]) -> list[Training]:
-    return [training for one in plans for training in one.trainings]
 
 
 def against_baseline(metric: str, planned: Planned) -> Optional[Difference]:
@@ -164,7 +160,7 @@ def notes(table: Table, plans: Sequence[Planned], data: str) -> list[str]:
     if data != 'coco' and any(against_baseline(table.main, one) for one in plans):
         other = opponent(plans)
         about.append(INTERVALS.format(key=other or 'baseline', other=other or 'the stock interpolation'))
-    about += _origin_notes(_trainings(plans))
+    about += _origin_notes(all_trainings(plans))
     about += [f'{planned.row.name}: {planned.missing}.' for planned in plans if planned.missing and not planned.row.note]
     if data != 'coco':
         possible = [one for one in plans if not one.missing]

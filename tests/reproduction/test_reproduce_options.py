@@ -76,6 +76,7 @@ def test_a_training_on_more_gpus_has_a_digest_of_its_own():
         (['faster_rcnn', '--results', 'lines'], '--results is for nuclei: the results of faster_rcnn are in --out'),
         (['faster_rcnn', '--gpus', '0', '--jobs', '2'], '--jobs is for trainings without --gpus'),
         (['complexity', '--seeds', '2', '--data', 'shapes'], 'complexity trains nothing and takes no --data, --seeds'),
+        (['complexity', '--jobs', '2', '--cfg-options', 'a=1'], 'takes no --cfg-options, --jobs;'),
         (['complexity', '--gpus', '1'], 'takes no --gpus; CUDA_VISIBLE_DEVICES chooses its GPU'),
         (['boundary', '--data', 'shapes', '--seeds', '1', '--against', 'CARAFE'], '--against compares over seeds and needs at least two'),
     ],
